@@ -1,0 +1,35 @@
+# One command each. `make help` lists them; nothing is needed beforehand but Python 3.11 with venv, and make.
+PYTHON ?= python3
+UV := .venv/bin/uv
+.DEFAULT_GOAL := help
+
+.PHONY: help install demo test check lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## make .venv with everything that requirements.lock names
+
+.venv/.installed: requirements.lock sdk/pyproject.toml runtime/pyproject.toml server/pyproject.toml
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
+	$(UV) pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e sdk -e runtime -e server
+	@touch $@
+
+test: install ## every test
+	.venv/bin/pytest -n 2 --dist worksteal
+
+check: install ## lint and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+lock: ## resolve the dependencies anew into requirements.lock
+	$(UV) pip compile --quiet --generate-hashes --universal --upgrade --no-annotate --no-header --python-version 3.11 \
+		--no-emit-package agent-builder-gateway --no-emit-package agent-builder-gateway-sdk \
+		--no-emit-package agent-builder-gateway-runtime --no-emit-package agent-builder-workspace \
+		--group dev pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
