@@ -1,0 +1,53 @@
+"""What can be wrong with a package, said so that its author can mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    #: JSON Pointer into the manifest; empty for the package as a whole.
+    pointer: str
+    message: str
+
+
+class PackageError(Exception):
+    """The package is refused; `problems` holds every reason that was found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.pointer}: {p.message}" if p.pointer else p.message for p in self.problems))
+
+    @classmethod
+    def of(cls, message: str, pointer: str = "") -> PackageError:
+        return cls([Problem(pointer, message)])
+
+
+class Report:
+    """Collects what a reader finds: errors refuse the package, warnings go along with it."""
+
+    def __init__(self) -> None:
+        self.errors: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def error(self, pointer: str, message: str) -> None:
+        self.errors.append(Problem(pointer, message))
+
+    def warn(self, pointer: str, message: str) -> None:
+        self.warnings.append(Problem(pointer, message))
+
+    def raise_errors(self) -> None:
+        if self.errors:
+            raise PackageError(self.errors)
+
+
+def step(pointer: str, token: object) -> str:
+    """The pointer to a member of what `pointer` points to."""
+    return f"{pointer}/{str(token).replace('~', '~0').replace('/', '~1')}"
+
+
+def show(value: object, limit: int = 60) -> str:
+    """A value for a message: short, on one line, printable."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
