@@ -6,8 +6,7 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway_server.prefabs.parameters import OLDER_TYPES, Parameter, Unreadable, read_flag, read_parameters, read_text
@@ -15,8 +14,8 @@ from gateway_server.prefabs.problems import Report, show, step
 
 #: Set by the gateway, or able to change which program runs: never the name of a secret.
 RESERVED_NAMES = frozenset(
-    "X_INTERNAL_TOKEN GATEWAY_BASE_URL HOME TMPDIR PATH PYTHONPATH PYTHONHOME PYTHONSTARTUP LD_PRELOAD LD_LIBRARY_PATH"
-    " LD_AUDIT".split()
+    {"X_INTERNAL_TOKEN", "GATEWAY_BASE_URL", "HOME", "TMPDIR", "PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"}
+    | {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"}
 )
 MAX_TIMEOUT = 24 * 3600.0
 
@@ -45,8 +44,8 @@ class Function:
     pointer: str
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
-    inputs: Mapping[str, FileGroup] = MappingProxyType({})
-    outputs: Mapping[str, FileGroup] = MappingProxyType({})
+    inputs: Mapping[str, FileGroup] = field(default_factory=dict)
+    outputs: Mapping[str, FileGroup] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     streaming: bool = False
     #: Seconds that a call may take, if the package says so.
@@ -81,8 +80,8 @@ def _read_parts(name: str, description: str, raw: dict[str, Any], pointer: str, 
         pointer=pointer,
         description=description,
         parameters=read_parameters(raw.get("parameters"), step(pointer, "parameters"), report),
-        inputs=MappingProxyType({group.key: group for kind, group in groups if kind == "InputFile"}),
-        outputs=MappingProxyType({group.key: group for kind, group in groups if kind == "OutputFile"}),
+        inputs={group.key: group for kind, group in groups if kind == "InputFile"},
+        outputs={group.key: group for kind, group in groups if kind == "OutputFile"},
         secrets=_read_secrets(raw.get("secrets"), step(pointer, "secrets"), report),
         streaming=read_flag(raw, "streaming", False, pointer, report),
         timeout=_read_timeout(raw.get("timeout"), step(pointer, "timeout"), report),
