@@ -1,0 +1,1 @@
+"""Where functions run. Knows neither HTTP nor the database."""

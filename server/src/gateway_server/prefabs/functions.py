@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway_server.prefabs.parameters import OLDER_TYPES, Parameter, Unreadable, read_flag, read_parameters, read_text
-from gateway_server.prefabs.problems import Report, show, step
+from gateway_server.prefabs.problems import Report, is_plain, show, step
 
 #: Set by the gateway, or able to change which program runs: never the name of a secret.
 RESERVED_NAMES = frozenset(
@@ -148,8 +148,8 @@ def _read_bound(raw: dict[str, Any], key: str, pointer: str, report: Report) -> 
 
 def is_folder_name(name: str) -> bool:
     """Whether `data/inputs/<name>/` is one folder and nothing else."""
-    plain = all(char.isprintable() and char not in "/\\" for char in name)
-    return bool(name) and plain and name not in (".", "..") and len(name.encode()) <= 200
+    plain = is_plain(name) and "/" not in name and "\\" not in name
+    return plain and name not in ("", ".", "..") and len(name.encode()) <= 200
 
 
 def _read_secrets(raw: object, pointer: str, report: Report) -> tuple[Secret, ...]:

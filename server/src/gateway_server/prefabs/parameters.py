@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway_server.prefabs.problems import Report, show, step
+from gateway_server.prefabs.problems import Report, is_plain, show, step
 
 TYPES = ("string", "number", "integer", "boolean", "object", "array")
 ALIASES = {
@@ -67,7 +67,7 @@ def _read_parameter(raw: object, pointer: str, report: Report) -> Parameter:
     if not isinstance(raw, dict):
         raise Unreadable(pointer, f"a parameter must be an object, not {show(raw)}")
     name = raw.get("name")
-    if not isinstance(name, str) or not name or not name.isprintable() or len(name) > 200:
+    if not isinstance(name, str) or not name or not is_plain(name) or len(name) > 200:
         raise Unreadable(step(pointer, "name"), f"a parameter must have a name, not {show(name)}")
     if not name.isidentifier():
         report.warn(step(pointer, "name"), f"only a function with **kwargs can take a parameter called {show(name)}")

@@ -51,3 +51,8 @@ def show(value: object, limit: int = 60) -> str:
     """A value for a message: short, on one line, printable."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def is_plain(text: str) -> bool:
+    """Whether the text has no control characters and no halves of surrogate pairs."""
+    return not any(char < " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff" for char in text)

@@ -1,0 +1,125 @@
+"""The few Linux system calls that the process tree needs and the standard library does not offer.
+
+Every function raises OSError with the name of the step that failed. Numbers of system calls stand here only where the
+C library has no wrapper; those of Landlock are the same on every architecture.
+"""
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterable
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x8000000, 0x10000000, 0x20000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 36, 38
+CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_ADMIN = 5, 6, 7, 8, 21
+_KEPT_MOUNT_FLAGS = {os.ST_NOSUID: MS_NOSUID, os.ST_NODEV: MS_NODEV, os.ST_NOEXEC: 8, os.ST_NOATIME: 1024}
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_FS_READ = (1 << 0) | (1 << 2) | (1 << 3)  # execute, read file, read directory
+_FS_FILE = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15)  # the rights that apply to a single file
+_FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many file rights each interface knows; 16 from the fifth on
+
+
+def _check(result: int, step: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{step}: {os.strerror(number)}")
+    return result
+
+
+def _path(value: str | None) -> bytes | None:
+    return None if value is None else os.fsencode(value)
+
+
+def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2)."""
+    result = _libc.mount(_path(source), _path(target), _path(kind), ctypes.c_ulong(flags), _path(data))
+    _check(result, f"mount {source or kind} on {target}")
+
+
+def bind(source: str, target: str, *, read_only: bool) -> None:
+    """Shows `source` at `target`, which must exist; read-only mounts keep the flags that the source's mount locks."""
+    mount(source, target, flags=MS_BIND | MS_REC)
+    if read_only:
+        have = os.statvfs(target).f_flag
+        kept = sum(flag for bit, flag in _KEPT_MOUNT_FLAGS.items() if have & bit)
+        mount(None, target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | kept)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(ctypes.c_int(flags)), f"unshare {flags:#x}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    _check(_libc.pivot_root(_path(new), _path(old)), "pivot_root")
+
+
+def unmount(target: str) -> None:
+    """Detaches a mount from the tree, busy or not."""
+    _check(_libc.umount2(_path(target), MNT_DETACH), f"umount {target}")
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument."""
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def look_up_files_as(uid: int) -> None:
+    """Walks paths with the rights of `uid` from now on, while capabilities that have nothing to do with files stay."""
+    _libc.setfsuid(ctypes.c_uint(uid))
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _CapabilityData(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("e0", "p0", "i0", "e1", "p1", "i1")]
+
+
+def keep_capabilities(kept: Iterable[int]) -> None:
+    """Drops every capability but `kept`, for this process and all that it will execute."""
+    bits = sum(1 << capability for capability in kept)
+    for capability in range(64):
+        if not bits >> capability & 1 and _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
+            break  # beyond the last capability that this kernel knows
+    data = _CapabilityData(bits, bits, 0, 0, 0, 0)
+    _check(_libc.capset(ctypes.byref(_CapabilityHeader(0x20080522, 0)), ctypes.byref(data)), "capset")
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = [("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64)]
+
+
+def landlock_version() -> int:
+    """The Landlock interface that this kernel speaks; 0 where there is none."""
+    return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)))
+
+
+def landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
+    """Narrows this process and its descendants to reading below `readable` and anything below `writable`.
+
+    Signals and abstract sockets stay inside as well where the kernel can (interface 6).
+    """
+    version = landlock_version()
+    everything = (1 << _FS_RIGHTS.get(version, 16)) - 1
+    # Interfaces below 4 and 6 know shorter structures: tell the kernel only of the members that it has.
+    rules, size = _Ruleset(everything, 0, 3 if version >= 6 else 0), 8 if version < 4 else 16 if version < 6 else 24
+    fd = _check(_libc.syscall(_LANDLOCK_CREATE, ctypes.byref(rules), ctypes.c_size_t(size), 0), "landlock ruleset")
+    for paths, access in ((readable, _FS_READ), (writable, everything)):
+        for path in paths:
+            if not os.path.exists(path):
+                continue
+            at = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            allowed = access if os.path.isdir(path) else access & _FS_FILE & everything
+            rule = struct.pack("=Qi", allowed, at)
+            _check(_libc.syscall(_LANDLOCK_ADD, fd, 1, rule, 0), f"landlock rule {path}")
+            os.close(at)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _check(_libc.syscall(_LANDLOCK_RESTRICT, fd, 0), "landlock restrict")
+    os.close(fd)

@@ -1,0 +1,260 @@
+"""The zygote of one prefab version: imports the package once, then forks a worker whenever the engine asks.
+
+It runs as process 1 of the version's own namespaces (see the engine's launcher), so that its end is the end of every
+process below it. What "locked down" means for a worker depends on the isolation that the machine offers:
+
+    uids   a uid of its own out of a mapped range; its family is everything that runs under that uid
+    pids   one uid for all (no root on the outside); its family is everything in a pid namespace of its own
+    none   no kernel protection; its family is whatever descends from it
+"""
+
+import array
+import gc
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import site
+import socket
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+from gateway_runtime import family, functions, linux, worker, workspace
+from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
+
+CONTROL = 3
+"""The descriptor on which a zygote finds its control socket."""
+FIRST_UID = 100
+"""Worker n runs under uid FIRST_UID + n of the zygote's user namespace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the engine wants of a zygote; its members travel as JSON."""
+
+    entry_point: str
+    paths: tuple[str, ...]
+    """Folders for sys.path, first come first; those after the first may hold .pth files."""
+    work: str
+    """The folder that holds one folder for each worker, named by its number."""
+    workspace: str
+    """Where a call finds its workspace: the same path for every worker, and at import."""
+    isolation: str
+    """uids, pids or none."""
+    preload: bool
+    """Whether to import here, once, or in each worker (packages that start threads at import)."""
+    landlock: bool
+    readable: tuple[str, ...]
+    """What workers may read besides their workspace, where Landlock is on."""
+
+
+def main() -> None:
+    """Serves the control socket until the engine hangs up."""
+    control = socket.socket(fileno=CONTROL)
+    control.set_inheritable(False)
+    told = json.loads(control.recv(CONTROL_LIMIT))["plan"]
+    told["paths"], told["readable"] = tuple(told["paths"]), tuple(told["readable"])
+    _Zygote(control, Plan(**told)).run()
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, plan: Plan) -> None:
+        self._control = control
+        self._plan = plan
+        self._module: ModuleType | None = None
+        self._workers: dict[int, int] = {}  # pid -> number
+        self._wake, wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(wake, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        self._prepare()
+        try:
+            if self._plan.preload:
+                self._import()
+        except BaseException as error:  # whatever a package does at import is told, never lost
+            self._tell({"failed": functions.describe(error)})
+            os._exit(1)
+        gc.collect()
+        gc.freeze()
+        self._tell({"ready": PROTOCOL, "threads": self._plan.preload and _count_threads() > 1})
+        while True:
+            readable, _, _ = select.select([self._control.fileno(), self._wake], [], [])
+            if self._wake in readable:
+                self._drain_wakeups()
+            self._reap()
+            if self._control.fileno() in readable:
+                self._obey()
+
+    def _prepare(self) -> None:
+        if self._plan.isolation == "uids":
+            kept = (linux.CAP_SETGID, linux.CAP_SETUID, linux.CAP_KILL, linux.CAP_SETPCAP, linux.CAP_SYS_ADMIN)
+            linux.keep_capabilities(kept)
+        elif self._plan.isolation == "pids":
+            linux.keep_capabilities((linux.CAP_SETPCAP, linux.CAP_SYS_ADMIN))
+        else:
+            family.adopt_orphans()
+        site.setquit()
+        sys.path[:0] = self._plan.paths[:1]
+        for path in self._plan.paths[1:]:
+            site.addsitedir(path)
+
+    def _import(self) -> None:
+        """Imports the package where every call will stand, so that a path made absolute now is right then."""
+        os.makedirs(self._plan.workspace, exist_ok=True)
+        os.chdir(self._plan.workspace)
+        workspace.lay_out(".")
+        self._module = functions.load(self._plan.entry_point)
+        os.chdir("/")
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the package may have taken it
+        if self._plan.isolation == "none":
+            shutil.rmtree(self._plan.workspace)
+            os.symlink("/proc/self/cwd", self._plan.workspace)
+
+    def _tell(self, message: dict[str, object]) -> None:
+        text = json.dumps(message).encode()
+        if len(text) > CONTROL_LIMIT:
+            text = json.dumps({"failed": {"type": "ImportError", "message": "the import failed", "traceback": ""}}).encode()
+        try:
+            self._control.send(text)
+        except OSError:
+            self._end()
+
+    def _obey(self) -> None:
+        data, ancillary, _, _ = self._control.recvmsg(CONTROL_LIMIT, socket.CMSG_SPACE(8))
+        if not data:
+            self._end()
+        received = array.array("i")
+        for _, _, payload in ancillary:
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+        order = json.loads(data)
+        if "fork" in order:
+            self._fork(order["fork"], *received)
+        elif "kill" in order:
+            self._kill(order["kill"])
+            self._tell({"killed": order["kill"]})
+
+    def _fork(self, number: int, connection: int, output: int) -> None:
+        try:
+            if self._plan.isolation == "pids":
+                linux.unshare(linux.CLONE_NEWPID)
+            pid = os.fork()
+        except OSError as error:
+            self._tell({"refused": number, "message": str(error)})
+            return
+        if pid == 0:
+            self._become(number, connection, output)
+        os.close(connection)
+        os.close(output)
+        self._workers[pid] = number
+        self._tell({"forked": number})
+
+    def _become(self, number: int, connection: int, output: int) -> None:
+        """The child: locks itself down, serves, and never returns."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._wake)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(output)
+            if self._plan.isolation == "pids":
+                family.fork_below_init(connection)
+            self._lock_down(number)
+            _reseed()
+            with socket.socket(fileno=connection) as talk:
+                worker.serve(talk, lambda: self._module or functions.load(self._plan.entry_point))
+            code = 0
+        except ConnectionError:
+            code = 0
+        except BaseException as error:  # told on the job's log; the engine sees the exit code
+            os.write(2, functions.describe(error)["traceback"].encode("utf-8", "replace"))
+        finally:
+            os._exit(code)
+
+    def _lock_down(self, number: int) -> None:
+        plan, own, uid = self._plan, f"{self._plan.work}/{number}", FIRST_UID + number
+        os.setsid()
+        if plan.isolation == "none":
+            family.adopt_orphans()
+            os.chdir(own)
+        else:
+            linux.unshare(linux.CLONE_NEWNS)
+            if plan.isolation == "uids":
+                linux.look_up_files_as(uid)
+            for source, target in ((own, plan.workspace), (f"{own}/{workspace.TEMPORARY}", "/tmp")):  # noqa: S108
+                linux.bind(source, target, read_only=False)
+            linux.bind(f"{own}/{workspace.TEMPORARY}", "/dev/shm", read_only=False)  # noqa: S108
+            if plan.isolation == "uids":
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+            linux.keep_capabilities(())
+            linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+            linux.prctl(linux.PR_SET_DUMPABLE, 0)
+            family.adopt_orphans()
+            os.chdir(plan.workspace)
+            if plan.landlock:
+                linux.landlock(plan.readable, (plan.workspace, "/tmp", "/dev/shm", "/dev/null"))  # noqa: S108
+        os.environ["HOME"] = os.path.join(os.getcwd(), workspace.HOME)
+        os.environ["TMPDIR"] = os.path.join(os.getcwd(), workspace.TEMPORARY)
+
+    def _drain_wakeups(self) -> None:
+        try:
+            while os.read(self._wake, 512):
+                pass
+        except BlockingIOError:
+            return
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            number = self._workers.pop(pid, None)
+            if number is None:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            self._kill(number)  # what it left behind goes with it
+            self._tell({"exited": number, "code": max(code, 0), "signal": max(-code, 0)})
+
+    def _kill(self, number: int) -> None:
+        pid = next((pid for pid, n in self._workers.items() if n == number), None)
+        if self._plan.isolation == "uids":
+            family.kill_uid(FIRST_UID + number)
+        elif self._plan.isolation == "pids":
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+        else:
+            family.kill_descendants(pid, spare=set(self._workers))
+
+    def _end(self) -> None:
+        """The engine is gone. As process 1 our end is everybody's; elsewhere each family is ended by hand."""
+        if self._plan.isolation == "none":
+            for number in list(self._workers.values()):
+                self._kill(number)
+        os._exit(0)
+
+
+def _count_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1
+
+
+def _reseed() -> None:
+    """Siblings must not draw the same random numbers."""
+    random.seed()
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()

@@ -1,0 +1,277 @@
+"""Which worker serves a call: one that is idle and belongs to the same version and user, else a new one."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from gateway_server.engine.local.isolation import Isolation, Layout, candidates
+from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.zygotes import ImportFailed, Launcher, Zygote
+from gateway_server.errors import Overloaded, ServiceUnavailable
+from gateway_server.models import Deployment
+from gateway_server.settings import Settings
+
+FAILED_IMPORT_REMEMBERED = 2.0
+"""Seconds in which a package that failed to import is not tried again."""
+WORKERS_EACH_NESTING = 0.5
+"""How much of the limit each level of nesting may add, so that callers waiting for their callees never block them."""
+
+
+class Host:
+    """One prefab version on this machine: its zygote and its idle workers."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.zygote: Zygote | None = None
+        self.starting: asyncio.Task[Zygote] | None = None
+        self.preload = True
+        self.failed: tuple[float, ImportFailed] | None = None
+        self.idle: dict[str, deque[Worker]] = {}
+        self.busy = 0
+        self.used_at = time.monotonic()
+
+    def take_idle(self, user: str) -> Worker | None:
+        """The idle worker of `user` that served last: its memory is warmest."""
+        waiting = self.idle.get(user)
+        while waiting:
+            worker = waiting.pop()
+            if not waiting:
+                del self.idle[user]
+            if worker.alive and worker.fit:
+                return worker
+        return None
+
+
+class LocalEngine:
+    """Runs functions on this machine.
+
+    Lives on one event loop. `workspaces` is a folder of its own that may be wiped at start.
+    """
+
+    def __init__(self, settings: Settings, *, support: Path, workspaces: Path, base_url: Callable[[], str]) -> None:
+        self.isolation = Isolation.NONE
+        self.refused: dict[Isolation, str] = {}
+        """Levels of isolation that this machine does not offer, and why."""
+        self._settings = settings
+        self._support = support
+        self._workspaces = workspaces
+        self._base_url = base_url
+        self._launcher = Launcher(support)
+        self._layout = Layout(isolation=self.isolation, support=support)
+        self._hosts: dict[str, Host] = {}
+        self._slots: set[int] = set()
+        self._running = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._cleanups: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Starts the launcher and finds the best isolation that really works here.
+
+        Raises:
+            ServiceUnavailable: the setting asks for more than the machine has.
+        """
+        shutil.rmtree(self._workspaces, ignore_errors=True)
+        (self._workspaces / "root").mkdir(parents=True)  # where the launcher builds what workers see as /
+        os.chmod(self._workspaces, 0o711)  # noqa: S103  workers pass through, and list nothing
+        await self._launcher.start()
+        for isolation in candidates(self._settings.sandbox):
+            self._layout = replace(self._layout, isolation=isolation)
+            try:
+                await self._try_out()
+            except (ServiceUnavailable, ImportFailed) as error:
+                self.refused[isolation] = str(error)
+                continue
+            self.isolation = isolation
+            self._sweeper = asyncio.create_task(self._sweep())
+            return
+        await self._launcher.close()
+        raise ServiceUnavailable(f"No sandbox works on this machine: {'; '.join(self.refused.values())}")
+
+    async def _try_out(self) -> None:
+        """A zygote without a package forks one worker: the whole tree, for real."""
+        nothing = self._workspaces / "nothing"
+        nothing.mkdir(exist_ok=True)
+        deployment = Deployment(
+            key="", prefab_id="", version="", entry_point="src/main.py", code=nothing, packages=nothing
+        )
+        zygote = self._new_zygote(deployment)
+        try:
+            await zygote.start(base_url="", preload=False, timeout=20)
+            worker = await zygote.fork("")
+            events = worker.run({"function": "", "parameters": {}, "environment": {}, "stream": False}, zygote.output.extend)
+            async for _ in events:
+                pass  # fails, as there is no package; that it answers is the point
+        except ServiceUnavailable:
+            raise
+        except Exception as error:
+            raise ServiceUnavailable(f"{error} {zygote.output.decode('utf-8', 'replace')}") from error
+        finally:
+            zygote.close()
+            self._slots.discard(zygote.slot)
+
+    @asynccontextmanager
+    async def worker(self, deployment: Deployment, user: str, *, depth: int = 0) -> AsyncIterator[Worker]:
+        """A worker with a fresh workspace, for one call.
+
+        Raises:
+            ImportFailed: the package cannot be imported.
+            Overloaded: too many calls are waiting already.
+            ServiceUnavailable: no process could be started.
+        """
+        await self._admit(depth)
+        host = self._host(deployment)
+        host.busy += 1
+        worker: Worker | None = None
+        try:
+            worker = host.take_idle(user) or await (await self._zygote(host)).fork(user)
+            yield worker
+        finally:
+            host.busy -= 1
+            host.used_at = time.monotonic()
+            self._release()
+            if worker is not None:
+                self._take_back(host, worker)
+
+    async def forget(self, key: str) -> None:
+        """Ends the processes of a version that was removed or replaced."""
+        host = self._hosts.pop(key, None)
+        if host is not None:
+            self._end(host)
+
+    async def close(self) -> None:
+        """Ends every process."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for host in self._hosts.values():
+            self._end(host)
+        self._hosts.clear()
+        await self._launcher.close()
+        for task in list(self._cleanups):
+            task.cancel()
+        shutil.rmtree(self._workspaces, ignore_errors=True)
+
+    async def _admit(self, depth: int) -> None:
+        if self._closed:
+            raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
+        limit = self._settings.workers * (1 + WORKERS_EACH_NESTING * depth)
+        if self._running >= limit:
+            if len(self._waiters) >= self._settings.queue:
+                raise Overloaded("The gateway has more calls waiting than it takes.", retry_after=2)
+            turn = asyncio.get_running_loop().create_future()
+            self._waiters.append(turn)
+            try:
+                await turn  # whoever wakes us hands its place over: _running stays as it is
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._release()  # the place was handed over while we were leaving
+                raise
+        else:
+            self._running += 1
+
+    def _release(self) -> None:
+        while self._waiters:
+            turn = self._waiters.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._running -= 1
+
+    def _host(self, deployment: Deployment) -> Host:
+        host = self._hosts.get(deployment.key)
+        if host is None:
+            host = self._hosts[deployment.key] = Host(deployment)
+        return host
+
+    async def _zygote(self, host: Host) -> Zygote:
+        if host.zygote is not None and host.zygote.alive:
+            return host.zygote
+        if host.failed is not None and time.monotonic() - host.failed[0] < FAILED_IMPORT_REMEMBERED:
+            raise host.failed[1]
+        if host.starting is None:
+            host.starting = asyncio.create_task(self._start_zygote(host))
+        return await asyncio.shield(host.starting)
+
+    async def _start_zygote(self, host: Host) -> Zygote:
+        """Imports the package; if that starts threads, once more without it: then each worker imports for itself."""
+        try:
+            if host.zygote is not None:
+                self._slots.discard(host.zygote.slot)
+            while True:
+                zygote = self._new_zygote(host.deployment)
+                try:
+                    timeout = self._settings.import_timeout
+                    await zygote.start(base_url=self._base_url(), preload=host.preload, timeout=timeout)
+                except BaseException as error:
+                    zygote.close()
+                    self._slots.discard(zygote.slot)
+                    if isinstance(error, ImportFailed):
+                        host.failed = (time.monotonic(), error)
+                    raise
+                if not zygote.threads:
+                    host.zygote = zygote
+                    return zygote
+                host.preload = False
+                zygote.close()
+                self._slots.discard(zygote.slot)
+        finally:
+            host.starting = None
+
+    def _new_zygote(self, deployment: Deployment) -> Zygote:
+        slot = next(number for number in range(len(self._slots) + 1) if number not in self._slots)
+        self._slots.add(slot)
+        work = self._workspaces / str(slot)
+        return Zygote(launcher=self._launcher, layout=self._layout, deployment=deployment, slot=slot, work=work)
+
+    def _take_back(self, host: Host, worker: Worker) -> None:
+        if worker.fit and worker.alive and not self._closed and worker.is_clean():
+            self._make_idle(host, worker)
+            return
+        task = asyncio.create_task(self._clean_or_kill(host, worker))
+        self._cleanups.add(task)
+        task.add_done_callback(self._cleanups.discard)
+
+    async def _clean_or_kill(self, host: Host, worker: Worker) -> None:
+        if worker.fit and worker.alive and await asyncio.to_thread(worker.clean):
+            self._make_idle(host, worker)
+            return
+        await worker.kill()
+        await asyncio.to_thread(shutil.rmtree, worker.workspace, ignore_errors=True)
+
+    def _make_idle(self, host: Host, worker: Worker) -> None:
+        if self._hosts.get(host.deployment.key) is not host:
+            return  # its zygote has been ended, and this worker with it
+        worker.idle_since = time.monotonic()
+        host.idle.setdefault(worker.user, deque()).append(worker)
+
+    async def _sweep(self) -> None:
+        """Ends what has been idle for too long."""
+        while True:
+            await asyncio.sleep(min(5.0, self._settings.worker_idle / 2))
+            now = time.monotonic()
+            for key, host in list(self._hosts.items()):
+                for user, waiting in list(host.idle.items()):
+                    while waiting and now - waiting[0].idle_since > self._settings.worker_idle:
+                        worker = waiting.popleft()
+                        worker.fit = False
+                        self._take_back(host, worker)
+                    if not waiting:
+                        del host.idle[user]
+                if not host.busy and not host.idle and now - host.used_at > self._settings.zygote_idle:
+                    del self._hosts[key]
+                    self._end(host)
+
+    def _end(self, host: Host) -> None:
+        if host.starting is not None:
+            host.starting.cancel()
+        if host.zygote is not None:
+            host.zygote.close()
+            self._slots.discard(host.zygote.slot)

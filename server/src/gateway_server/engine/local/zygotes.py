@@ -1,0 +1,347 @@
+"""The gateway's side of the launcher and of each zygote: orders out, news in."""
+
+import array
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gateway_runtime import workspace
+from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
+from gateway_server.engine.local.isolation import Layout
+from gateway_server.engine.local.worker import Worker
+from gateway_server.errors import ServiceUnavailable
+from gateway_server.models import Deployment
+
+LAST_NUMBER = 899
+
+
+class ImportFailed(Exception):
+    """The package could not be imported; a failure of user code, told as data."""
+
+    def __init__(self, told: dict[str, str]) -> None:
+        super().__init__(told["message"])
+        self.told = told
+
+
+class Packets:
+    """A SOCK_SEQPACKET socket on the event loop: one JSON object a packet, descriptors beside it."""
+
+    def __init__(self, connection: socket.socket, heard: Callable[[dict[str, Any] | None], None]) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._heard = heard
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(connection.fileno(), self._read)
+        self._open = True
+
+    def send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
+        """Sends one packet.
+
+        Raises:
+            ServiceUnavailable: the other side is gone or does not read.
+        """
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors or []))]
+        try:
+            self._socket.sendmsg([json.dumps(message).encode()], ancillary if descriptors else [])
+        except OSError as error:
+            raise ServiceUnavailable(f"The process that runs prefabs does not answer ({error}).") from error
+
+    def close(self) -> None:
+        """Hangs up; a zygote or launcher ends itself on that."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    def _read(self) -> None:
+        while self._open:
+            try:
+                data = self._socket.recv(CONTROL_LIMIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.close()
+                self._heard(None)
+                return
+            self._heard(json.loads(data))
+
+
+class Launcher:
+    """Starts zygotes through the privileged launcher process."""
+
+    def __init__(self, support: Path) -> None:
+        self._support = support
+        self._packets: Packets | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._ended: dict[int, Callable[[], None]] = {}
+        self._next = 0
+
+    async def start(self) -> None:
+        """Starts the launcher process."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        program = os.path.join(os.path.dirname(__file__), "launcher.py")
+        # The descriptor must be number 3 there, and only a shell-free exec with pass_fds keeps it open; the tiny
+        # -c program moves it.
+        code = "import os,sys; os.dup2(int(sys.argv[1]),3); os.execv(sys.executable,[sys.executable,*sys.argv[2:]])"
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", "-c", code, str(theirs.fileno()), "-I", "-S", program, str(self._support),
+                pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env={"PATH": os.environ.get("PATH", "")},
+            )  # fmt: skip
+        self._packets = Packets(ours, self._heard)
+
+    @property
+    def pid(self) -> int:
+        """Of the launcher process."""
+        assert self._process
+        return self._process.pid
+
+    async def launch(self, order: dict[str, Any], descriptors: list[int], ended: Callable[[], None]) -> tuple[int, int]:
+        """Starts a zygote; returns its id and its pid. `ended` is called once it is dead.
+
+        Raises:
+            ServiceUnavailable: the machine refused one of the steps.
+        """
+        if self._packets is None:
+            raise ServiceUnavailable("The gateway is shutting down.")
+        self._next += 1
+        number = self._next
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._ended[number] = ended
+        self._packets.send({**order, "start": number}, descriptors)
+        try:
+            return number, await self._waiting[number]
+        finally:
+            self._waiting.pop(number, None)
+
+    def kill(self, number: int) -> None:
+        """Kills a zygote and everything below it."""
+        if self._packets is not None:
+            self._packets.send({"kill": number})
+
+    async def close(self) -> None:
+        """Ends the launcher and with it every zygote."""
+        if self._packets is not None:
+            self._packets.close()
+            self._packets = None
+        if self._process is not None:
+            await self._process.wait()
+
+    def _heard(self, message: dict[str, Any] | None) -> None:
+        if message is None:
+            self._packets = None
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(ServiceUnavailable("The launcher of prefab processes died."))
+            for ended in list(self._ended.values()):
+                ended()
+            return
+        number = next(iter(message.values()))
+        future = self._waiting.get(number) or asyncio.get_running_loop().create_future()
+        if "started" in message and not future.done():
+            future.set_result(message["pid"])
+        elif "failed" in message and not future.done():
+            self._ended.pop(number, None)
+            text = f"A process for prefabs could not be started: {message['message']}"
+            future.set_exception(ServiceUnavailable(text))
+        elif "ended" in message and (callback := self._ended.pop(number, None)):
+            callback()
+
+
+class Zygote:
+    """One zygote: forks workers of one prefab version."""
+
+    def __init__(self, *, launcher: Launcher, layout: Layout, deployment: Deployment, slot: int, work: Path) -> None:
+        self.deployment = deployment
+        self.slot = slot
+        self.alive = True
+        self.threads = False
+        """Whether the import left threads running, so that forks of it are not safe."""
+        self.pid = 0
+        self.output = bytearray()
+        """What the package printed at import."""
+        self._launcher = launcher
+        self._layout = layout
+        self._work = work
+        self._id = 0
+        self._packets: Packets | None = None
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._forks: dict[int, asyncio.Future[None]] = {}
+        self._kills: dict[int, asyncio.Future[None]] = {}
+        self._workers: dict[int, Worker] = {}
+        self._next = 0
+
+    async def start(self, *, base_url: str, preload: bool, timeout: float) -> None:
+        """Starts the process and waits until the package is imported; `timeout` in seconds.
+
+        Raises:
+            ImportFailed: the package raised, hung or died at import.
+            ServiceUnavailable: the machine could not start the process.
+        """
+        self._lay_out()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        asyncio.get_running_loop().add_reader(reading, self._read_output, reading)
+        try:
+            order = self._layout.order(self.deployment, self._work, self.slot, base_url)
+            self._packets = Packets(ours, self._heard)
+            self._id, self.pid = await self._launcher.launch(order, [theirs.fileno(), writing], self._died)
+        finally:
+            theirs.close()
+            os.close(writing)
+        self._packets.send({"plan": self._layout.plan(self.deployment, self._work, preload=preload)})
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._ready)
+        except TimeoutError:
+            self.close()
+            message = f"the package was still importing after {timeout:g} s"
+            raise ImportFailed({"type": "TimeoutError", "message": message, "traceback": ""}) from None
+
+    def _lay_out(self) -> None:
+        shutil.rmtree(self._work, ignore_errors=True)
+        (self._work / "import").mkdir(parents=True)
+        os.chmod(self._work, 0o711)  # noqa: S103  workers reach their own folder by name, and list nothing
+        owner = self._layout.zygote_owner(self.slot)
+        if owner is not None:
+            os.chown(self._work / "import", owner, owner)
+
+    async def fork(self, user: str) -> Worker:
+        """A new worker for `user`, in a folder of its own.
+
+        Raises:
+            ServiceUnavailable: the zygote is gone or could not fork.
+        """
+        number = self._free_number()
+        folder = self._work / str(number)
+        owner = self._layout.owner(self.slot, number)
+        _make_folder(folder, owner)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        reading, writing = os.pipe()
+        self._forks[number] = asyncio.get_running_loop().create_future()
+        worker = Worker(zygote=self, number=number, user=user, folder=folder, owner=owner)
+        self._workers[number] = worker
+        try:
+            await worker.connect(ours, reading)
+            if not self.alive or self._packets is None:
+                raise ServiceUnavailable("The process of this prefab ended; call again.")
+            self._packets.send({"fork": number}, [theirs.fileno(), writing])
+            await self._forks[number]
+        except BaseException:
+            self._workers.pop(number, None)
+            worker.abandon()
+            raise
+        finally:
+            self._forks.pop(number, None)
+            theirs.close()
+            os.close(writing)
+        return worker
+
+    async def kill(self, worker: Worker) -> None:
+        """Kills a worker with its whole family; returns when the signal has reached all of it."""
+        if not self.alive or self._packets is None:
+            return
+        number = worker.number
+        future = self._kills.setdefault(number, asyncio.get_running_loop().create_future())
+        self._packets.send({"kill": number})
+        await future
+
+    def close(self) -> None:
+        """Ends the zygote and all its workers."""
+        if self.alive and self._id:
+            self._launcher.kill(self._id)
+        if self._packets is not None:
+            self._packets.close()
+        self._died()
+
+    def _free_number(self) -> int:
+        """The number that has been out of use for longest: a uid is not given away while its last family may linger."""
+        for _ in range(LAST_NUMBER):
+            self._next = self._next % LAST_NUMBER + 1
+            if self._next not in self._workers:
+                return self._next
+        raise ServiceUnavailable("All uids of this prefab's workers are in use.", retry_after=1)
+
+    def _heard(self, message: dict[str, Any] | None) -> None:
+        if message is None:
+            self._died()
+        elif "ready" in message:
+            self.threads = bool(message["threads"])
+            if message["ready"] != PROTOCOL:
+                self._fail(ServiceUnavailable("The runtime beside this prefab speaks another protocol."))
+            elif not self._ready.done():
+                self._ready.set_result(None)
+        elif "failed" in message:
+            self._fail(ImportFailed(message["failed"]))
+        else:
+            self._heard_of_worker(message)
+
+    def _heard_of_worker(self, message: dict[str, Any]) -> None:
+        if "forked" in message:
+            _settle(self._forks.get(message["forked"]), None)
+        elif "refused" in message:
+            error = ServiceUnavailable(f"No worker could be started: {message['message']}", retry_after=1)
+            _settle(self._forks.get(message["refused"]), error)
+        elif "killed" in message:
+            _settle(self._kills.pop(message["killed"], None), None)
+        elif worker := self._workers.pop(message["exited"], None):
+            worker.exited(message["code"], message["signal"])
+
+    def _fail(self, error: Exception) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()  # the starter may have given up waiting
+
+    def _died(self) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        text = bytes(self.output[-2000:]).decode("utf-8", "replace").strip()
+        message = f"the process died while importing the package. {text}".strip()
+        self._fail(ImportFailed({"type": "ImportError", "message": message, "traceback": text}))
+        for future in (*self._forks.values(), *self._kills.values()):
+            _settle(future, None)
+        for worker in list(self._workers.values()):
+            worker.exited(0, 9)
+        self._workers.clear()
+        if self._packets is not None:
+            self._packets.close()
+
+    def _read_output(self, descriptor: int) -> None:
+        try:
+            data = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return
+        if data:
+            self.output += data
+            del self.output[: -(1 << 16)]
+        else:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+
+
+def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
+    if future is None or future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _make_folder(folder: Path, owner: int | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    workspace.lay_out(folder, owner)
+    if owner is not None:
+        os.chown(folder, owner, owner)

@@ -1,0 +1,166 @@
+"""What the gateway refuses or fails with. One class a code; the HTTP layer turns them into answers.
+
+GatewayFault
+├── Unauthenticated 401            ├── MissingSecret 400
+├── PermissionDenied 403           ├── MissingAgentContext 400
+├── NotFound 404                   ├── Invalid 422
+│   ├── FileNotFound               ├── PayloadTooLarge 413
+│   ├── JobNotFound                ├── QuotaExceeded 429
+│   └── AgentNotFound              ├── IdempotencyConflict 422
+├── VersionExists 409              ├── RuntimeCrashed 502
+├── ServiceUnavailable 503         ├── Overloaded 503
+├── DeadlineExceeded 504           └── InternalError 500
+
+Failures of user code are no faults: they are data in a result.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with an input: a JSON pointer to it, and what to do."""
+
+    pointer: str
+    message: str
+
+
+class GatewayFault(Exception):
+    """The root: a message for people, a code and extra members for programs."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL_SERVER_ERROR"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **members: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+        self.members = members
+
+    def detail(self) -> dict[str, Any]:
+        """The error as callers see it."""
+        return {"error_code": self.code, "message": self.message, **self.members}
+
+
+class Unauthenticated(GatewayFault):
+    """Nobody we know."""
+
+    status, code = 401, "UNAUTHENTICATED"
+
+
+class PermissionDenied(GatewayFault):
+    """Somebody we know, who may not do this."""
+
+    status, code = 403, "PERMISSION_DENIED"
+
+
+class MissingAgentContext(GatewayFault):
+    """The operation belongs to an agent, and the token names none."""
+
+    status, code = 400, "MISSING_AGENT_CONTEXT"
+
+
+class MissingSecret(GatewayFault):
+    """The function needs a secret that the caller has not set."""
+
+    status, code = 400, "MISSING_SECRET"
+
+    def __init__(self, prefab_id: str, secret_name: str, instructions: str | None) -> None:
+        message = f"The secret {secret_name} of prefab {prefab_id} is not set."
+        if instructions:
+            message += f" {instructions}"
+        message += f" Set it with: gateway secret set {prefab_id} {secret_name}"
+        super().__init__(message, prefab_id=prefab_id, secret_name=secret_name, instructions=instructions)
+
+
+class NotFound(GatewayFault):
+    """No such prefab, version or function."""
+
+    status, code = 404, "NOT_FOUND"
+
+
+class FileNotFound(NotFound):
+    """No such file, or none that this caller may know of."""
+
+    code = "FILE_NOT_FOUND"
+
+
+class JobNotFound(NotFound):
+    """No such job, or none of this caller's."""
+
+    code = "JOB_NOT_FOUND"
+
+
+class AgentNotFound(NotFound):
+    """No such agent."""
+
+    code = "AGENT_NOT_FOUND"
+
+
+class Invalid(GatewayFault):
+    """The input is wrong; every violation is told."""
+
+    status, code = 422, "VALIDATION_ERROR"
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(message, errors=[problem._asdict() for problem in self.problems])
+
+
+class PayloadTooLarge(GatewayFault):
+    """More bytes than the limit."""
+
+    status, code = 413, "PAYLOAD_TOO_LARGE"
+
+
+class VersionExists(GatewayFault):
+    """This version was published with other content; versions never change."""
+
+    status, code = 409, "VERSION_EXISTS"
+
+
+class IdempotencyConflict(GatewayFault):
+    """The same key came with another body."""
+
+    status, code = 422, "IDEMPOTENCY_CONFLICT"
+
+
+class QuotaExceeded(GatewayFault):
+    """The caller has used up what it was given."""
+
+    status, code = 429, "QUOTA_EXCEEDED"
+
+    def __init__(self, *, limit: int, used: int, quota_type: str, reset_at: datetime, now: datetime) -> None:
+        reset = reset_at.isoformat().replace("+00:00", "Z")
+        message = f"The quota of {limit} ({quota_type.replace('_', ' ')}) is used up; it resets at {reset}."
+        wait = max(1.0, (reset_at - now).total_seconds())
+        super().__init__(message, retry_after=wait, limit=limit, used=used, quota_type=quota_type, reset_at=reset)
+
+
+class RuntimeCrashed(GatewayFault):
+    """The process that ran the function died."""
+
+    status, code = 502, "RUNTIME_CRASHED"
+
+
+class ServiceUnavailable(GatewayFault):
+    """Something that the gateway needs does not answer."""
+
+    status, code = 503, "SERVICE_UNAVAILABLE"
+
+
+class Overloaded(GatewayFault):
+    """More work than the gateway takes at once."""
+
+    status, code = 503, "OVERLOADED"
+
+
+class DeadlineExceeded(GatewayFault):
+    """The call's time was over."""
+
+    status, code = 504, "DEADLINE_EXCEEDED"
+
+
+class InternalError(GatewayFault):
+    """A mistake of the gateway itself."""
