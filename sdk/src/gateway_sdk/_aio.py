@@ -1,0 +1,109 @@
+"""Where the async client touches the operating system. `_blocking` is its twin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from . import _blocking
+from ._blocking import is_readable
+from ._session import Session
+
+_RECEIVE_BYTES = 64 * 1024
+
+sleep = asyncio.sleep
+
+
+def current_scope() -> asyncio.AbstractEventLoop:
+    """Within what connections may be shared: one event loop."""
+    return asyncio.get_running_loop()
+
+
+_farewells: set[asyncio.Task[None]] = set()
+
+
+def start_in_background(session: Any, job_id: str) -> None:
+    """Say that a run is no longer wanted, without waiting for it."""
+    if session._sender is None:
+        # By a thread: the event loop may be about to end, and with it every task.
+        twin = Session("unused", session.base_url)
+        twin._token = session._token
+        _blocking.start_in_background(twin, job_id)
+        return
+    with contextlib.suppress(RuntimeError):  # no loop runs any more
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(session._farewell(job_id))
+        _farewells.add(task)
+        task.add_done_callback(_farewells.discard)
+
+
+async def blocks_of(body: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """The blocks of a body, for httpx."""
+    for block in body:
+        yield block
+
+
+class Socket:
+    """A connected TCP socket of the running event loop.
+
+    `OSError` tells that it broke, `TimeoutError` (which is one) that the wait was too long.
+    """
+
+    __slots__ = ("_loop", "_socket")
+
+    def __init__(self, raw: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._socket = raw
+        self._loop = loop
+
+    async def send(self, data: bytes, wait: float | None) -> None:
+        """Send all of it."""
+        try:
+            sent = self._socket.send(data)  # nearly always the kernel takes a request whole
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent < len(data):
+            async with asyncio.timeout(wait):
+                await self._loop.sock_sendall(self._socket, memoryview(data)[sent:])
+
+    async def receive(self, wait: float | None) -> bytes:
+        """Whatever has arrived, at least one byte; b"" after the other side has closed."""
+        async with asyncio.timeout(wait):
+            return await self._loop.sock_recv(self._socket, _RECEIVE_BYTES)
+
+    def readable(self) -> bool:
+        """Whether bytes, or the end, have arrived. On an idle connection both mean that it is of no more use."""
+        return is_readable(self._socket)
+
+    def interrupt(self) -> None:
+        """Wake whoever waits for bytes: for them the other side has closed."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close at once, also after the event loop has ended."""
+        self._socket.close()
+
+
+async def connect(host: str, port: int, wait: float) -> Socket:
+    """Connect to the first of the host's addresses that answers."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(wait):
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in addresses:
+            raw = socket.socket(family, kind, protocol)
+            try:
+                raw.setblocking(False)
+                await loop.sock_connect(raw, address)
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return Socket(raw, loop)
+            except OSError as error:
+                raw.close()
+                failure = error
+            except BaseException:
+                raw.close()
+                raise
+    raise failure or OSError(f"{host} has no address")

@@ -1,0 +1,136 @@
+"""Requests through httpx: for https, for proxies, and for transports that users inject."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from ._aio import blocks_of
+from ._request import CONNECT_TIMEOUT, Patience, Request
+from .exceptions import ConnectionFailedError, GatewayError
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class AsyncHttpxSender:
+    """An httpx client, made when it is first needed: importing it costs more than a call.
+
+    Args:
+        transport: a user's own; None for httpx's, with TLS and the proxies of the environment.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """The httpx client behind this sender."""
+        if self._client is None:
+            import httpx
+
+            self._client = httpx.AsyncClient(
+                transport=self._transport,
+                trust_env=self._transport is None,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30),
+                follow_redirects=False,
+            )
+        return self._client
+
+    async def send(self, request: Request, patience: Patience) -> AsyncHttpxReply:
+        """Send a request and wait for the head of the answer.
+
+        Raises:
+            ConnectionFailedError: no connection, or it broke.
+            DeadlineExceededError: the patience is at its end.
+        """
+        client = self.client()
+        import httpx
+
+        wait = patience.next_wait()
+        body = request.body
+        headers = {"Accept-Encoding": "identity", **request.headers}
+        if body is not None and not isinstance(body, bytes):
+            headers["Content-Length"] = str(body.length)
+        try:
+            made = client.build_request(
+                request.method,
+                request.url,
+                headers=headers,
+                content=body if body is None or isinstance(body, bytes) else blocks_of(body),
+                timeout=httpx.Timeout(wait, connect=min(CONNECT_TIMEOUT, wait or CONNECT_TIMEOUT), pool=None),
+            )
+            answer = await client.send(made, stream=True)
+        except httpx.HTTPError as error:
+            raise _translated(error, request, patience) from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise GatewayError(f"{request!r}: {error}") from error
+        return AsyncHttpxReply(answer, request, patience)
+
+    async def close(self) -> None:
+        """Close the httpx client."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+
+class AsyncHttpxReply:
+    """An answer whose head has arrived."""
+
+    def __init__(self, answer: httpx.Response, request: Request, patience: Patience) -> None:
+        self.patience = patience
+        self.status = answer.status_code
+        self.headers: dict[str, str] = dict(answer.headers)
+        self._answer = answer
+        self._request = request
+        self._chunks = answer.aiter_raw()
+
+    async def chunk(self) -> bytes:
+        """The next bytes of the body, b"" at its end."""
+        import httpx
+
+        self.patience.next_wait()  # httpx bounds only the silence
+        try:
+            while True:
+                chunk = await anext(self._chunks, None)
+                if chunk is None:
+                    await self._answer.aclose()
+                    return b""
+                if chunk:
+                    return chunk
+        except httpx.HTTPError as error:
+            raise _translated(error, self._request, self.patience) from error
+        except httpx.StreamError:
+            return b""  # closed by us in the meantime
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"".join([chunk async for chunk in self._each()])
+
+    async def _each(self) -> AsyncIterator[bytes]:
+        while chunk := await self.chunk():
+            yield chunk
+
+    def abort(self) -> None:
+        """Let go of the connection; httpx closes it when the answer is collected."""
+        self._chunks = _nothing()
+
+    async def close(self) -> None:
+        """Close the connection unless the body has been read to its end."""
+        await self._answer.aclose()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for _ in ():
+        yield b""
+
+
+def _translated(error: httpx.HTTPError, request: Request, patience: Patience) -> GatewayError:
+    import httpx
+
+    if isinstance(error, httpx.ConnectTimeout):
+        patience.next_wait()
+        return ConnectionFailedError(f"{request!r}: no connection in time")
+    if isinstance(error, httpx.TimeoutException):
+        return patience.over()
+    return ConnectionFailedError(f"{request!r}: {str(error) or type(error).__name__}")

@@ -1,0 +1,93 @@
+"""Which way a request takes, and what all clients of the process share.
+
+A plain address without a proxy between is reached by our own sockets; everything else goes through httpx. Both keep
+their connections in one place per event loop (the sync client: per process), so clients themselves own nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Protocol
+
+from ._aio import current_scope
+from ._async_connection import AsyncPool
+from ._async_httpx import AsyncHttpxSender
+from ._request import Patience, Request, origin_and_target
+
+
+class AsyncReplyLike(Protocol):
+    """An answer whose head has arrived. Read it to its end or close it."""
+
+    patience: Patience
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+    async def chunk(self) -> bytes: ...
+    async def read(self) -> bytes: ...
+    async def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class AsyncTransport(Protocol):
+    """Sends a request and returns the answer as soon as its head has arrived."""
+
+    async def send(self, request: Request, patience: Patience) -> AsyncReplyLike: ...
+
+
+class AsyncSharedTransport:
+    """The connections of one event loop."""
+
+    def __init__(self) -> None:
+        self._pool = AsyncPool()
+        self._httpx = AsyncHttpxSender()
+
+    async def send(self, request: Request, patience: Patience) -> AsyncReplyLike:
+        """Send a request by the way that its address needs."""
+        origin, target = origin_and_target(request.url)
+        if origin.direct:
+            return await self._pool.send(request, origin, target, patience)
+        return await self._httpx.send(request, patience)
+
+    def forget(self) -> None:
+        """The event loop has ended: close what it has left."""
+        self._pool.clear()
+        self._httpx = AsyncHttpxSender()
+
+    def after_fork(self) -> None:
+        """In a child process: leave the parent's connections alone."""
+        self._pool.after_fork()
+        # Kept from being collected: a TLS connection would say goodbye in the parent's name.
+        _abandoned.append(self._httpx)
+        self._httpx = AsyncHttpxSender()
+
+
+_shared: dict[object, AsyncSharedTransport] = {}
+_abandoned: list[AsyncHttpxSender] = []
+_lock = threading.Lock()
+
+
+def shared_transport() -> AsyncSharedTransport:
+    """The transport of the running event loop."""
+    scope = current_scope()
+    return _shared.get(scope) or _new_transport(scope)
+
+
+def _new_transport(scope: object) -> AsyncSharedTransport:
+    with _lock:
+        for other in [other for other in _shared if other.is_closed()]:  # type: ignore[attr-defined]
+            _shared.pop(other).forget()
+        return _shared.setdefault(scope, AsyncSharedTransport())
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for transport in _shared.values():
+        transport.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,121 @@
+"""Where the sync client touches the operating system. `_aio` is its twin; the generated modules know no other."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+_RECEIVE_BYTES = 64 * 1024
+_warned = False
+
+
+class Scope:
+    """Connections may be shared by all threads of the process, so there is one scope, and it never ends."""
+
+    def is_closed(self) -> bool:
+        return False
+
+
+_SCOPE = Scope()
+
+
+def current_scope() -> Scope:
+    """Within what connections may be shared."""
+    return _SCOPE
+
+
+def sleep(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
+
+
+def warn_about_running_loop() -> None:
+    """Warn, once per process, that a blocking call holds up the event loop of this thread."""
+    global _warned
+    asyncio = sys.modules.get("asyncio")  # a program that has not imported it runs no loop
+    if asyncio is None or _warned or asyncio._get_running_loop() is None:
+        return
+    _warned = True
+    warnings.warn(
+        "GatewayClient blocks the event loop that runs on this thread: every other request of this process waits. "
+        "Use AsyncGatewayClient (the same methods, with await), or a plain `def` endpoint.",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+
+
+def start_in_background(session: Any, job_id: str) -> None:
+    """Say that a run is no longer wanted, without waiting for it."""
+    # Not a daemon: a program that breaks out of a stream and ends should still say so.
+    thread = threading.Thread(target=session._farewell, args=(job_id,), name="gateway-sdk-cancel")
+    with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
+        thread.start()
+
+
+def blocks_of(body: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks of a body, for httpx."""
+    return iter(body)
+
+
+class Socket:
+    """A connected TCP socket.
+
+    `OSError` tells that it broke, `TimeoutError` (which is one) that the wait was too long.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, raw: socket.socket) -> None:
+        self._socket = raw
+
+    def send(self, data: bytes, wait: float | None) -> None:
+        """Send all of it."""
+        self._socket.settimeout(wait)
+        self._socket.sendall(data)
+
+    def receive(self, wait: float | None) -> bytes:
+        """Whatever has arrived, at least one byte; b"" after the other side has closed."""
+        self._socket.settimeout(wait)
+        return self._socket.recv(_RECEIVE_BYTES)
+
+    def readable(self) -> bool:
+        """Whether bytes, or the end, have arrived. On an idle connection both mean that it is of no more use."""
+        return is_readable(self._socket)
+
+    def interrupt(self) -> None:
+        """Wake whoever waits for bytes: for them the other side has closed."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close at once. In a forked child this does not disturb the parent's copy."""
+        self._socket.close()
+
+
+def connect(host: str, port: int, wait: float) -> Socket:
+    """Connect to the first of the host's addresses that answers."""
+    raw = socket.create_connection((host, port), wait)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Socket(raw)
+
+
+if hasattr(select, "poll"):
+
+    def is_readable(raw: socket.socket) -> bool:
+        """Whether a read would return at once."""
+        poll = select.poll()
+        poll.register(raw, select.POLLIN)
+        return bool(poll.poll(0))
+
+else:  # Windows, whose select has no bound on the descriptor's number
+
+    def is_readable(raw: socket.socket) -> bool:
+        """Whether a read would return at once."""
+        return bool(select.select([raw], [], [], 0)[0])

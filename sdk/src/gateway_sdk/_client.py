@@ -1,0 +1,161 @@
+# Generated from _async_client.py by scripts/unasync.py: edit that one.
+"""The client. This asynchronous one is written by hand, the blocking one is made from it by `scripts/unasync.py`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+from . import _wire
+from ._files import Files
+from ._stream import EventStream
+from .models import BatchResult, PrefabCall, PrefabResult
+
+
+class GatewayClient(Files):
+    """Calls prefabs through the gateway.
+
+    It only holds who is calling: making one costs microseconds and opens nothing, so make one per request. All clients
+    of a process share their connections. It may be used from several threads.
+
+    Args:
+        internal_token: the caller's `X-Internal-Token`. Not given: `X_INTERNAL_TOKEN` of the environment, which is set
+            inside a running prefab; else none is sent.
+        base_url: the gateway's address. Not given: `GATEWAY_BASE_URL` of the environment, else the in-cluster address.
+        timeout: seconds. Bounds a whole `run` or `run_batch`, and is told the gateway, which stops the function then.
+            For a stream it bounds the silence between events, for files the silence on the wire.
+        max_retries: further tries after a failure that cannot have run a function twice.
+        transport: an httpx transport to use instead of the network, for tests.
+
+    Example:
+        with GatewayClient(internal_token=token) as client:
+            result = client.run("translator", "1.0.0", "translate", {"text": "Hello", "target": "zh"})
+            print(result.get_function_result())
+    """
+
+    @overload
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: dict[str, Any],
+        files: dict[str, list[str]] | None = None,
+        stream: Literal[False] = False,
+    ) -> PrefabResult: ...
+
+    @overload
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: dict[str, Any],
+        files: dict[str, list[str]] | None = None,
+        *,
+        stream: Literal[True],
+    ) -> EventStream: ...
+
+    @overload
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: dict[str, Any],
+        files: dict[str, list[str]] | None,
+        stream: Literal[True],
+    ) -> EventStream: ...
+
+    @overload
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: dict[str, Any],
+        files: dict[str, list[str]] | None = None,
+        stream: bool = False,
+    ) -> PrefabResult | EventStream: ...
+
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: dict[str, Any],
+        files: dict[str, list[str]] | None = None,
+        stream: bool = False,
+    ) -> PrefabResult | EventStream:
+        """Call one function.
+
+        A function that raised gives a FAILED result; what the gateway refused, and what went wrong on the way, raises.
+        With `stream=True` the blocking client sends the call at once, the asynchronous one when the iteration (or the
+        `with` block) begins; that is where a refusal is raised.
+
+        Args:
+            prefab_id: such as "translator".
+            version: "X.Y.Z".
+            function_name: the function in that prefab.
+            parameters: its arguments by name.
+            files: input files, {key: [s3 URL, ...]}.
+            stream: give the events as they come instead of the result at the end.
+
+        Raises:
+            AuthenticationError, PrefabNotFoundError, ValidationError, MissingSecretError, QuotaExceededError: refused.
+            DeadlineExceededError: `timeout` is over; the function has been stopped.
+            ServiceUnavailableError: no answer, after `max_retries` further tries.
+
+        Example:
+            result = client.run("translator", "1.0.0", "translate", {"text": "Hello", "target": "zh"})
+        """
+        body = _wire.run_body([PrefabCall(prefab_id, version, function_name, parameters, files)], stream)
+        if stream:
+            events = EventStream(self, body)
+            events._open()
+            return events
+        return self._run(body)
+
+    def _run(self, body: bytes) -> PrefabResult:
+        answer = self._ask("POST", _wire.RUN, body, deadline=self.timeout)
+        return _wire.parse_batch(answer, 1).results[0]
+
+    def run_batch(self, calls: list[PrefabCall]) -> BatchResult:
+        """Call several functions at once. One that fails, or is refused, leaves the others alone: look at each result.
+
+        Raises:
+            AuthenticationError, QuotaExceededError: refused as a whole.
+            DeadlineExceededError: `timeout` is over, for all of them together.
+            ServiceUnavailableError: no answer, after `max_retries` further tries.
+
+        Example:
+            batch = client.run_batch([PrefabCall("translator", "1.0.0", "translate", {"text": "Hello"})])
+            failed = batch.get_failed()
+        """
+        body = _wire.run_body(calls, False)
+        answer = self._ask("POST", _wire.RUN, body, deadline=self.timeout)
+        batch = _wire.parse_batch(answer, len(calls))
+        if len(calls) == 1:
+            batch.results[0].job_id = batch.results[0].job_id or batch.job_id
+        return batch
+
+    def get_job(self, job_id: str) -> dict[str, Any]:
+        """What the gateway has recorded about a job: {"id", "status", "result"?, "error"?, ...}.
+
+        Raises:
+            JobNotFoundError: there is no such job, or it is someone else's.
+
+        Example:
+            job = client.get_job(result.job_id)
+        """
+        return self._ask("GET", f"/v1/jobs/{_wire.segment(job_id)}")
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """Stop a job. A job that has ended stays as it is.
+
+        Raises:
+            JobNotFoundError: there is no such job, or it is someone else's.
+
+        Example:
+            client.cancel_job(stream.job_id)
+        """
+        return self._ask("POST", f"/v1/jobs/{_wire.segment(job_id)}/cancel", b"", content_type=None)

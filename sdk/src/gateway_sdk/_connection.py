@@ -1,0 +1,273 @@
+# Generated from _async_connection.py by scripts/unasync.py: edit that one.
+"""Requests over plain sockets, and the pool of idle connections that all clients of a process share."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from ._blocking import Socket, connect
+from ._http1 import ProtocolError, Response, request_head
+from ._request import Body, Origin, Patience, Request
+from .exceptions import ConnectionFailedError, GatewayError
+
+# A connection idle for longer is closed rather than kept: most servers have closed it by then anyway.
+LONGEST_IDLE = 30.0  # seconds
+# Up to this size head and body leave in one write, so that a small call is one packet.
+_JOINED_BYTES = 64 * 1024
+
+
+class Pool:
+    """Idle connections by origin, the latest used on top.
+
+    Taking the latest lets a burst's extra connections grow old and go. There is no upper bound: a bound would make
+    calls wait for each other, and idle connections never outnumber the calls that once ran together.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, origin: Origin) -> Connection | None:
+        """A connection that is still open, or None."""
+        while True:
+            with self._lock:
+                idle = self._idle.get(origin)
+                if not idle:
+                    return None
+                since, connection = idle.pop()
+            if time.monotonic() - since < LONGEST_IDLE and not connection.socket.readable():
+                return connection
+            connection.socket.close()
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next call. Meanwhile the oldest one may go."""
+        now = time.monotonic()
+        oldest = None
+        with self._lock:
+            idle = self._idle.setdefault(connection.origin, [])
+            if idle and now - idle[0][0] > LONGEST_IDLE:
+                oldest = idle.pop(0)[1]
+            idle.append((now, connection))
+        if oldest is not None:
+            oldest.socket.close()
+
+    def clear(self) -> None:
+        """Close every idle connection."""
+        with self._lock:
+            everything, self._idle = self._idle, {}
+        for idle in everything.values():
+            for _, connection in idle:
+                connection.socket.close()
+
+    def after_fork(self) -> None:
+        """In a child: the parent's connections are the parent's. Closing our copies does not end them."""
+        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        self.clear()
+
+    def send(self, request: Request, origin: Origin, target: str, patience: Patience) -> Reply:
+        """Send a request and wait for the head of the answer.
+
+        Raises:
+            ConnectionFailedError: no connection, or it broke.
+            DeadlineExceededError: the patience is at its end.
+        """
+        while True:
+            connection = self.take(origin)
+            fresh = connection is None
+            if connection is None:
+                connection = Connection.open(self, origin, patience)
+            try:
+                return connection.exchange(request, target, patience)
+            except ConnectionFailedError:
+                # The server may close an idle connection in the very moment in which we use it. Nobody has seen the
+                # request then; and each retry that could be seen twice carries its idempotency key.
+                if fresh or connection.answered:
+                    raise
+
+
+class Connection:
+    """One socket, one exchange at a time."""
+
+    def __init__(self, pool: Pool, origin: Origin, socket: Socket) -> None:
+        self.pool = pool
+        self.origin = origin
+        self.socket = socket
+        self.answered = False  # whether a byte of the current answer has come
+        self._process = os.getpid()
+        self._receiving = False
+        self._aborted = False
+
+    @classmethod
+    def open(cls, pool: Pool, origin: Origin, patience: Patience) -> Connection:
+        """Connect."""
+        wait = patience.connect_wait()
+        try:
+            socket = connect(origin.host, origin.port, wait)
+        except TimeoutError as error:
+            patience.next_wait()  # if the deadline is what has passed, that is what we tell
+            raise ConnectionFailedError(f"{origin.header} did not answer within {wait:.1f} s") from error
+        except (OSError, UnicodeError) as error:
+            raise ConnectionFailedError(f"cannot connect to {origin.header}: {_reason(error)}") from error
+        return cls(pool, origin, socket)
+
+    def exchange(self, request: Request, target: str, patience: Patience) -> Reply:
+        """Send a request and read until the head of the answer is complete."""
+        self.answered = False
+        response = Response(request.method)
+        reply = Reply(self, response, patience)
+        try:
+            complete = self._send(request, target, patience)
+            while response.status == 0:
+                reply.advance()
+        except BaseException:
+            self.abort()
+            raise
+        response.reusable = response.reusable and complete
+        return reply
+
+    def _send(self, request: Request, target: str, patience: Patience) -> bool:
+        """Send the request. False if the answer came before its end, so that the rest was not sent."""
+        try:
+            head = request_head(request.method, target, self.origin.header, request.headers, request.length)
+        except ValueError as error:
+            raise GatewayError(f"{request.method} {self.origin.header}: {error}") from error
+        body = request.body
+        if body is None or isinstance(body, bytes):
+            joined = head + body if body and len(body) <= _JOINED_BYTES else head
+            self._write(joined, patience)
+            if body and len(joined) == len(head):
+                self._write(body, patience)
+            return True
+        return self._send_blocks(head, body, patience)
+
+    def _send_blocks(self, head: bytes, body: Body, patience: Patience) -> bool:
+        self._write(head, patience)
+        for block in body:
+            try:
+                self._write(block, patience)
+            except ConnectionFailedError:
+                if self.socket.readable():
+                    return False  # refused in the middle: the answer says why
+                raise
+            if self.socket.readable():
+                return False
+        return True
+
+    def _write(self, data: bytes, patience: Patience) -> None:
+        try:
+            self.socket.send(data, patience.next_wait())
+        except TimeoutError as error:
+            raise patience.over() from error
+        except OSError as error:
+            raise ConnectionFailedError(f"the connection to {self.origin.header} broke: {_reason(error)}") from error
+
+    def receive(self, patience: Patience) -> bytes:
+        """Bytes from the other side, b"" at its end."""
+        self._receiving = True
+        try:
+            data = self.socket.receive(patience.next_wait())
+        except TimeoutError as error:
+            raise patience.over() from error
+        except OSError as error:
+            raise ConnectionFailedError(f"the connection to {self.origin.header} broke: {_reason(error)}") from error
+        finally:
+            self._receiving = False
+            if self._aborted:
+                self.socket.close()
+        if data:
+            self.answered = True
+        return data
+
+    def release(self) -> None:
+        """The exchange is complete: let others use the connection."""
+        if self._process == os.getpid():
+            self.pool.give_back(self)
+        else:
+            self.socket.close()
+
+    def abort(self) -> None:
+        """End the connection at once, from any thread or task. One that waits for bytes is woken."""
+        self._aborted = True
+        if self._receiving and self._process == os.getpid():
+            self.socket.interrupt()
+        else:
+            self.socket.close()
+
+
+class Reply:
+    """An answer whose head has arrived.
+
+    The connection goes back to the pool by itself when the body has been read to its end.
+    """
+
+    def __init__(self, connection: Connection, response: Response, patience: Patience) -> None:
+        self.patience = patience
+        self._connection = connection
+        self._response = response
+        self._ready = b""  # body bytes that came with the head
+        self._open = True
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Names are in lower case."""
+        return self._response.headers
+
+    def advance(self) -> None:
+        """Read once from the socket."""
+        data = self._connection.receive(self.patience)
+        try:
+            if data:
+                self._ready += self._response.feed(data)
+            else:
+                self._response.end()
+        except ProtocolError as error:
+            raise ConnectionFailedError(f"{self._connection.origin.header}: {error}") from error
+
+    def chunk(self) -> bytes:
+        """The next bytes of the body, b"" at its end."""
+        try:
+            while not self._ready and not self._response.done:
+                self.advance()
+        except BaseException:
+            self.abort()
+            raise
+        ready, self._ready = self._ready, b""
+        if self._response.done:
+            self._settle()
+        return ready
+
+    def read(self) -> bytes:
+        """The whole body."""
+        chunks = []
+        while chunk := self.chunk():
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def abort(self) -> None:
+        """Close the connection unless the body has been read to its end."""
+        if self._open:
+            self._open = False
+            self._connection.abort()
+
+    def close(self) -> None:
+        """The same; awaited, for transports that need it."""
+        self.abort()
+
+    def _settle(self) -> None:
+        if self._open:
+            self._open = False
+            if self._response.reusable:
+                self._connection.release()
+            else:
+                self._connection.abort()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

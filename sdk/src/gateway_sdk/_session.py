@@ -1,0 +1,232 @@
+# Generated from _async_session.py by scripts/unasync.py: edit that one.
+"""What every operation has in common: identity, one address, tries and tries again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from . import _wire
+from ._blocking import sleep, start_in_background, warn_about_running_loop
+from ._failures import error_from_reply, retry_delay
+from ._httpx import HttpxSender
+from ._request import Body, Patience, Request
+from ._transport import ReplyLike, Transport, shared_transport
+from .exceptions import AuthenticationError, GatewayError
+
+if TYPE_CHECKING:
+    import httpx
+
+logger = logging.getLogger("gateway_sdk")
+
+# Seconds that a run waits beyond its deadline, so that the gateway's own DEADLINE_EXCEEDED comes first: it knows the job.
+GRACE = 2.0
+# Seconds for telling the gateway that a stream is no longer wanted.
+FAREWELL = 2.0
+# A token that does not say when it ends is asked for again after this many seconds; one that does, this long before.
+TOKEN_LIFE = 600.0
+TOKEN_MARGIN = 300.0
+_ERROR_BYTES = 1024 * 1024
+
+_tokens: dict[tuple[str, str], tuple[str, float]] = {}
+
+
+class Session:
+    """Identity and address of a caller. It owns no connection, so it costs nothing to make one per request."""
+
+    def __init__(
+        self,
+        internal_token: str | None = None,
+        base_url: str | None = None,
+        timeout: float = 60,
+        *,
+        max_retries: int = 2,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._token = internal_token or os.environ.get("X_INTERNAL_TOKEN") or None
+        self.base_url = (base_url or _wire.default_base_url()).rstrip("/")
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self._sender = None if transport is None else HttpxSender(transport)
+        self._api_key: str | None = None
+
+    @classmethod
+    def from_api_key(cls, api_key: str, base_url: str | None = None, timeout: float = 60) -> Self:
+        """A client for a program outside an agent, identified by an API key.
+
+        The token that the gateway gives for the key is remembered by this process until shortly before it ends, so
+        this may be called for every request. Such a client has no agent: file operations that need one are refused.
+
+        Args:
+            api_key: "sk-...".
+            base_url: as in the constructor.
+            timeout: seconds, as in the constructor.
+
+        Raises:
+            AuthenticationError: the key is not accepted.
+            ServiceUnavailableError: the gateway cannot be reached.
+
+        Example:
+            client = GatewayClient.from_api_key("sk-...", base_url="http://localhost:8000")
+        """
+        client = cls("unused", base_url, timeout)
+        client._api_key = api_key
+        client._token = client._convert_key(api_key)
+        return client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the injected transport, if there is one. The connections that all clients share stay open."""
+        if self._sender is not None:
+            self._sender.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.base_url!r}, timeout={self.timeout!r})"
+
+    def _transport(self) -> Transport:
+        return shared_transport() if self._sender is None else self._sender
+
+    def _convert_key(self, api_key: str, fresh: bool = False) -> str:
+        known_as = (self.base_url, hashlib.sha256(api_key.encode()).hexdigest())
+        token, until = _tokens.get(known_as, ("", 0.0))
+        if not fresh and time.time() < until:
+            return token
+        headers = {**_wire.headers_for(None), "Authorization": f"Bearer {api_key}"}
+        request = Request("POST", self.base_url + _wire.CONVERT_KEY, headers, b"")
+        answer = self._json(self._attempts(request), request)
+        token = _wire.text_field(answer, "internal_token", repr(request))
+        expiry = _wire.token_expiry(token)
+        _tokens[known_as] = (token, time.time() + TOKEN_LIFE if expiry is None else expiry - TOKEN_MARGIN)
+        return token
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Body | None = None,
+        *,
+        content_type: str | None = "application/json",
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """One operation that answers with a JSON object. `deadline` (seconds) bounds it and is told the gateway."""
+        key = _wire.new_key() if method == "POST" else None
+        headers = _wire.headers_for(self._token, key)
+        if body is not None and content_type:
+            headers["Content-Type"] = content_type
+        request = Request(method, self.base_url + path, headers, body)
+        try:
+            reply = self._attempts(request, deadline)
+        except AuthenticationError as error:
+            if self._api_key is None or error.status_code != 401:
+                raise
+            # The token of a long-lived client has ended: the key is good for another.
+            self._token = self._convert_key(self._api_key, fresh=True)
+            headers["X-Internal-Token"] = self._token
+            reply = self._attempts(request, deadline)
+        return self._json(reply, request)
+
+    def _json(self, reply: ReplyLike, request: Request) -> dict[str, Any]:
+        return _wire.parse_object(reply.read(), repr(request))
+
+    def _attempts(self, request: Request, deadline: float | None = None, stream: bool = False) -> ReplyLike:
+        """Send until there is a success or a final failure. The answer's body has been read, unless `stream`."""
+        warn_about_running_loop()
+        start = time.monotonic()
+        attempt = 0
+        while True:
+            patience = self._patience(request, deadline, start)
+            try:
+                return self._attempt(request, patience, stream)
+            except GatewayError as error:
+                delay = retry_delay(error, attempt) if attempt < self.max_retries else None
+                left = None if deadline is None else deadline - (time.monotonic() - start)
+                if delay is None or (left is not None and delay >= left):
+                    raise
+                logger.debug("%r: %s; again in %.2f s", request, error.error_code, delay)
+            attempt += 1
+            sleep(delay)
+
+    def _patience(self, request: Request, deadline: float | None, start: float) -> Patience:
+        if deadline is None:
+            return Patience(_wire.check_timeout(self.timeout))
+        left = _wire.check_timeout(deadline) - (time.monotonic() - start)
+        request.headers["Cancel-After"] = f"{max(1, int(left * 1000))}ms"
+        return Patience(None, left + GRACE, f"the call took longer than its timeout of {deadline:g} s")
+
+    def _attempt(self, request: Request, patience: Patience, stream: bool) -> ReplyLike:
+        started = time.monotonic()
+        reply = self._transport().send(request, patience)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
+        if 200 <= reply.status < 300:
+            return reply if stream else ReadReply.of(reply)
+        body = read_at_most(reply, _ERROR_BYTES)
+        raise error_from_reply(reply.status, reply.headers, body, repr(request))
+
+    def _farewell(self, job_id: str) -> None:
+        """Tell the gateway that a run is no longer wanted. Best effort: it ends by itself, only later."""
+        headers = _wire.headers_for(self._token)
+        request = Request("POST", f"{self.base_url}/v1/jobs/{_wire.segment(job_id)}/cancel", headers, b"")
+        try:
+            reply = self._transport().send(request, Patience(FAREWELL, FAREWELL))
+            reply.read()
+        except GatewayError as error:
+            logger.debug("%r: %s", request, error)
+
+    def _farewell_soon(self, job_id: str) -> None:
+        """The same from a place that cannot wait, such as garbage collection."""
+        start_in_background(self, job_id)
+
+
+class ReadReply:
+    """An answer whose body has been read: whatever breaks while reading is retried like the rest."""
+
+    __slots__ = ("_body", "headers", "patience", "status")
+
+    def __init__(self, status: int, headers: dict[str, str], patience: Patience, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.patience = patience
+        self._body = body
+
+    @classmethod
+    def of(cls, reply: ReplyLike) -> ReadReply:
+        """Read an answer."""
+        return cls(reply.status, reply.headers, reply.patience, reply.read())
+
+    def chunk(self) -> bytes:
+        """The body, then b""."""
+        body, self._body = self._body, b""
+        return body
+
+    def read(self) -> bytes:
+        """The body."""
+        return self._body
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def abort(self) -> None:
+        """Nothing is open."""
+
+
+def read_at_most(reply: ReplyLike, limit: int) -> bytes:
+    """The beginning of a body, b"" if it breaks. The rest is not waited for."""
+    chunks, size = [], 0
+    try:
+        while size <= limit and (chunk := reply.chunk()):
+            chunks.append(chunk)
+            size += len(chunk)
+    except GatewayError:
+        pass
+    if size > limit:
+        reply.close()
+    return b"".join(chunks)

@@ -1,0 +1,98 @@
+"""Server-sent events: bytes in, `StreamEvent`s out. Pure; it does not matter how the bytes were cut."""
+
+from __future__ import annotations
+
+import json
+
+from .exceptions import InternalServerError
+from .models import StreamEvent, StreamEventType, clean_files
+
+TERMINAL = (StreamEventType.DONE, StreamEventType.ERROR)
+_TYPES = {member.value: member for member in StreamEventType}
+# A result travels in one frame, so the bound is generous; it only keeps a broken peer from filling the memory.
+MAX_EVENT_BYTES = 256 * 1024 * 1024
+
+
+class EventDecoder:
+    """Feed it bytes as they come; it returns the events that became complete.
+
+    Example:
+        >>> EventDecoder().feed(b'data: {"type": "content", "data": "Hi"}\\n\\n')
+        [StreamEvent(data='Hi', error_code=None, files={}, type=<StreamEventType.CONTENT: 'content'>)]
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._pending = 0
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """Events that `chunk` completes. Unknown types and comments give none."""
+        if b"\n" not in chunk and b"\r" not in chunk:
+            # A long line in many pieces: joined once, at its end.
+            self._pieces.append(chunk)
+            self._pending += len(chunk)
+            self._limit(self._pending)
+            return []
+        text = b"".join((*self._pieces, chunk))
+        self._pieces, self._pending = [], 0
+        if b"\r" in text:
+            held = b"\r" if text.endswith(b"\r") else b""  # the next piece may begin with the LF of a CR LF
+            text = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        else:
+            held = b""
+        lines = text.split(b"\n")
+        rest = lines.pop() + held
+        if rest:
+            self._pieces.append(rest)
+            self._pending = len(rest)
+        events = []
+        for line in lines:
+            event = self._line(line)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _line(self, line: bytes) -> StreamEvent | None:
+        if not line:
+            return self._dispatch()
+        if line.startswith(b"data:"):
+            value = line[6:] if line[5:6] == b" " else line[5:]
+            self._data.append(value)
+            self._size += len(value)
+            self._limit(self._size)
+        # `id:`, `event:`, `retry:` and comments carry nothing that a caller of run() can use.
+        return None
+
+    def _dispatch(self) -> StreamEvent | None:
+        if not self._data:
+            return None
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data, self._size = [], 0
+        return decode_event(data)
+
+    def _limit(self, size: int) -> None:
+        if size > MAX_EVENT_BYTES:
+            raise InternalServerError(f"the gateway sent an event of more than {MAX_EVENT_BYTES} bytes")
+
+
+def decode_event(data: bytes) -> StreamEvent | None:
+    """One frame's data as an event; None if its type is not one that this version knows."""
+    try:
+        frame = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InternalServerError(f"the gateway sent an event that is not JSON: {data[:80]!r}") from error
+    if not isinstance(frame, dict):
+        return None
+    name = frame.get("type")
+    kind = _TYPES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        return None
+    code = frame.get("error_code")
+    files = frame.get("files") if kind in TERMINAL else None
+    if files is None and kind is StreamEventType.DONE and isinstance(frame.get("data"), dict):
+        # A plain function that was streamed: `data` is the envelope {"status", "output", "files"}.
+        envelope = frame["data"]
+        files = envelope.get("files") if "output" in envelope and "status" in envelope else None
+    return StreamEvent(kind, frame.get("data"), clean_files(files), code if isinstance(code, str) else None)
