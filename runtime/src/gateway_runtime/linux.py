@@ -54,6 +54,19 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), f"unshare {flags:#x}")
 
 
+def fork_in_new_pid_namespace() -> int:
+    """Like os.fork, the child being process 1 of a pid namespace of its own. Later forks come back to the old one."""
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare(CLONE_NEWPID)
+        pid = os.fork()
+        if pid:
+            _check(_libc.setns(home, CLONE_NEWPID), "setns pid")
+        return pid
+    finally:
+        os.close(home)
+
+
 def pivot_root(new: str, old: str) -> None:
     """pivot_root(2)."""
     _check(_libc.pivot_root(_path(new), _path(old)), "pivot_root")

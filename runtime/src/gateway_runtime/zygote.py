@@ -66,11 +66,11 @@ class _Zygote:
         self._plan = plan
         self._module: ModuleType | None = None
         self._workers: dict[int, int] = {}  # pid -> number
-        self._wake, wake = os.pipe()
+        self._wake, self._waker = os.pipe()
         os.set_blocking(self._wake, False)
-        os.set_blocking(wake, False)
+        os.set_blocking(self._waker, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def run(self) -> None:
         self._prepare()
@@ -141,9 +141,7 @@ class _Zygote:
 
     def _fork(self, number: int, connection: int, output: int) -> None:
         try:
-            if self._plan.isolation == "pids":
-                linux.unshare(linux.CLONE_NEWPID)
-            pid = os.fork()
+            pid = linux.fork_in_new_pid_namespace() if self._plan.isolation == "pids" else os.fork()
         except OSError as error:
             self._tell({"refused": number, "message": str(error)})
             return
@@ -162,6 +160,7 @@ class _Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
             os.close(self._wake)
+            os.close(self._waker)
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.close(output)

@@ -164,6 +164,7 @@ def _child(order: dict, control: int, output: int, up: int, down: int) -> None: 
             linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC)
             _fork_as_init(tell)
             _enter_root(order["root"], order["mounts"])
+            _mount_proc()
             linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
             tell({"map": True})
             os.read(down, 1)
@@ -171,10 +172,13 @@ def _child(order: dict, control: int, output: int, up: int, down: int) -> None: 
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
         elif order["isolation"] == "pids":
-            _enter_user_namespace(linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC)
+            _enter_user_namespace(linux.CLONE_NEWNS | linux.CLONE_NEWIPC)
+            _enter_root(order["root"], [*order["mounts"], ["/proc", "/proc", False]])
+            # A second one, so that the mounts above are locked; it owns the pid namespace, in which the zygote is to
+            # make others.
+            _enter_user_namespace(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
             _fork_as_init(tell)
-            _enter_root(order["root"], order["mounts"])
-            _enter_user_namespace(linux.CLONE_NEWNS)  # a second one, so that the mounts above are locked
+            _mount_proc()
         _execute(order, control, output)
     except BaseException as error:
         tell({"error": str(error)})
@@ -215,12 +219,16 @@ def _enter_root(root: str, mounts: list[list[object]]) -> None:
         os.makedirs(f"{root}/{name}")
     for source, target, read_only in mounts:
         _show(str(source), f"{root}{target}", read_only=bool(read_only))
-    linux.mount("proc", f"{root}/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV, "hidepid=2")
     os.chdir(root)
     linux.pivot_root(".", "old")
     linux.unmount("/old")
     os.rmdir("/old")
     linux.mount(None, "/", flags=linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV)
+
+
+def _mount_proc() -> None:
+    """Each uid sees its own processes only."""
+    linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV, "hidepid=2")
 
 
 def _show(source: str, target: str, *, read_only: bool) -> None:
