@@ -8,13 +8,13 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from gateway_server.prefabs.archives import unpack
 from gateway_server.prefabs.document import MAX_BYTES
-from gateway_server.prefabs.folders import MANIFEST, PYPROJECT, pack_folder, package_files
+from gateway_server.prefabs.folders import MANIFEST, pack_folder, package_files
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
 from gateway_server.prefabs.metadata import Dependencies, read_pyproject, read_wheel_metadata
 from gateway_server.prefabs.problems import PackageError, Problem
@@ -48,7 +48,7 @@ class Package:
     #: Those of the manifest included.
     warnings: tuple[Problem, ...]
     #: The folder that an archive was unpacked into; removed with the package if it is not closed before.
-    temporary: _Temporary | None = None
+    temporary: _Temporary | None = field(default=None, repr=False, compare=False)
 
     def write_to(self, folder: Path) -> None:
         """Lays the files out in an empty (or missing) folder, all at once and safely on the disk."""
@@ -117,8 +117,7 @@ def _read(root: Path, archive_name: str | None, temporary: _Temporary | None) ->
 
 
 def _dependencies(root: Path, archive_name: str | None, manifest: Manifest) -> Dependencies:
-    is_wheel = archive_name is not None and not (root / PYPROJECT).exists() and any(root.glob("*.dist-info"))
-    if is_wheel and archive_name is not None:
+    if archive_name is not None and (archive_name.endswith(".whl") or any(root.glob("*.dist-info/WHEEL"))):
         return read_wheel_metadata(root, archive_name, manifest)
     return read_pyproject(root, manifest)
 
