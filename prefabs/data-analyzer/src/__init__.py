@@ -1,0 +1,1 @@
+"""Describe tables of data."""
