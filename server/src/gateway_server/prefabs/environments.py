@@ -264,7 +264,5 @@ async def _precompile(built: Path, lock: int) -> None:
 
 def _make_readable(built: Path) -> None:
     for path in (built, *built.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o755)
-        elif not path.is_symlink():
-            path.chmod(0o755 if path.stat().st_mode & 0o111 else 0o644)
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o111 else 0o644)
