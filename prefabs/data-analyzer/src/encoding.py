@@ -18,6 +18,7 @@ MARKS = (
 )
 # What a language says about legacy text; the first that decodes the whole file wins.
 BY_LANGUAGE = {"zh": ("gb18030", "big5"), "ja": ("cp932", "euc_jp"), "ko": ("cp949",), "ru": ("cp1251",)}
+BY_LANGUAGE |= dict.fromkeys(("zh-tw", "zh-hk", "zh-hant"), ("big5", "gb18030"))
 LEGACY = ["big5", "cp932", "euc_jp", "cp949", "cp1251", "koi8_r", "cp1252", "cp1250", "cp1253", "cp1254"]
 
 
@@ -33,18 +34,13 @@ def detect(path: Path, language: str = "") -> str:
     if _decodes(path, "utf-8"):
         return "utf-8"
     sample = _around_first_foreign_byte(path)
-    for codec in BY_LANGUAGE.get(language.lower().replace("_", "-").split("-")[0], ()):
+    tag = language.lower().replace("_", "-")
+    for codec in BY_LANGUAGE.get(tag, BY_LANGUAGE.get(tag.split("-")[0], ())):
         if _decodes(path, codec):
             return codec
     if _reads_as_chinese(sample) and _decodes(path, "gb18030"):
         return "gb18030"
     return _legacy(sample)
-
-
-def decode(path: Path, language: str = "") -> str:
-    """The whole text, with \\n line ends; single broken characters become U+FFFD."""
-    codec = detect(path, language)
-    return path.read_bytes().decode(codec, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _decodes(path: Path, codec: str) -> bool:

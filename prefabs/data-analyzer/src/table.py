@@ -10,7 +10,7 @@ MOST_COLUMNS = 1000
 
 @dataclass
 class Table:
-    """The frame's columns are named c0, c1, ...: names out of a file may be anything, also what polars reads as a pattern."""
+    """The frame's columns are named c0, c1, ...: to polars, a name out of a file may be a pattern."""
 
     format: str
     columns: list[str]

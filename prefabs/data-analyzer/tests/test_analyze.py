@@ -29,7 +29,8 @@ def test_csv_with_every_type(prefab):
         "日期": "date", "城市": "string", "amount": "number", "units": "integer", "paid": "boolean",
     }  # fmt: skip
     assert found["日期"] == {
-        "name": "日期", "type": "date", "count": 3, "null_count": 0, "unique": 3, "min": "2024-01-05", "max": "2024-02-01",
+        "name": "日期", "type": "date", "count": 3, "null_count": 0, "unique": 3, "min": "2024-01-05",
+        "max": "2024-02-01",
     }  # fmt: skip
     amount = found["amount"]
     assert (amount["null_count"], amount["min"], amount["max"], amount["mean"]) == (1, 80.0, 120.5, 100.25)
