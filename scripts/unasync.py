@@ -49,7 +49,10 @@ def tidy(text: str, name: str) -> str:
     needs_import = "warn_about_running_loop()" in text
     if needs_import:
         text = text.replace("from ._blocking import ", "from ._blocking import warn_about_running_loop, ", 1)
-    for command in (["check", "--quiet", "--select", "I,F401", "--fix-only"], ["format", "--quiet"]):
+    for command in (
+        ["check", "--quiet", "--select", "I,F401,UP028", "--fix-only", "--unsafe-fixes"],
+        ["format", "--quiet"],
+    ):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "--stdin-filename", str(PACKAGE / name), "-"]
         text = subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 from . import _wire
@@ -19,8 +20,8 @@ Path = str | os.PathLike[str]
 class AsyncFiles(AsyncSession):
     """The file operations of the client.
 
-    All raise `AgentContextRequiredError` outside an agent where they need one, `AuthenticationError` for a bad token
-    and `ServiceUnavailableError` when the gateway gives no answer. `timeout` bounds the silence on the wire, not the whole.
+    All raise `AgentContextRequiredError` where an agent is needed and there is none, `AuthenticationError` for a bad
+    token, `ServiceUnavailableError` when there is no answer. `timeout` bounds the silence on the wire, not the whole.
     """
 
     async def upload_file(self, file_path: Path, content_type: str | None = None) -> StoredFile:
@@ -96,10 +97,10 @@ class AsyncFiles(AsyncSession):
         wish = {"filename": file.name, "content_type": content_type}
         answer = await self._ask("POST", _wire.GENERATE_UPLOAD_URL, _wire.json_body(wish))
         upload_url = _wire.text_field(answer, "upload_url", _wire.GENERATE_UPLOAD_URL)
-        part = Part(file, 0, file.size)
+        part = Part(file, 0, file.size, sha256())
         await put(self, upload_url, part, content_type)
         file.check()
-        return _wire.parse_stored({"filename": file.name, "size": file.size, **answer}, _wire.GENERATE_UPLOAD_URL)
+        return _wire.parse_stored({**part.described(), **answer}, _wire.GENERATE_UPLOAD_URL)
 
     async def _upload(
         self, path: str, fields: dict[str, str], area: str, file_path: Path, content_type: str | None
@@ -108,10 +109,10 @@ class AsyncFiles(AsyncSession):
         if file.size > _wire.SMALL_FILE_BYTES:
             return await self._upload_parts(file, area, fields, content_type)
         form_type, before, after = _wire.multipart(fields, file.name, content_type)
-        body = Form(before, Part(file, 0, file.size), after)
-        answer = await self._ask("POST", path, body, content_type=form_type)
+        part = Part(file, 0, file.size, sha256())
+        answer = await self._ask("POST", path, Form(before, part, after), content_type=form_type)
         file.check()
-        return _wire.parse_stored({"filename": file.name, "size": file.size, **answer}, path)
+        return _wire.parse_stored({**part.described(), **answer}, path)
 
     async def _upload_parts(
         self, file: LocalFile, area: str, fields: dict[str, str], content_type: str | None

@@ -83,7 +83,8 @@ class AsyncHttpxReply:
         self.headers: dict[str, str] = dict(answer.headers)
         self._answer = answer
         self._request = request
-        self._chunks = answer.aiter_raw()
+        # Injected transports often give the whole body at once; httpx has then read it already.
+        self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.aiter_raw()
 
     async def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
@@ -113,16 +114,16 @@ class AsyncHttpxReply:
 
     def abort(self) -> None:
         """Let go of the connection; httpx closes it when the answer is collected."""
-        self._chunks = _nothing()
+        self._chunks = _given()
 
     async def close(self) -> None:
         """Close the connection unless the body has been read to its end."""
         await self._answer.aclose()
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    for _ in ():
-        yield b""
+async def _given(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
 def _translated(error: httpx.HTTPError, request: Request, patience: Patience) -> GatewayError:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gateway_sdk")
 
-# Seconds that a run waits beyond its deadline, so that the gateway's own DEADLINE_EXCEEDED comes first: it knows the job.
+# Seconds that a run waits beyond its deadline, so that the gateway's own DEADLINE_EXCEEDED, with the job, comes first.
 GRACE = 2.0
 # Seconds for telling the gateway that a stream is no longer wanted.
 FAREWELL = 2.0

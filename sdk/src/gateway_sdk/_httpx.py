@@ -84,7 +84,8 @@ class HttpxReply:
         self.headers: dict[str, str] = dict(answer.headers)
         self._answer = answer
         self._request = request
-        self._chunks = answer.iter_raw()
+        # Injected transports often give the whole body at once; httpx has then read it already.
+        self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.iter_raw()
 
     def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
@@ -114,16 +115,15 @@ class HttpxReply:
 
     def abort(self) -> None:
         """Let go of the connection; httpx closes it when the answer is collected."""
-        self._chunks = _nothing()
+        self._chunks = _given()
 
     def close(self) -> None:
         """Close the connection unless the body has been read to its end."""
         self._answer.close()
 
 
-def _nothing() -> Iterator[bytes]:
-    for _ in ():
-        yield b""
+def _given(*chunks: bytes) -> Iterator[bytes]:
+    yield from chunks
 
 
 def _translated(error: httpx.HTTPError, request: Request, patience: Patience) -> GatewayError:

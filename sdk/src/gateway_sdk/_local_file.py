@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .exceptions import (
     LocalFileChangedError,
@@ -82,6 +82,11 @@ class Part:
         self._file = file
         self._start = start
         self._before = digest.copy() if digest is not None else None
+
+    def described(self) -> dict[str, Any]:
+        """What is known of the whole file once it has been sent."""
+        digest = self.digest.hexdigest() if self.digest is not None else None
+        return {"filename": self._file.name, "size": self._file.size, "sha256": digest}
 
     def __iter__(self) -> Iterator[bytes]:
         self.digest = self._before.copy() if self._before is not None else None
