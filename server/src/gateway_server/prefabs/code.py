@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway_server.prefabs.functions import Function
 from gateway_server.prefabs.manifest import Manifest
-from gateway_server.prefabs.modules import FunctionNode, Modules, SourceError
+from gateway_server.prefabs.modules import FunctionNode, Import, Module, Modules, SourceError
 from gateway_server.prefabs.problems import PackageError, Problem, step
 
 #: Decorators that leave the parameters of a function as they are.
@@ -30,22 +31,35 @@ def check_code(files: Mapping[str, Path], manifest: Manifest) -> tuple[Problem, 
 def _check_functions(modules: Modules, manifest: Manifest) -> tuple[Problem, ...]:
     entry = manifest.entry_point.removesuffix(".py").replace("/", ".")
     try:
-        names = modules.read(entry).bindings
+        module = modules.read(entry)
     except SourceError as error:
         raise PackageError.of(str(error), "/entry_point") from error
     missing: list[Problem] = []
-    warnings: list[Problem] = []
+    warnings = list(_misplaced_imports(modules, module))
     for function in manifest.functions:
         if function.disabled:
             continue
         found = modules.find(entry, function.name)
         if found is None:
-            missing.append(_missing(function, manifest.entry_point, names))
+            missing.append(_missing(function, manifest.entry_point, module.bindings))
         elif found.function is not None and _keeps_its_parameters(found.function):
             warnings += _compare(function, Signature.of(found.function))
     if missing:
         raise PackageError(missing)
     return tuple(warnings)
+
+
+def _misplaced_imports(modules: Modules, module: Module) -> Iterator[Problem]:
+    """Modules of the package that are imported as if `src/` were on the path: it is not."""
+    misplaced = set()
+    for bindings in module.bindings.values():
+        tops = {binding.module.partition(".")[0] for binding in bindings if isinstance(binding, Import)}
+        if len(bindings) == len(tops) == 1:  # else there is another attempt beside it
+            misplaced |= tops
+    for name in sorted(misplaced - sys.stdlib_module_names):
+        if name != "src" and modules.exists(f"src.{name}"):
+            message = f"{name!r} is imported, which is src/{name} here; write `from .{name} import …`"
+            yield Problem("/entry_point", message)
 
 
 def _missing(function: Function, entry_point: str, names: Iterable[str]) -> Problem:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,10 +19,15 @@ MAX_LOG = 64 * 1024
 _UNREACHABLE = re.compile(
     r"Failed to fetch|error sending request|dns error|Could not connect|timed out|connectivity", re.I
 )
-_MISSING = re.compile(r"Because (?:there are no versions of )?(\S+?) was not found in the package registry")
+_MISSING = re.compile(
+    r"Because (?:there are no versions of )?(\S+?) was not found in the (?:package registry|provided)"
+)
 _NO_WHEEL = re.compile(
     r"(?:Because|that) (?:all versions of )?(\S+) ha(?:s|ve) no (?:usable wheels|wheels with a matching)"
 )
+_REFUSED = re.compile(r"HTTP status \w+ error \(([^)]*)\)")
+#: What uv puts before each link in a chain of reasons; older releases draw an arrow or write "Caused by".
+_CAUSE = re.compile(r"\s*(?:\b(?:error|hint|[Cc]aused? ?(?:by)?):\s+|(?=Because ))")
 _ADDRESS_USER = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -70,9 +76,10 @@ async def run_tool(
     except TimeoutError as error:
         raise EnvironmentBuildError(f"preparing the dependencies took longer than {limit:g} seconds") from error
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
     if code != 0:
         raise EnvironmentBuildError(explain(log), log)
     return output.decode()
@@ -97,17 +104,17 @@ def explain(log: str) -> str:
     if missing := _MISSING.search(text):
         return f"the package index has no package called {missing[1]}"
     if no_wheel := _NO_WHEEL.search(text):
-        python = ".".join(map(str, sys.version_info[:2]))
-        return (
-            f"there is no wheel of {no_wheel[1]} for Python {python} on {sys.platform}, and it is not built from source"
-        )
+        machine = f"Python {sys.version_info.major}.{sys.version_info.minor} on {sysconfig.get_platform()}"
+        return f"there is no wheel of {no_wheel[1]} for {machine}, and it is not built from source"
+    if refused := _REFUSED.search(text):
+        return f"the package index answered with an error: {refused[1]}"
     if _UNREACHABLE.search(text):
         return "the package index could not be reached"
-    causes = re.split(r"\s*(?:cause|hint|error):\s+", text)
-    reasons = [cause for cause in causes if cause.startswith("Because")] or [cause for cause in causes[1:] if cause]
-    if reasons and reasons[0].startswith("Because"):
-        return f"the dependencies cannot be resolved: {_shorten(reasons[0])}"
-    return f"the dependencies cannot be installed: {_shorten(reasons[0] if reasons else text or 'uv gave no reason')}"
+    causes = [cause for cause in _CAUSE.split(text)[1:] if cause]
+    conclusion = next((cause for cause in causes if cause.startswith("Because")), None)
+    if conclusion is not None:
+        return f"the dependencies cannot be resolved: {_shorten(conclusion)}"
+    return f"the dependencies cannot be installed: {_shorten(': '.join(causes) or text or 'uv gave no reason')}"
 
 
 def _shorten(text: str, limit: int = 600) -> str:
