@@ -47,8 +47,16 @@ def warn_about_running_loop() -> None:
         "GatewayClient blocks the event loop that runs on this thread: every other request of this process waits. "
         "Use AsyncGatewayClient (the same methods, with await), or a plain `def` endpoint.",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=_depth_of_the_caller(),
     )
+
+
+def _depth_of_the_caller() -> int:
+    """How many frames above the warning the user's own code stands."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{__package__}."):
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def start_in_background(session: Any, job_id: str) -> None:

@@ -1,0 +1,146 @@
+"""Connections are few, shared, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from stub_gateway import Step
+
+from gateway_sdk import AsyncGatewayClient, GatewayClient, _blocking, _connection
+
+RUN = ("zoo", "1.0.0", "echo")
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_thousand_clients_use_one_connection(stub):
+    for number in range(1000):
+        assert GatewayClient("t", stub.url).run(*RUN, {"n": number}).get("n") == number
+    assert stub.connections == 1
+
+
+def test_fifty_threads_use_at_most_fifty(stub):
+    def call(number: int) -> int:
+        return GatewayClient("t", stub.url).run(*RUN, {"n": number}).get("n")
+
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(call, range(1000))) == list(range(1000))
+    assert stub.peak <= 50
+    before, count = descriptors(), stub.connections
+    with ThreadPoolExecutor(50) as pool:
+        list(pool.map(call, range(200)))
+    assert stub.peak <= 50
+    assert descriptors() <= before + 2 * (stub.connections - count)
+
+
+def test_event_loops_do_not_share_and_do_not_leak(stub):
+    async def main() -> None:
+        async def call(number: int) -> None:
+            assert (await AsyncGatewayClient("t", stub.url).run(*RUN, {"n": number})).get("n") == number
+
+        for _ in range(20):
+            await asyncio.gather(*[call(number) for number in range(10)])
+
+    asyncio.run(main())
+    assert stub.connections <= 10
+    before = descriptors()
+    for _ in range(5):
+        asyncio.run(main())
+    assert stub.connections <= 60
+    assert descriptors() <= before + 5
+
+
+def test_a_child_opens_its_own(stub):
+    client = GatewayClient("t", stub.url)
+    client.run(*RUN, {})
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later: fork with threads
+        child = os.fork()
+    if child == 0:
+        try:
+            good = client.run(*RUN, {"n": 7}).get("n") == 7
+            os.write(write, b"y" if good else b"n")
+        finally:
+            os._exit(0)
+    os.close(write)
+    assert os.read(read, 1) == b"y"
+    os.close(read)
+    os.waitpid(child, 0)
+    client.run(*RUN, {})
+    assert stub.connections == 2  # the parent's went on
+
+
+def test_a_connection_that_the_server_closed_is_not_noticed(stub):
+    client = GatewayClient("t", stub.url, max_retries=0)
+    for number in range(5):
+        stub.script.append(Step(then_close=True))
+        assert client.run(*RUN, {"n": number}).get("n") == number
+    assert len(stub.requests) == 5
+
+
+def test_a_connection_closed_in_the_moment_of_use_is_replaced(stub):
+    client = GatewayClient("t", stub.url, max_retries=0)
+    client.run(*RUN, {})
+    stub.script.append(Step(cut="before"))  # looks open until the request has been sent
+    assert client.run(*RUN, {"n": 1}).get("n") == 1
+    assert stub.connections == 2
+
+
+def test_old_connections_go(stub, monkeypatch):
+    client = GatewayClient("t", stub.url)
+    client.run(*RUN, {})
+    monkeypatch.setattr(_connection, "LONGEST_IDLE", -1.0)
+    client.run(*RUN, {})
+    assert stub.connections == 2
+
+
+def test_close_leaves_the_others_connection(stub):
+    with GatewayClient("t", stub.url) as first:
+        first.run(*RUN, {})
+    GatewayClient("t", stub.url).run(*RUN, {})
+    assert stub.connections == 1
+
+
+def test_the_loop_is_warned_about_once(stub, monkeypatch):
+    monkeypatch.setattr(_blocking, "_warned", False)
+    client = GatewayClient("t", stub.url)
+    client.run(*RUN, {})
+
+    async def main() -> None:
+        with pytest.warns(RuntimeWarning, match="AsyncGatewayClient") as caught:
+            client.run(*RUN, {})
+        assert caught[0].filename == __file__
+        client.run(*RUN, {})  # a second warning would be an error here
+
+    asyncio.run(main())
+
+
+def test_large_bodies_go_both_ways(stub):
+    text = "x" * 3_000_000
+    assert GatewayClient("t", stub.url).run(*RUN, {"text": text}).get("text") == text
+
+    async def main() -> None:
+        assert (await AsyncGatewayClient("t", stub.url).run(*RUN, {"text": text})).get("text") == text
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_is_interrupted_spoils_nothing(stub):
+    release = threading.Event()
+    stub.script.append(Step(hold=release))
+    client = GatewayClient("t", stub.url)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(client.run, *RUN, {"n": 1})
+        stub.wait_for("/v1/internal/run")
+        assert client.run(*RUN, {"n": 2}).get("n") == 2
+        release.set()
+        assert slow.result(5).get("n") == 1
+    assert stub.connections == 2

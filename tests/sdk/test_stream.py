@@ -1,0 +1,233 @@
+"""Streams against a real server: events, failures, and leaving early."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+
+import pytest
+from stub_gateway import Step
+
+from gateway_sdk import (
+    AsyncGatewayClient,
+    AuthenticationError,
+    ConnectionFailedError,
+    DeadlineExceededError,
+    GatewayClient,
+    PrefabNotFoundError,
+    StreamEventType,
+)
+
+COUNT = ("zoo", "1.0.0", "count")
+
+
+def sse(*frames: bytes) -> bytes:
+    body = b"".join(b"data: %b\n\n" % frame for frame in frames)
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-job-id: j1\r\n"
+    return head + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def cancels(stub) -> list[str]:
+    return [path for path in stub.paths() if path.endswith("/cancel")]
+
+
+def endless(stub, seen: threading.Event):
+    @stub.fake.prefab("zoo", "1.0.0")
+    def forever():
+        yield {"type": "content", "data": "0"}
+        seen.wait(10)
+        while True:
+            yield {"type": "content", "data": "more"}
+
+
+def test_events_come_in_order(client, stub):
+    stream = client.run(*COUNT, {"n": 3}, stream=True)
+    assert stream.job_id.startswith("fake-job")
+    events = list(stream)
+    assert [event.type for event in events] == ["start", "content", "content", "content", "done"]
+    assert "".join(event.data for event in events if event.type == StreamEventType.CONTENT) == "012"
+    assert events[-1].data == {"n": 3}
+    assert events[-1].files == {"output": ["s3://b/x"]}
+    asked = stub.requests[0]
+    assert b'"stream":true' in asked.body
+    assert "cancel-after" not in asked.headers
+    assert not cancels(stub)
+    assert list(stream) == []
+
+
+def test_a_finished_stream_gives_its_connection_back(client, stub):
+    for _ in range(3):
+        list(client.run(*COUNT, {"n": 2}, stream=True))
+        client.run("zoo", "1.0.0", "echo", {})
+    assert stub.connections == 1
+
+
+def test_a_plain_function_can_be_streamed(client):
+    events = list(client.run("zoo", "1.0.0", "echo", {"a": 1}, stream=True))
+    assert [event.type for event in events] == ["start", "done"]
+    assert events[1].data["output"] == {"a": 1}
+
+
+def test_an_error_of_the_function_is_an_event(client):
+    event = list(client.run("zoo", "1.0.0", "fail", {}, stream=True))[-1]
+    assert (event.type, event.data, event.error_code) == ("error", "no luck", "PREFAB_ERROR")
+
+
+def test_refusals_are_raised_by_the_call(client, stub):
+    with pytest.raises(PrefabNotFoundError):
+        client.run("gone", "1.0.0", "f", {}, stream=True)
+    stub.fake.tokens = set()
+    with pytest.raises(AuthenticationError):
+        client.run(*COUNT, {"n": 1}, stream=True)
+    assert not cancels(stub)
+
+
+@pytest.mark.parametrize("cut", ["unread", "before"])
+def test_a_stream_that_did_not_begin_is_retried(client, stub, cut):
+    stub.script.append(Step(cut=cut))
+    assert len(list(client.run(*COUNT, {"n": 1}, stream=True))) == 3
+    assert len(stub.fake.calls) == 1
+
+
+def test_a_stream_that_broke_off_is_not(client, stub):
+    stub.script.append(Step(cut="body"))
+    stream = client.run(*COUNT, {"n": 1}, stream=True)
+    assert next(stream).type == "start"
+    with pytest.raises(ConnectionFailedError):
+        next(stream)
+    assert len(stub.requests) == 1
+    assert list(stream) == []
+
+
+def test_a_stream_that_ends_without_its_last_event(client, stub):
+    stub.script.append(Step(raw=sse(b'{"type":"content","data":"x"}')))
+    stream = client.run(*COUNT, {"n": 1}, stream=True)
+    assert next(stream).data == "x"
+    with pytest.raises(ConnectionFailedError, match="broke off.*job j1"):
+        next(stream)
+
+
+def test_what_is_unknown_is_skipped_and_what_follows_the_end_dropped(client, stub):
+    frames = [b'{"type":"log","data":"x"}', b"[1]", b'{"type":"done","data":1}', b'{"type":"content","data":"late"}']
+    stub.script.append(Step(raw=sse(*frames)))
+    assert [event.type for event in client.run(*COUNT, {"n": 1}, stream=True)] == ["done"]
+
+
+def test_an_answer_that_is_no_stream(client, stub):
+    stub.script.append(Step(raw=b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi"))
+    with pytest.raises(ConnectionFailedError, match="no event stream"):
+        client.run(*COUNT, {"n": 1}, stream=True)
+
+
+def test_break_cancels(client, stub):
+    seen = threading.Event()
+    endless(stub, seen)
+    for event in client.run("zoo", "1.0.0", "forever", {}, stream=True):
+        if event.type == "content":
+            break
+    asked = stub.wait_for("/v1/jobs/")
+    assert asked.path.endswith("/cancel")
+    assert asked.headers["x-internal-token"] == "token"
+    seen.set()
+    assert stub.stream_ended.wait(5)
+
+
+@pytest.mark.parametrize("leave", ["close", "cancel", "with"])
+def test_leaving_cancels_before_it_returns(client, stub, leave):
+    seen = threading.Event()
+    endless(stub, seen)
+    stream = client.run("zoo", "1.0.0", "forever", {}, stream=True)
+    next(stream)
+    if leave == "with":
+        with stream:
+            pass
+    else:
+        getattr(stream, leave)()
+    seen.set()
+    assert len(cancels(stub)) == 1
+    assert stub.fake.cancelled == [stream.job_id]
+    stream.close()
+    assert list(stream) == []
+    assert len(cancels(stub)) == 1
+
+
+def test_nothing_is_said_after_the_end(client, stub):
+    for event in client.run(*COUNT, {"n": 1}, stream=True):
+        if event.type == "done":
+            break
+    gc.collect()
+    with client.run(*COUNT, {"n": 1}, stream=True) as stream:
+        list(stream)
+    client.run("zoo", "1.0.0", "echo", {})
+    assert not cancels(stub)
+
+
+def test_closing_does_not_raise_when_nobody_listens_any_more(client, stub):
+    stub.script.append(Step(raw=sse(b'{"type":"content","data":"x"}')[:-10], then_close=False))
+    stream = client.run(*COUNT, {"n": 1}, stream=True)
+    stub.script.append(Step(cut="unread"))
+    stream.close()
+    assert stub.wait_for("/v1/jobs/j1/cancel")
+
+
+def test_a_stream_closed_by_another_thread_ends(client, stub):
+    seen = threading.Event()
+    endless(stub, seen)
+    stream = client.run("zoo", "1.0.0", "forever", {}, stream=True)
+    next(stream), next(stream)
+    closer = threading.Timer(0.05, stream.close)
+    closer.start()
+    assert list(stream) == []
+    closer.join()
+    seen.set()
+
+
+def test_silence_is_bounded_and_comments_are_silence(stub):
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-job-id: j9\r\ncontent-length: 999\r\n\r\n"
+    stub.script.append(Step(raw=head + b": keep-alive\n\n"))
+    stream = GatewayClient("t", stub.url, timeout=0.1).run(*COUNT, {"n": 1}, stream=True)
+    with pytest.raises(DeadlineExceededError, match="no event for 0.1 s"):
+        next(stream)
+    assert cancels(stub) == ["POST /v1/jobs/j9/cancel"]
+
+
+def test_async_streams(async_client, stub):
+    seen = threading.Event()
+    endless(stub, seen)
+
+    async def main():
+        events = [event async for event in async_client.run(*COUNT, {"n": 2}, stream=True)]
+        assert [event.type for event in events] == ["start", "content", "content", "done"]
+        with pytest.raises(PrefabNotFoundError):
+            async for _ in async_client.run("gone", "1.0.0", "f", {}, stream=True):
+                pass
+        async with async_client.run("zoo", "1.0.0", "forever", {}, stream=True) as stream:
+            assert stream.job_id
+            await anext(stream)
+        assert stub.fake.cancelled == [stream.job_id]
+        async for event in async_client.run("zoo", "1.0.0", "forever", {}, stream=True):
+            if event.type == "content":
+                break
+
+    asyncio.run(main())  # and the loop ends at once: the last cancel must still be sent
+    seen.set()
+    for thread in threading.enumerate():
+        if thread.name == "gateway-sdk-cancel":
+            thread.join(5)
+    assert len(cancels(stub)) == 2
+
+
+def test_an_async_stream_closed_by_another_task_ends(stub):
+    seen = threading.Event()
+    endless(stub, seen)
+
+    async def main():
+        client = AsyncGatewayClient("t", stub.url)
+        stream = client.run("zoo", "1.0.0", "forever", {}, stream=True)
+        await anext(stream), await anext(stream)
+        asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(stream.close()))
+        assert [event async for event in stream] == []
+
+    asyncio.run(main())
+    seen.set()
