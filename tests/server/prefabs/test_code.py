@@ -80,6 +80,7 @@ def test_functions_in_other_modules_are_found(write_files: WriteFiles, code: str
         ("class Api:\n    def greet(self): ...", {}),
         ("def outer():\n    def greet(): ...", {}),
         ("greet: int", {}),
+        ("names = [greet for greet in range(3)]", {}),
         ("from .work import greet", {"src/work.py": "def other(): ..."}),
         ("from .gone import greet", {}),
         ("from .work import *", {"src/work.py": "from .main import *"}),

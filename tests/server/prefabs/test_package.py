@@ -330,6 +330,14 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
     assert refusal(archive, tmp_path / "scratch")
 
 
+def test_a_zip_whose_members_lie_before_its_beginning(tmp_path: Path) -> None:
+    archive = zip_of([], tmp_path / "x.zip")
+    raw = bytearray(archive.read_bytes())
+    raw[-6:-2] = (int.from_bytes(raw[-6:-2], "little") + 1000).to_bytes(4, "little")
+    archive.write_bytes(raw)
+    assert refusal(archive, tmp_path / "scratch")
+
+
 def test_too_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_ENTRIES", 5)
     many = zip_of([(f"src/{n}", b"") for n in range(9)], tmp_path / "x.zip")

@@ -5,6 +5,7 @@ Sizes are counted while reading, never believed; links, devices and every doubtf
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -58,7 +59,7 @@ def _foreign_errors(kind: str) -> Iterator[None]:
     except PackageError:
         raise
     except OSError as error:
-        if isinstance(error, gzip.BadGzipFile) or error.errno is None:
+        if error.errno in (None, errno.EINVAL):  # a checksum, or a position before the beginning; else it is the disk
             raise PackageError.of(f"this is not {kind} that can be read: {error}") from error
         raise
     except Exception as error:

@@ -198,7 +198,9 @@ def _expressions(statement: ast.stmt) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        waiting += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt | ast.Lambda)]
+        # What a comprehension loops over has names of its own; only its `:=` reach outside.
+        children = [node.iter, *node.ifs] if isinstance(node, ast.comprehension) else ast.iter_child_nodes(node)
+        waiting += [child for child in children if not isinstance(child, ast.stmt | ast.Lambda)]
 
 
 def _is_dynamic(node: ast.AST) -> bool:

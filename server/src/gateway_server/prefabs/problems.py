@@ -24,6 +24,10 @@ class PackageError(Exception):
         return cls([Problem(pointer, message)])
 
 
+#: More of either kind than this help nobody.
+MAX_PROBLEMS = 1000
+
+
 class Report:
     """Collects what a reader finds: errors refuse the package, warnings go along with it."""
 
@@ -32,10 +36,12 @@ class Report:
         self.warnings: list[Problem] = []
 
     def error(self, pointer: str, message: str) -> None:
-        self.errors.append(Problem(pointer, message))
+        if len(self.errors) < MAX_PROBLEMS:
+            self.errors.append(Problem(pointer, message))
 
     def warn(self, pointer: str, message: str) -> None:
-        self.warnings.append(Problem(pointer, message))
+        if len(self.warnings) < MAX_PROBLEMS:
+            self.warnings.append(Problem(pointer, message))
 
     def raise_errors(self) -> None:
         if self.errors:
