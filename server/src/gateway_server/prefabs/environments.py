@@ -119,10 +119,11 @@ class Environments:
 
     async def _compile(self, wanted: list[str]) -> str:
         async with self._workshop() as workshop:
-            (workshop.folder / "wanted.txt").write_text("\n".join(wanted) + "\n")
+            (workshop.folder / "wanted.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
             # A requirement that holds nowhere drops the runtime, which has no dependencies of its own.
-            overrides = [f"{SDK} @ {self._sdk_wheel().resolve().as_uri()}", f'{RUNTIME}; python_version < "0"']
-            (workshop.folder / "own.txt").write_text("\n".join(overrides) + "\n")
+            wheel = await asyncio.to_thread(self._sdk_wheel)
+            overrides = [f"{SDK} @ {wheel.resolve().as_uri()}", f'{RUNTIME}; python_version < "0"']
+            (workshop.folder / "own.txt").write_text("\n".join(overrides) + "\n", encoding="utf-8")
             command = uv_command("pip", "compile", "wanted.txt", "--override", "own.txt", "--python", sys.executable)
             command += ["--no-header", "--no-annotate", "--generate-hashes", *self._binary_only()]
             command += [part for name in sorted(OWN) for part in ("--no-emit-package", name)]
