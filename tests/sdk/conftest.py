@@ -8,9 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stub_gateway import StubGateway  # noqa: E402
+from stub_gateway import StubGateway
 
-from gateway_sdk import AsyncGatewayClient, GatewayClient  # noqa: E402
+from gateway_sdk import AsyncGatewayClient, GatewayClient
 
 
 @pytest.fixture(autouse=True)

@@ -69,7 +69,8 @@ class StubGateway:
             ready.set()
             await self._stop.wait()
             server.close()
-            await asyncio.sleep(0)  # connections just accepted get their tasks
+            for _ in range(5):
+                await asyncio.sleep(0)  # connections just accepted get their tasks
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()

@@ -45,7 +45,7 @@ def test_upload_keeps_name_type_and_bytes(client, stub, small):
     assert file.startswith("s3://fake/agent-outputs/user/agent/")
     assert stub.fake.files[file] == b"hello\r\n--x\x00"
     assert file.filename == 'résumé "最终".txt'
-    assert (file.size, file.sha256) == (10, hashlib.sha256(small.read_bytes()).hexdigest())
+    assert (file.size, file.sha256) == (11, hashlib.sha256(small.read_bytes()).hexdigest())
     body = stub.requests[0].body
     assert 'filename="résumé %22最终%22.txt"\r\nContent-Type: text/plain\r\n'.encode() in body
     copy = pickle.loads(pickle.dumps(file))
@@ -204,7 +204,7 @@ def test_lists_are_complete(client, stub, monkeypatch, small):
     monkeypatch.setattr(_wire, "PAGE_SIZE", 2)
     files = [client.upload_file(small) for _ in range(5)]
     assert sorted(client.list_files()) == sorted(files)
-    assert [file.size for file in client.iter_files()] == [10] * 5
+    assert [file.size for file in client.iter_files()] == [11] * 5
     assert client.list_files(prefix="1999/") == []
     client.upload_temp_file(small, session_id="a")
     client.upload_temp_file(small, session_id="b")

@@ -80,7 +80,7 @@ def test_batch_keeps_order_and_own_job_ids(client):
 
 
 def test_unknown_prefab(client, stub):
-    with pytest.raises(PrefabNotFoundError, match="there is no gone@2.0.0") as caught:
+    with pytest.raises(PrefabNotFoundError, match=r"there is no gone@2.0.0") as caught:
         client.run("gone", "2.0.0", "f", {})
     assert (caught.value.prefab_id, caught.value.version, caught.value.status_code) == ("gone", "2.0.0", 404)
     assert len(stub.requests) == 1
@@ -178,7 +178,7 @@ def test_a_silent_gateway_is_left_after_timeout_and_grace(stub, monkeypatch):
     monkeypatch.setattr("gateway_sdk._session.GRACE", 0.1)
     release = threading.Event()
     stub.script.append(Step(hold=release))
-    with pytest.raises(DeadlineExceededError, match="0.1 s"):
+    with pytest.raises(DeadlineExceededError, match=r"0.1 s"):
         GatewayClient("t", stub.url, timeout=0.1).run(*RUN, {})
     release.set()
     assert len(stub.requests) == 1
@@ -207,7 +207,7 @@ def test_answers_of_strangers(stub, raw, kind, said):
 
 
 def test_nobody_listens():
-    with pytest.raises(ConnectionFailedError, match="cannot connect to 127.0.0.1:1"):
+    with pytest.raises(ConnectionFailedError, match=r"cannot connect to 127.0.0.1:1"):
         GatewayClient("t", "http://127.0.0.1:1").run(*RUN, {})
 
 

@@ -104,7 +104,7 @@ def test_a_stream_that_ends_without_its_last_event(client, stub):
     stub.script.append(Step(raw=sse(b'{"type":"content","data":"x"}')))
     stream = client.run(*COUNT, {"n": 1}, stream=True)
     assert next(stream).data == "x"
-    with pytest.raises(ConnectionFailedError, match="broke off.*job j1"):
+    with pytest.raises(ConnectionFailedError, match=r"broke off.*job j1"):
         next(stream)
 
 
@@ -187,7 +187,7 @@ def test_silence_is_bounded_and_comments_are_silence(stub):
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-job-id: j9\r\ncontent-length: 999\r\n\r\n"
     stub.script.append(Step(raw=head + b": keep-alive\n\n"))
     stream = GatewayClient("t", stub.url, timeout=0.1).run(*COUNT, {"n": 1}, stream=True)
-    with pytest.raises(DeadlineExceededError, match="no event for 0.1 s"):
+    with pytest.raises(DeadlineExceededError, match=r"no event for 0.1 s"):
         next(stream)
     assert cancels(stub) == ["POST /v1/jobs/j9/cancel"]
 

@@ -72,13 +72,17 @@ class AsyncPool:
             ConnectionFailedError: no connection, or it broke.
             DeadlineExceededError: the patience is at its end.
         """
+        try:
+            head = request_head(request.method, target, origin.header, request.headers, request.length)
+        except ValueError as error:
+            raise GatewayError(f"{request!r}: {error}") from error
         while True:
             connection = self.take(origin)
             fresh = connection is None
             if connection is None:
                 connection = await AsyncConnection.open(self, origin, patience)
             try:
-                return await connection.exchange(request, target, patience)
+                return await connection.exchange(request, head, patience)
             except ConnectionFailedError:
                 # The server may close an idle connection in the very moment in which we use it. Nobody has seen the
                 # request then; and each retry that could be seen twice carries its idempotency key.
@@ -111,13 +115,13 @@ class AsyncConnection:
             raise ConnectionFailedError(f"cannot connect to {origin.header}: {_reason(error)}") from error
         return cls(pool, origin, socket)
 
-    async def exchange(self, request: Request, target: str, patience: Patience) -> AsyncReply:
+    async def exchange(self, request: Request, head: bytes, patience: Patience) -> AsyncReply:
         """Send a request and read until the head of the answer is complete."""
         self.answered = False
         response = Response(request.method)
         reply = AsyncReply(self, response, patience)
         try:
-            complete = await self._send(request, target, patience)
+            complete = await self._send(head, request.body, patience)
             while response.status == 0:
                 await reply.advance()
         except BaseException:
@@ -126,13 +130,8 @@ class AsyncConnection:
         response.reusable = response.reusable and complete
         return reply
 
-    async def _send(self, request: Request, target: str, patience: Patience) -> bool:
+    async def _send(self, head: bytes, body: bytes | Body | None, patience: Patience) -> bool:
         """Send the request. False if the answer came before its end, so that the rest was not sent."""
-        try:
-            head = request_head(request.method, target, self.origin.header, request.headers, request.length)
-        except ValueError as error:
-            raise GatewayError(f"{request.method} {self.origin.header}: {error}") from error
-        body = request.body
         if body is None or isinstance(body, bytes):
             joined = head + body if body and len(body) <= _JOINED_BYTES else head
             await self._write(joined, patience)

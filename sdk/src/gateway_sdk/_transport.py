@@ -7,6 +7,7 @@ their connections in one place per event loop (the sync client: per process), so
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from typing import Protocol
@@ -90,5 +91,11 @@ def _after_fork() -> None:
         transport.after_fork()
 
 
+def _at_exit() -> None:
+    for transport in _shared.values():
+        transport.forget()
+
+
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
