@@ -1,0 +1,185 @@
+"""The database: one writer that commits in groups, a few readers, and the same code on SQLite and on Postgres.
+
+Work is handed over as a function of a connection. Writes that arrive while another commit is under way share the next
+one, so that the price of a commit is divided among them. A write is *durable* when its commit has been synced to disk
+before it is acknowledged; one that is not may be lost with the power, but never with the process.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.pool import NullPool
+
+from gateway_server.store import migrations
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+GROUP = 256
+"""Writes that share one commit at most."""
+READERS = 2
+
+
+class _Item:
+    """One write on its way through the writer thread."""
+
+    def __init__(self, work: Work[Any], durable: bool) -> None:
+        self.work = work
+        self.durable = durable
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.outcome: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tells whoever waits; runs on the event loop."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.outcome)
+
+
+class Database:
+    """Open it before use; use it from one event loop."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._is_sqlite = url.startswith("sqlite")
+        self._engine = _engine(url, "BEGIN IMMEDIATE")
+        self._reading = _engine(url, "BEGIN")
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Database":
+        """The embedded database of a data folder."""
+        return cls(f"sqlite:///{folder / 'gateway.db'}")
+
+    def open(self) -> None:
+        """Brings the schema up to date and starts the writer. Blocks; call it before the event loop matters."""
+        with self._engine.connect() as connection:
+            known = inspect(connection).has_table("alembic_version")
+            current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
+        if current != migrations.HEAD:
+            with self._engine.begin() as connection:
+                migrations.upgrade(connection)
+        self._writer = threading.Thread(target=self._write_loop, name="database-writer", daemon=True)
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Commits what is queued and closes every connection."""
+        self._queue.put(None)
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.join)
+        self._readers.shutdown(wait=True)
+        for connection in self._connections:
+            connection.close()
+        self._engine.dispose()
+        self._reading.dispose()
+
+    async def write(self, work: Work[T], *, durable: bool = True) -> T:
+        """Runs `work` in a transaction and returns what it returned, once that is committed.
+
+        Whatever `work` raises is raised here, and none of its changes is kept.
+        """
+        item = _Item(work, durable)
+        self._queue.put(item)
+        return await item.future  # type: ignore[no-any-return]
+
+    async def read(self, work: Work[T]) -> T:
+        """Runs `work` on a connection that sees every acknowledged write."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Work[T]) -> T:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._reading.connect()
+            self._connections.append(connection)
+        try:
+            return work(connection)
+        finally:
+            connection.rollback()
+
+    def _write_loop(self) -> None:
+        with self._engine.connect() as connection:
+            synced: bool | None = None
+            while (first := self._queue.get()) is not None:
+                group, stop = self._gather(first)
+                durable = any(item.durable for item in group)
+                try:
+                    if durable is not synced:
+                        self._sync(connection, durable)
+                        synced = durable
+                    _commit_together(connection, group)
+                except Exception as error:  # the commit itself failed: nothing of the group was kept
+                    connection.rollback()
+                    for item in group:
+                        item.error = error
+                for item in group:
+                    item.loop.call_soon_threadsafe(item.settle)
+                if stop:
+                    return
+
+    def _gather(self, first: _Item) -> tuple[list[_Item], bool]:
+        group = [first]
+        while len(group) < GROUP:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                return group, True
+            group.append(item)
+        return group, False
+
+    def _sync(self, connection: Connection, durable: bool) -> None:
+        if self._is_sqlite:  # not within a transaction, which the connection itself would begin
+            connection.connection.cursor().execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        else:
+            connection.exec_driver_sql(f"SET synchronous_commit={'on' if durable else 'off'}")
+            connection.commit()
+
+
+def _engine(url: str, begin: str) -> Engine:
+    engine = create_engine(url, poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def connect(raw: Any, _record: Any) -> None:
+            raw.isolation_level = None  # transactions begin where we say, not where the driver guesses
+            raw.execute("PRAGMA busy_timeout=10000")
+            raw.execute("PRAGMA journal_mode=WAL")
+            raw.execute("PRAGMA foreign_keys=ON")
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _commit_together(connection: Connection, group: list[_Item]) -> None:
+    """Runs every write and commits them at once; one that raises takes only its own changes back."""
+    for item in group:
+        try:
+            if len(group) == 1:
+                item.outcome = item.work(connection)
+            else:
+                with connection.begin_nested():
+                    item.outcome = item.work(connection)
+        except Exception as error:
+            item.error = error
+    if len(group) == 1 and group[0].error is not None:
+        connection.rollback()
+    else:
+        connection.commit()

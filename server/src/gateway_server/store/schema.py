@@ -1,0 +1,179 @@
+"""Every table. Moments are POSIX seconds, sizes are bytes, JSON is text."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),  # SHA-256; the key itself is never stored
+    Column("user", String(64), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("retired_at", Double),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("user", String(64), nullable=False),
+    Column("prefab_id", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    PrimaryKeyConstraint("user", "prefab_id", "name"),
+)
+
+prefabs = Table(
+    "prefabs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("prefab_id", String(64), ForeignKey("prefabs.id"), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("status", String(16), nullable=False),  # building, deployed, failed
+    Column("error", Text),
+    Column("warnings", Text, nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("environment", String(80)),
+    Column("settings", Text, nullable=False),
+    Column("revision", Integer, nullable=False),  # grows when the settings change
+    Column("published_by", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    PrimaryKeyConstraint("prefab_id", "version"),
+    Index("versions_by_age", "created_at"),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("parent_id", String(36), index=True),  # the batch that a call came in
+    Column("root_id", String(36), nullable=False),  # the job at the top of the call tree
+    Column("depth", Integer, nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("agent", String(64)),
+    Column("key_id", String(40)),
+    Column("prefab_id", String(64)),  # null for a batch
+    Column("version", String(64)),
+    Column("function_name", String(256)),
+    Column("status", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("error", Text),
+    Index("jobs_of_user", "user", "created_at"),
+    Index("jobs_by_age", "created_at"),
+)
+
+job_results = Table(
+    "job_results",
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("ended_at", Double, nullable=False, index=True),
+)
+
+job_logs = Table(
+    "job_logs",
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("ended_at", Double, nullable=False, index=True),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("user", String(64), nullable=False),
+    Column("period", String(8), nullable=False),
+    Column("limit", BigInteger, nullable=False),
+    PrimaryKeyConstraint("user", "period"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("user", String(64), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    PrimaryKeyConstraint("user", "day"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("area", String(20), nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("agent", String(64)),
+    Column("session", String(64)),
+    Column("job_id", String(36)),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64)),
+    Column("content_type", Text),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, index=True),
+    Index("files_of_user", "user", "area", "key"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("area", String(20), nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("agent", String(64)),
+    Column("session", String(64)),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("part_size", BigInteger, nullable=False),
+    Column("content_type", Text),
+    Column("ttl", Double),
+    Column("created_at", Double, nullable=False, index=True),
+)
