@@ -57,6 +57,10 @@ class StubGateway:
             threading.Event().wait(0.01)
         raise AssertionError(f"no request to {path}, only {self.paths()}")
 
+    def settles(self, connections: int) -> bool:
+        """Whether no more than so many connections stay open."""
+        return any(self.open_now <= connections or threading.Event().wait(0.01) for _ in range(300))
+
     @contextlib.contextmanager
     def running(self) -> Iterator[StubGateway]:
         ready = threading.Event()

@@ -28,6 +28,12 @@ def sse(*frames: bytes) -> bytes:
     return head + b"content-length: %d\r\n\r\n" % len(body) + body
 
 
+def join_farewells() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "gateway-sdk-cancel":
+            thread.join(5)
+
+
 def cancels(stub) -> list[str]:
     return [path for path in stub.paths() if path.endswith("/cancel")]
 
@@ -192,6 +198,31 @@ def test_silence_is_bounded_and_comments_are_silence(stub):
     assert cancels(stub) == ["POST /v1/jobs/j9/cancel"]
 
 
+@pytest.mark.parametrize("word", ["content", "done"])
+def test_break_leaves_no_connection_behind_on_the_way_through_httpx(client, stub, monkeypatch, word):
+    monkeypatch.setenv("HTTP_PROXY", stub.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def breaks() -> None:
+        for event in client.run(*COUNT, {"n": 3}, stream=True):
+            if event.type == word:
+                break
+
+    async def main() -> None:
+        async for event in AsyncGatewayClient("t", stub.url).run(*COUNT, {"n": 3}, stream=True):
+            if event.type == word:
+                break
+        del event
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    for _ in range(5):
+        breaks()
+        asyncio.run(main())
+    join_farewells()
+    assert stub.settles(3)
+
+
 def test_async_streams(async_client, stub):
     seen = threading.Event()
     endless(stub, seen)
@@ -212,9 +243,7 @@ def test_async_streams(async_client, stub):
 
     asyncio.run(main())  # and the loop ends at once: the last cancel must still be sent
     seen.set()
-    for thread in threading.enumerate():
-        if thread.name == "gateway-sdk-cancel":
-            thread.join(5)
+    join_farewells()
     assert len(cancels(stub)) == 2
 
 

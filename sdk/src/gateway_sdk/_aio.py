@@ -22,22 +22,32 @@ def current_scope() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-_farewells: set[asyncio.Task[None]] = set()
+_leaving: set[asyncio.Task[None]] = set()
 
 
-def start_in_background(session: Any, job_id: str) -> None:
-    """Say that a run is no longer wanted, without waiting for it."""
-    if session._sender is None:
-        # By a thread: the event loop may be about to end, and with it every task.
+def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
+    """Let go of a stream that is no longer wanted, and say so, without waiting for either."""
+    if session._sender is None and job_id is not None:
+        # Said by a thread: the event loop may be about to end, and with it every task.
         twin = Session("unused", session.base_url)
         twin._token = session._token
-        _blocking.start_in_background(twin, job_id)
+        _blocking.leave_in_background(twin, None, job_id)
+        job_id = None
+    if job_id is None and not reply.lingers:
         return
-    with contextlib.suppress(RuntimeError):  # no loop runs any more
+
+    async def leave() -> None:
+        await reply.close()
+        if job_id is not None:
+            await session._farewell(job_id)
+
+    try:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(session._farewell(job_id))
-        _farewells.add(task)
-        task.add_done_callback(_farewells.discard)
+    except RuntimeError:
+        return  # no loop runs any more, and no connection outlives it
+    task = loop.create_task(leave())
+    _leaving.add(task)
+    task.add_done_callback(_leaving.discard)
 
 
 async def blocks_of(body: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""The client. This asynchronous one is written by hand, the blocking one is made from it by `scripts/unasync.py`."""
+"""The client: run, batch, stream, jobs. The file operations are in its base class."""
 
 from __future__ import annotations
 

@@ -86,6 +86,11 @@ class AsyncHttpxReply:
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.aiter_raw()
 
+    @property
+    def lingers(self) -> bool:
+        """Whether something stays open after `abort()`: httpx needs to be waited for."""
+        return not self._answer.is_closed
+
     async def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
         import httpx
@@ -113,7 +118,7 @@ class AsyncHttpxReply:
             yield chunk
 
     def abort(self) -> None:
-        """Let go of the connection; httpx closes it when the answer is collected."""
+        """Give no more bytes. The connection stays open until `close()`."""
         self._chunks = _given()
 
     async def close(self) -> None:

@@ -165,5 +165,9 @@ class AsyncEventStream:
 
     def __del__(self) -> None:
         # A `break` drops the last reference. Nothing may be waited for here, and nothing may be raised.
-        if getattr(self, "_reply", None) is not None and self._let_go() and self.job_id is not None:
-            self._session._farewell_soon(self.job_id)
+        reply = getattr(self, "_reply", None)
+        if reply is None:
+            return
+        job_id = self.job_id if self._let_go() else None
+        if job_id is not None or reply.lingers:
+            self._session._leave_soon(reply, job_id)

@@ -59,10 +59,17 @@ def _depth_of_the_caller() -> int:
     return depth
 
 
-def start_in_background(session: Any, job_id: str) -> None:
-    """Say that a run is no longer wanted, without waiting for it."""
+def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
+    """Let go of a stream that is no longer wanted, and say so, without waiting for either."""
+
+    def leave() -> None:
+        if reply is not None:
+            reply.close()
+        if job_id is not None:
+            session._farewell(job_id)
+
     # Not a daemon: a program that breaks out of a stream and ends should still say so.
-    thread = threading.Thread(target=session._farewell, args=(job_id,), name="gateway-sdk-cancel")
+    thread = threading.Thread(target=leave, name="gateway-sdk-cancel")
     with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
         thread.start()
 

@@ -1,5 +1,5 @@
 # Generated from _async_client.py by scripts/unasync.py: edit that one.
-"""The client. This asynchronous one is written by hand, the blocking one is made from it by `scripts/unasync.py`."""
+"""The client: run, batch, stream, jobs. The file operations are in its base class."""
 
 from __future__ import annotations
 

@@ -87,6 +87,11 @@ class HttpxReply:
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.iter_raw()
 
+    @property
+    def lingers(self) -> bool:
+        """Whether something stays open after `abort()`: httpx needs to be waited for."""
+        return not self._answer.is_closed
+
     def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
         import httpx
@@ -114,7 +119,7 @@ class HttpxReply:
             yield chunk
 
     def abort(self) -> None:
-        """Let go of the connection; httpx closes it when the answer is collected."""
+        """Give no more bytes. The connection stays open until `close()`."""
         self._chunks = _given()
 
     def close(self) -> None:

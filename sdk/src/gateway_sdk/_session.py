@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from . import _wire
-from ._blocking import sleep, start_in_background, warn_about_running_loop
+from ._blocking import leave_in_background, sleep, warn_about_running_loop
 from ._failures import error_from_reply, retry_delay
 from ._httpx import HttpxSender
 from ._request import Body, Patience, Request
@@ -29,6 +29,7 @@ FAREWELL = 2.0
 # A token that does not say when it ends is asked for again after this many seconds; one that does, this long before.
 TOKEN_LIFE = 600.0
 TOKEN_MARGIN = 300.0
+MOST_TOKENS = 10_000
 _ERROR_BYTES = 1024 * 1024
 
 _tokens: dict[tuple[str, str], tuple[str, float]] = {}
@@ -104,6 +105,8 @@ class Session:
         answer = self._json(self._attempts(request), request)
         token = _wire.text_field(answer, "internal_token", repr(request))
         expiry = _wire.token_expiry(token)
+        if len(_tokens) >= MOST_TOKENS:
+            _tokens.clear()
         _tokens[known_as] = (token, time.time() + TOKEN_LIFE if expiry is None else expiry - TOKEN_MARGIN)
         return token
 
@@ -181,15 +184,16 @@ class Session:
         except GatewayError as error:
             logger.debug("%r: %s", request, error)
 
-    def _farewell_soon(self, job_id: str) -> None:
-        """The same from a place that cannot wait, such as garbage collection."""
-        start_in_background(self, job_id)
+    def _leave_soon(self, reply: ReplyLike, job_id: str | None) -> None:
+        """Close an answer and say so, from a place that cannot wait, such as garbage collection."""
+        leave_in_background(self, reply, job_id)
 
 
 class ReadReply:
     """An answer whose body has been read: whatever breaks while reading is retried like the rest."""
 
     __slots__ = ("_body", "headers", "patience", "status")
+    lingers = False
 
     def __init__(self, status: int, headers: dict[str, str], patience: Patience, body: bytes) -> None:
         self.status = status
