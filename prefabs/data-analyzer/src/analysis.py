@@ -25,7 +25,7 @@ THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 
 
 def describe(path: Path, wanted: list[str] | None, sample_rows: int, language: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:  # in the workspace of this call
         try:
             table = read(path, Path(scratch), sample_rows, language)
             return _describe(path.name, table, wanted, sample_rows, language)
