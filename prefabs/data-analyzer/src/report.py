@@ -1,5 +1,6 @@
 """The report as Markdown, in English or Chinese."""
 
+import json
 from typing import Any
 
 from .problem import speaks_chinese
@@ -116,6 +117,8 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool | list | dict):
+        value = json.dumps(value, ensure_ascii=False)
     text = " ".join(str(value).split())
     return text.replace("\\", "\\\\").replace("|", "\\|")
 

@@ -49,6 +49,13 @@ def test_chinese_report(prefab):
     assert "| 城市 | 文本 | 0 | 2 |" in result["content"]
 
 
+def test_cells_of_the_report(prefab):
+    prefab.put("input", "a|b.json", json.dumps([{"x": ["a", "长"], "y": True, "z": "p|q\nr", "n": None}]))
+    content = prefab.call("analyze")["content"]
+    assert "## a\\|b.json" in content
+    assert '| ["a", "长"] | true | p\\|q r |  |' in content
+
+
 def test_columns_and_sample_rows(prefab):
     prefab.put("input", "a.csv", SALES)
     result = prefab.call("analyze", columns=["units", "城市"], sample_rows=1)
