@@ -1,0 +1,91 @@
+"""From the headers of a request to the one who calls."""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from gateway_server.errors import PermissionDenied, Unauthenticated
+from gateway_server.identity.keys import PREFIX, Keys
+from gateway_server.identity.tokens import Tokens
+from gateway_server.models import Principal, Scope
+from gateway_server.settings import Settings
+
+Identify = Callable[[Request], Awaitable[Principal]]
+"""A dependency of routes: who calls. Raises Unauthenticated where nobody is known."""
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Authenticator:
+    """Knows every way in which a caller may prove who it is.
+
+    An internal token (`X-Internal-Token`), an API key or a token (`Authorization: Bearer`, `X-API-Key`), or, with none
+    of these, an address that the operator trusts.
+    """
+
+    def __init__(self, settings: Settings, keys: Keys, tokens: Tokens) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._tokens = tokens
+
+    async def __call__(self, request: Request) -> Principal:
+        """As a dependency of a route."""
+        return await self.identify(request.headers, request.client.host if request.client else None)
+
+    async def identify(self, headers: Mapping[str, str], address: str | None) -> Principal:
+        """Who sent these headers from that address.
+
+        Raises:
+            Unauthenticated: nobody we know; an invalid proof is never ignored in favour of a trusted address.
+        """
+        if token := headers.get("x-internal-token"):
+            if token.startswith(PREFIX):
+                raise Unauthenticated("X-Internal-Token takes an internal token; send API keys as Authorization: Bearer.")
+            return self._tokens.verify(token)
+        if proof := _bearer(headers.get("authorization")) or headers.get("x-api-key"):
+            return await self._keys.verify(proof) if proof.startswith(PREFIX) else self._tokens.verify(proof)
+        return self._trusted(headers, address)
+
+    async def from_api_key(self, headers: Mapping[str, str]) -> Principal:
+        """Who an API key stands for, where nothing but a key will do.
+
+        Raises:
+            Unauthenticated: no key, or none of ours.
+        """
+        proof = _bearer(headers.get("authorization")) or headers.get("x-api-key") or ""
+        if not proof.startswith(PREFIX):
+            raise Unauthenticated("An API key is needed: Authorization: Bearer sk-…")
+        return await self._keys.verify(proof)
+
+    def _trusted(self, headers: Mapping[str, str], address: str | None) -> Principal:
+        if address is not None:
+            try:
+                ip = ipaddress.ip_address(address)
+            except ValueError:
+                ip = None
+            if ip is not None and self._settings.trust_same_host and ip.is_loopback:
+                _refuse_other_sites(headers)
+                scopes = frozenset({Scope.CALL, Scope.PUBLISH})
+                return Principal(user=self._settings.default_user, scopes=scopes)
+            if ip is not None and any(ip in network for network in self._settings.trusted_networks):
+                return Principal(user=self._settings.default_user)
+        raise Unauthenticated(
+            "The request names no caller. Send an internal token (X-Internal-Token) or an API key "
+            "(Authorization: Bearer sk-…)."
+        )
+
+
+def _bearer(header: str | None) -> str | None:
+    if header is None:
+        return None
+    scheme, _, value = header.partition(" ")
+    return value.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _refuse_other_sites(headers: Mapping[str, str]) -> None:
+    """A page of another site must not use the trust that this machine's own programs have (DNS rebinding, forged forms)."""
+    host = urlsplit(f"//{headers.get('host', '')}").hostname
+    origin = headers.get("origin")
+    if host not in _LOOPBACK_NAMES or (origin and urlsplit(origin).hostname not in _LOOPBACK_NAMES):
+        raise PermissionDenied("Without a token, requests are taken from programs on this machine only.")

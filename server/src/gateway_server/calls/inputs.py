@@ -1,0 +1,171 @@
+"""What a caller sent, made into calls, and held against the manifest. Pure: no input or output happens here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
+from gateway_server.models import Call
+from gateway_server.prefabs.functions import Function
+from gateway_server.prefabs.schemas import files_schema, parameters_schema
+
+MOST_PROBLEMS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """The body of a run request."""
+
+    calls: tuple[Call | GatewayFault, ...]
+    """Each call, or why it cannot even be read."""
+    stream: bool | None
+    """None where the caller did not say."""
+
+
+def parse_run(body: bytes, *, size_limit: int, batch_limit: int) -> RunRequest:
+    """Reads ``{"calls": [...], "stream"?}``.
+
+    Raises:
+        Invalid: the body as a whole cannot be understood.
+        PayloadTooLarge: there are too many bytes or calls.
+    """
+    if len(body) > size_limit:
+        raise PayloadTooLarge(f"The request has more than {size_limit} bytes. Pass large data as files.")
+    document = parse_object(body)
+    calls, stream = document.get("calls"), document.get("stream")
+    if not isinstance(calls, list) or not calls:
+        raise _invalid("/calls", "must be a list of at least one call")
+    if len(calls) > batch_limit:
+        raise PayloadTooLarge(f"A batch holds at most {batch_limit} calls; this one has {len(calls)}.")
+    if stream is not None and not isinstance(stream, bool):
+        raise _invalid("/stream", "must be true or false")
+    if stream and len(calls) > 1:
+        raise _invalid("/stream", "a stream has exactly one call")
+    return RunRequest(calls=tuple(_read_call(call, f"/calls/{at}") for at, call in enumerate(calls)), stream=stream)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        Invalid: it is none.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _invalid("", f"is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise _invalid("", "must be a JSON object")
+    return document
+
+
+def _read_call(raw: object, pointer: str) -> Call | GatewayFault:
+    if not isinstance(raw, dict):
+        return _invalid(pointer, "must be an object")
+    problems = [
+        Problem(f"{pointer}/{name}", "is missing" if name not in raw else "must be a string")
+        for name in ("prefab_id", "version", "function_name")
+        if not isinstance(raw.get(name), str)
+    ]
+    inputs = raw.get("inputs", {})
+    if not isinstance(inputs, dict):
+        problems.append(Problem(f"{pointer}/inputs", "must be an object"))
+    if problems:
+        return Invalid(_summary(problems), problems)
+    parameters, files = _split(inputs)
+    if not isinstance(parameters, dict):
+        return _invalid(f"{pointer}/inputs/parameters", "must be an object")
+    if problem := _check_files(files, f"{pointer}/inputs/files"):
+        return Invalid(_summary([problem]), [problem])
+    return Call(
+        prefab_id=raw["prefab_id"],
+        version=raw["version"],
+        function_name=raw["function_name"],
+        parameters=parameters,
+        files={key: tuple(urls) for key, urls in files.items()},
+    )
+
+
+def _split(inputs: dict[str, Any]) -> tuple[Any, Any]:
+    """Parameters and files; older clients send the parameters directly."""
+    if "parameters" in inputs and set(inputs) <= {"parameters", "files"}:
+        return inputs["parameters"] if inputs["parameters"] is not None else {}, inputs.get("files") or {}
+    if set(inputs) == {"files"}:
+        return {}, inputs["files"] or {}
+    return inputs, {}
+
+
+def _check_files(files: object, pointer: str) -> Problem | None:
+    if not isinstance(files, dict):
+        return Problem(pointer, "must be an object of lists of s3:// addresses")
+    for key, urls in files.items():
+        if not isinstance(urls, list):
+            return Problem(f"{pointer}/{_escape(key)}", "must be a list of s3:// addresses")
+        for at, url in enumerate(urls):
+            if not isinstance(url, str) or not url.startswith("s3://"):
+                return Problem(f"{pointer}/{_escape(key)}/{at}", "must be an s3:// address")
+    return None
+
+
+class Validator:
+    """The compiled rules of one function's arguments."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._parameters = jsonschema_rs.Draft202012Validator(parameters_schema(function))
+        self._files = jsonschema_rs.Draft202012Validator(files_schema(function))
+
+    def check(self, call: Call) -> None:
+        """Holds the arguments and file groups against the manifest.
+
+        Raises:
+            Invalid: with every violation.
+        """
+        files = {key: list(urls) for key, urls in call.files.items()}
+        if self._parameters.is_valid(call.parameters) and self._files.is_valid(files):
+            return
+        problems = [
+            *self._violations(self._parameters, call.parameters, "/parameters"),
+            *self._violations(self._files, files, "/files"),
+        ][:MOST_PROBLEMS]
+        raise Invalid(f"{self._function.name}: {_summary(problems)}", problems)
+
+    def _violations(self, validator: Any, value: Mapping[str, Any], prefix: str) -> list[Problem]:
+        return [
+            problem
+            for error in validator.iter_errors(value)
+            for problem in _explain(error, prefix, [p.name for p in self._function.parameters])
+        ]
+
+
+def _explain(error: Any, prefix: str, known: list[str]) -> list[Problem]:
+    """A violation in the words of a person who reads only this line."""
+    pointer = prefix + "".join(f"/{_escape(str(step))}" for step in error.instance_path)
+    kind = error.kind
+    if hasattr(kind, "unexpected"):
+        allowed = f"; the function takes {', '.join(known)}" if known else "; the function takes none"
+        names = "parameter" if prefix == "/parameters" else "file key"
+        hint = allowed if prefix == "/parameters" else ""
+        return [Problem(f"{pointer}/{_escape(name)}", f"unknown {names}{hint}") for name in kind.unexpected]
+    if error.validator == "required" if hasattr(error, "validator") else hasattr(kind, "property"):
+        name = str(kind.property).strip('"')
+        return [Problem(f"{pointer}/{_escape(name)}", "is required")]
+    return [Problem(pointer, error.message)]
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _summary(problems: list[Problem]) -> str:
+    shown = "; ".join(f"{problem.pointer or 'the body'} {problem.message}" for problem in problems[:5])
+    more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+    return f"The input is not valid: {shown}{more}."
+
+
+def _invalid(pointer: str, message: str) -> Invalid:
+    problem = Problem(pointer, message)
+    return Invalid(_summary([problem]), [problem])

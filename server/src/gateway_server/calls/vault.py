@@ -1,0 +1,78 @@
+"""Secrets of users: write-only, sealed at rest, opened for the one call of a function that declares them."""
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, select
+
+from gateway_server.errors import MissingSecret, NotFound, ServiceUnavailable
+from gateway_server.prefabs.functions import Secret
+from gateway_server.store import schema
+from gateway_server.store.cipher import Cipher, SealBroken
+from gateway_server.store.database import Database
+
+_table = schema.secrets
+
+
+class Vault:
+    """Secrets by user, prefab id and name; versions of a prefab share them."""
+
+    def __init__(self, database: Database, cipher: Cipher) -> None:
+        self._database = database
+        self._cipher = cipher
+
+    async def put(self, user: str, prefab_id: str, name: str, value: str) -> None:
+        """Sets a secret, replacing what was there."""
+        key = {"user": user, "prefab_id": prefab_id, "name": name}
+        sealed = self._cipher.seal(value.encode(), _context(user, prefab_id, name))
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(_table).filter_by(**key))
+            connection.execute(_table.insert().values(**key, sealed=sealed, updated_at=time.time()))
+
+        await self._database.write(work)
+
+    async def names(self, user: str, prefab_id: str | None = None) -> list[tuple[str, str]]:
+        """(prefab id, name) of a user's secrets; values are never given out."""
+        wanted = select(_table.c.prefab_id, _table.c.name).where(_table.c.user == user)
+        if prefab_id is not None:
+            wanted = wanted.where(_table.c.prefab_id == prefab_id)
+        rows = await self._database.read(lambda c: c.execute(wanted.order_by(_table.c.prefab_id, _table.c.name)).all())
+        return [(row.prefab_id, row.name) for row in rows]
+
+    async def remove(self, user: str, prefab_id: str, name: str) -> None:
+        """Forgets a secret.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        gone = delete(_table).filter_by(user=user, prefab_id=prefab_id, name=name)
+        if not await self._database.write(lambda c: c.execute(gone).rowcount):
+            raise NotFound(f"There is no secret {name} for prefab {prefab_id}.")
+
+    async def unlock(self, user: str, prefab_id: str, declared: Sequence[Secret]) -> dict[str, str]:
+        """The values of the declared secrets that the user has set.
+
+        Raises:
+            MissingSecret: a required one is not set.
+            ServiceUnavailable: one was sealed with another master key.
+        """
+        if not declared:
+            return {}
+        wanted = select(_table).where(
+            _table.c.user == user, _table.c.prefab_id == prefab_id, _table.c.name.in_([s.name for s in declared])
+        )
+        rows = await self._database.read(lambda c: c.execute(wanted).all())
+        sealed = {row.name: row.sealed for row in rows}
+        for secret in declared:
+            if secret.required and secret.name not in sealed:
+                raise MissingSecret(prefab_id, secret.name, secret.instructions or None)
+        try:
+            return {n: self._cipher.open(v, _context(user, prefab_id, n)).decode() for n, v in sealed.items()}
+        except SealBroken as error:
+            text = f"A secret of prefab {prefab_id} was sealed with another master key. Set it again, or restore the key."
+            raise ServiceUnavailable(text) from error
+
+
+def _context(user: str, prefab_id: str, name: str) -> str:
+    return f"secret/{user}/{prefab_id}/{name}"

@@ -1,0 +1,87 @@
+"""The one place that decides who may do what. Every refusal of an identified caller comes from here."""
+
+import re
+
+from gateway_server.errors import Invalid, MissingAgentContext, PermissionDenied, Problem
+from gateway_server.models import Principal, Scope
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
+
+
+def check_name(value: str, what: str, pointer: str = "") -> str:
+    """The id of a user, an agent or a session, if it is one.
+
+    Raises:
+        Invalid: it has a form that no id has.
+    """
+    if not isinstance(value, str) or not _NAME.match(value):
+        rule = "a letter or digit, then up to 63 letters, digits or any of . _ @ -"
+        message = f"{what} {str(value)[:80]!r} is not valid: it must be {rule}."
+        raise Invalid(message, [Problem(pointer or f"/{what.lower()}", message)])
+    return value
+
+
+def require_scope(principal: Principal, scope: Scope) -> None:
+    """For what operators do. An admin may do everything that any scope allows.
+
+    Raises:
+        PermissionDenied: the caller's key does not have the scope.
+    """
+    if principal.job_id is not None:
+        raise PermissionDenied("Code that runs inside a call may run prefabs and use files, and nothing else.")
+    if scope not in principal.scopes and Scope.ADMIN not in principal.scopes:
+        raise PermissionDenied(f"This needs an API key with the scope {scope!r}.")
+
+
+def require_person(principal: Principal) -> None:
+    """For what belongs to a user rather than to a call: secrets, listings, jobs.
+
+    Raises:
+        PermissionDenied: the caller is code inside a call.
+    """
+    if principal.job_id is not None:
+        raise PermissionDenied("Code that runs inside a call may run prefabs and use files, and nothing else.")
+
+
+def acting_user(principal: Principal, asked: str | None) -> str:
+    """Whose things are meant: the caller's own, or for an admin anybody's.
+
+    Raises:
+        PermissionDenied: somebody else's, by one who is no admin.
+    """
+    require_person(principal)
+    if asked is None or asked == principal.user:
+        return principal.user
+    if Scope.ADMIN not in principal.scopes:
+        raise PermissionDenied("Only an admin may do this for another user.")
+    return check_name(asked, "User")
+
+
+def require_agent(principal: Principal) -> str:
+    """The agent whose area is meant.
+
+    Raises:
+        MissingAgentContext: the caller is no agent.
+    """
+    if principal.agent is None:
+        raise MissingAgentContext(
+            "This works only inside an agent that the gateway has called: the token must name an agent. "
+            "Outside of one, use upload_input_file for inputs."
+        )
+    return principal.agent
+
+
+def may_publish(principal: Principal, owner: str | None) -> None:
+    """Versions of a prefab come from its owner, who is its first publisher, or from an admin.
+
+    Raises:
+        PermissionDenied: the caller is neither.
+    """
+    require_scope(principal, Scope.PUBLISH)
+    if owner not in (None, principal.user) and Scope.ADMIN not in principal.scopes:
+        raise PermissionDenied("This prefab id belongs to another publisher.")
+
+
+def may_see_job(principal: Principal, user: str) -> bool:
+    """Jobs are their user's own, and admins'. Code inside a call sees none."""
+    return principal.job_id is None and (principal.user == user or Scope.ADMIN in principal.scopes)

@@ -1,0 +1,122 @@
+"""API keys: what people and programs outside prove themselves with. Only a digest of a key is stored."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from gateway_server.errors import NotFound, Unauthenticated
+from gateway_server.models import Principal, Scope
+from gateway_server.store import schema
+from gateway_server.store.database import Database
+
+PREFIX = "sk-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """An API key as it is known after it was made: without the key."""
+
+    id: str
+    user: str
+    name: str
+    scopes: frozenset[Scope]
+    created_at: float
+    revoked_at: float | None
+
+
+class Keys:
+    """Makes, checks and revokes API keys. Checked keys are remembered; a revocation counts at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[str, ApiKey] = {}
+
+    async def create(self, user: str, scopes: Iterable[Scope], name: str = "") -> tuple[str, ApiKey]:
+        """A new key and its record. The key is shown this once and never again."""
+        text = PREFIX + secrets.token_urlsafe(32)
+        kept = frozenset(scopes)
+        key = ApiKey(
+            id=f"key_{secrets.token_hex(8)}", user=user, name=name, scopes=kept, created_at=time.time(), revoked_at=None
+        )
+        values = {
+            "id": key.id,
+            "digest": _digest(text),
+            "user": user,
+            "name": name,
+            "scopes": " ".join(sorted(kept)),
+            "created_at": key.created_at,
+        }
+        await self._database.write(lambda c: c.execute(schema.api_keys.insert().values(values)))
+        return text, key
+
+    async def verify(self, text: str) -> Principal:
+        """Who the key stands for: a user, and no agent.
+
+        Raises:
+            Unauthenticated: no such key, or revoked.
+        """
+        digest = _digest(text)
+        key = self._known.get(digest)
+        if key is None:
+            table = schema.api_keys
+            row = await self._database.read(lambda c: c.execute(select(table).where(table.c.digest == digest)).first())
+            if row is None:
+                raise Unauthenticated("The API key is not valid.")
+            key = self._known[digest] = _from_row(row)
+        if key.revoked_at is not None:
+            raise Unauthenticated("The API key has been revoked.")
+        return Principal(user=key.user, scopes=key.scopes, key_id=key.id)
+
+    async def list(self, user: str | None = None) -> list[ApiKey]:
+        """All keys, or those of one user, newest first."""
+        table = schema.api_keys
+        wanted = select(table).order_by(table.c.created_at.desc())
+        if user is not None:
+            wanted = wanted.where(table.c.user == user)
+        rows = await self._database.read(lambda c: c.execute(wanted).all())
+        return [_from_row(row) for row in rows]
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """Ends a key; revoking it again changes nothing.
+
+        Raises:
+            NotFound: there is no key of that id.
+        """
+        table = schema.api_keys
+        moment = time.time()
+        change = table.update().where(table.c.id == key_id, table.c.revoked_at.is_(None)).values(revoked_at=moment)
+
+        def work(connection):  # type: ignore[no-untyped-def]
+            connection.execute(change)
+            return connection.execute(select(table).where(table.c.id == key_id)).first()
+
+        row = await self._database.write(work)
+        if row is None:
+            raise NotFound(f"There is no API key {key_id}.")
+        self._known.clear()
+        return _from_row(row)
+
+    async def revoked(self) -> set[str]:
+        """Ids of all revoked keys."""
+        table = schema.api_keys
+        wanted = select(table.c.id).where(table.c.revoked_at.is_not(None))
+        return set(await self._database.read(lambda c: c.execute(wanted).scalars().all()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _from_row(row) -> ApiKey:  # type: ignore[no-untyped-def]
+    return ApiKey(
+        id=row.id,
+        user=row.user,
+        name=row.name,
+        scopes=frozenset(Scope(scope) for scope in row.scopes.split()),
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+    )

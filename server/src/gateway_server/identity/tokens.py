@@ -1,0 +1,111 @@
+"""Internal tokens: signed proof of a user, an agent and a place in a call tree, good for a limited time."""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+import jwt
+from sqlalchemy import select
+
+from gateway_server.errors import Unauthenticated
+from gateway_server.models import Principal, Scope
+from gateway_server.store import schema
+from gateway_server.store.cipher import Cipher
+from gateway_server.store.database import Database
+
+ALGORITHM = "HS256"
+REMEMBERED = 10_000
+"""Verified tokens kept in memory; a signature check costs more than everything else that a small call needs."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    principal: Principal
+    expires_at: float
+
+
+class Tokens:
+    """Mints and verifies internal tokens."""
+
+    def __init__(self, database: Database, cipher: Cipher) -> None:
+        self._database = database
+        self._cipher = cipher
+        self._keys: dict[str, bytes] = {}
+        self._current = ""
+        self._known: dict[str, _Known] = {}
+        self.revoked: set[str] = set()
+        """Ids of API keys that no longer count; tokens made from them are refused at once."""
+
+    async def load(self) -> None:
+        """Reads the signing keys; makes the first one on an empty database."""
+        table = schema.signing_keys
+        rows = await self._database.read(lambda c: c.execute(select(table).order_by(table.c.created_at)).all())
+        for row in rows:
+            self._keys[row.id] = self._cipher.open(row.sealed, f"signing-key/{row.id}")
+        live = [row.id for row in rows if row.retired_at is None]
+        if not live:
+            live = [await self._make_key()]
+        self._current = live[-1]
+
+    async def _make_key(self) -> str:
+        name, key = secrets.token_hex(8), secrets.token_bytes(32)
+        sealed = self._cipher.seal(key, f"signing-key/{name}")
+        values = {"id": name, "sealed": sealed, "created_at": time.time()}
+        await self._database.write(lambda c: c.execute(schema.signing_keys.insert().values(values)))
+        self._keys[name] = key
+        return name
+
+    def mint(self, principal: Principal, *, expires_at: float) -> str:
+        """A token for `principal`; `expires_at` in POSIX seconds."""
+        claims: dict[str, object] = {
+            "sub": principal.user,
+            "exp": int(expires_at) + 1,
+            "agent": principal.agent,
+            "key": principal.key_id,
+            "job": principal.job_id,
+            "root": principal.root_job_id,
+            "depth": principal.depth or None,
+            "deadline": principal.deadline,
+        }
+        present = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(present, self._keys[self._current], ALGORITHM, headers={"kid": self._current})
+
+    def verify(self, token: str) -> Principal:
+        """Who the token stands for.
+
+        Raises:
+            Unauthenticated: forged, expired, revoked, or no token at all.
+        """
+        known = self._known.get(token)
+        if known is None:
+            known = self._decode(token)
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[token] = known
+        if known.expires_at < time.time():
+            raise Unauthenticated("The internal token has expired.")
+        if known.principal.key_id in self.revoked:
+            raise Unauthenticated("The API key behind this token has been revoked.")
+        return known.principal
+
+    def _decode(self, token: str) -> _Known:
+        try:
+            key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            if key is None:
+                raise Unauthenticated("The internal token is not one of this gateway's.")
+            claims = jwt.decode(token, key, [ALGORITHM], options={"require": ["exp", "sub"]})
+        except jwt.ExpiredSignatureError as error:
+            raise Unauthenticated("The internal token has expired.") from error
+        except jwt.PyJWTError as error:
+            raise Unauthenticated("The internal token is not valid.") from error
+        principal = Principal(
+            user=claims["sub"],
+            agent=claims.get("agent"),
+            scopes=frozenset({Scope.CALL}),
+            key_id=claims.get("key"),
+            job_id=claims.get("job"),
+            root_job_id=claims.get("root"),
+            depth=claims.get("depth", 0),
+            deadline=claims.get("deadline"),
+        )
+        return _Known(principal, float(claims["exp"]))
