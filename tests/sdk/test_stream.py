@@ -198,21 +198,23 @@ def test_silence_is_bounded_and_comments_are_silence(stub):
     assert cancels(stub) == ["POST /v1/jobs/j9/cancel"]
 
 
-@pytest.mark.parametrize("word", ["content", "done"])
+@pytest.mark.parametrize("word", ["never read", "content", "done"])
 def test_break_leaves_no_connection_behind_on_the_way_through_httpx(client, stub, monkeypatch, word):
     monkeypatch.setenv("HTTP_PROXY", stub.url)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def breaks() -> None:
-        for event in client.run(*COUNT, {"n": 3}, stream=True):
+        stream = client.run(*COUNT, {"n": 3}, stream=True)
+        for event in stream if word != "never read" else ():
             if event.type == word:
                 break
 
     async def main() -> None:
-        async for event in AsyncGatewayClient("t", stub.url).run(*COUNT, {"n": 3}, stream=True):
-            if event.type == word:
-                break
-        del event
+        stream = AsyncGatewayClient("t", stub.url).run(*COUNT, {"n": 3}, stream=True)
+        await stream.__aenter__()
+        while word != "never read" and (await anext(stream)).type != word:
+            pass
+        del stream
         for _ in range(20):
             await asyncio.sleep(0)
 

@@ -33,8 +33,6 @@ def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
         twin._token = session._token
         _blocking.leave_in_background(twin, None, job_id)
         job_id = None
-    if job_id is None and not reply.lingers:
-        return
 
     async def leave() -> None:
         await reply.close()

@@ -208,11 +208,6 @@ class AsyncReply:
         self._open = True
 
     @property
-    def lingers(self) -> bool:
-        """Whether something stays open after `abort()`."""
-        return False
-
-    @property
     def status(self) -> int:
         """The HTTP status."""
         return self._response.status

@@ -86,11 +86,6 @@ class AsyncHttpxReply:
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.aiter_raw()
 
-    @property
-    def lingers(self) -> bool:
-        """Whether something stays open after `abort()`: httpx needs to be waited for."""
-        return not self._answer.is_closed
-
     async def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
         import httpx
@@ -118,7 +113,7 @@ class AsyncHttpxReply:
             yield chunk
 
     def abort(self) -> None:
-        """Give no more bytes. The connection stays open until `close()`."""
+        """Give no more bytes. A body that has been begun ends its connection when its iterator goes."""
         self._chunks = _given()
 
     async def close(self) -> None:

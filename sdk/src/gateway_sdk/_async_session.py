@@ -192,7 +192,6 @@ class AsyncReadReply:
     """An answer whose body has been read: whatever breaks while reading is retried like the rest."""
 
     __slots__ = ("_body", "headers", "patience", "status")
-    lingers = False
 
     def __init__(self, status: int, headers: dict[str, str], patience: Patience, body: bytes) -> None:
         self.status = status

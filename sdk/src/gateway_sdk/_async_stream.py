@@ -166,8 +166,5 @@ class AsyncEventStream:
     def __del__(self) -> None:
         # A `break` drops the last reference. Nothing may be waited for here, and nothing may be raised.
         reply = getattr(self, "_reply", None)
-        if reply is None:
-            return
-        job_id = self.job_id if self._let_go() else None
-        if job_id is not None or reply.lingers:
-            self._session._leave_soon(reply, job_id)
+        if reply is not None and self._let_go():
+            self._session._leave_soon(reply, self.job_id)

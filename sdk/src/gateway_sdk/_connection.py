@@ -209,11 +209,6 @@ class Reply:
         self._open = True
 
     @property
-    def lingers(self) -> bool:
-        """Whether something stays open after `abort()`."""
-        return False
-
-    @property
     def status(self) -> int:
         """The HTTP status."""
         return self._response.status

@@ -87,11 +87,6 @@ class HttpxReply:
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.iter_raw()
 
-    @property
-    def lingers(self) -> bool:
-        """Whether something stays open after `abort()`: httpx needs to be waited for."""
-        return not self._answer.is_closed
-
     def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
         import httpx
@@ -119,7 +114,7 @@ class HttpxReply:
             yield chunk
 
     def abort(self) -> None:
-        """Give no more bytes. The connection stays open until `close()`."""
+        """Give no more bytes. A body that has been begun ends its connection when its iterator goes."""
         self._chunks = _given()
 
     def close(self) -> None:
