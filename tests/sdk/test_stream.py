@@ -18,6 +18,7 @@ from gateway_sdk import (
     PrefabNotFoundError,
     StreamEventType,
 )
+from gateway_sdk._fake_store import Answer
 
 COUNT = ("zoo", "1.0.0", "count")
 
@@ -190,8 +191,14 @@ def test_a_stream_closed_by_another_thread_ends(client, stub):
 
 
 def test_silence_is_bounded_and_comments_are_silence(stub):
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-job-id: j9\r\ncontent-length: 999\r\n\r\n"
-    stub.script.append(Step(raw=head + b": keep-alive\n\n"))
+    def comments():
+        for _ in range(100):
+            threading.Event().wait(0.02)
+            yield b": keep-alive\n\n"
+
+    usual = stub.fake.answer
+    talk = Answer(200, {"content-type": "text/event-stream", "x-job-id": "j9"}, comments())
+    stub.fake.answer = lambda asked: talk if asked.path == "/v1/internal/run" else usual(asked)
     stream = GatewayClient("t", stub.url, timeout=0.1).run(*COUNT, {"n": 1}, stream=True)
     with pytest.raises(DeadlineExceededError, match=r"no event for 0.1 s"):
         next(stream)
