@@ -145,14 +145,13 @@ def _explain(error: Any, prefix: str, known: list[str]) -> list[Problem]:
     """A violation in the words of a person who reads only this line."""
     pointer = prefix + "".join(f"/{_escape(str(step))}" for step in error.instance_path)
     kind = error.kind
-    if hasattr(kind, "unexpected"):
-        allowed = f"; the function takes {', '.join(known)}" if known else "; the function takes none"
-        names = "parameter" if prefix == "/parameters" else "file key"
-        hint = allowed if prefix == "/parameters" else ""
-        return [Problem(f"{pointer}/{_escape(name)}", f"unknown {names}{hint}") for name in kind.unexpected]
-    if error.validator == "required" if hasattr(error, "validator") else hasattr(kind, "property"):
-        name = str(kind.property).strip('"')
-        return [Problem(f"{pointer}/{_escape(name)}", "is required")]
+    if kind.name == "additionalProperties":
+        of_parameters = prefix == "/parameters"
+        takes = ", ".join(known) if of_parameters else ""
+        what = f"unknown parameter; the function takes {takes or 'none'}" if of_parameters else "unknown file key"
+        return [Problem(f"{pointer}/{_escape(name)}", what) for name in kind.unexpected]
+    if kind.name == "required":
+        return [Problem(f"{pointer}/{_escape(str(kind.property))}", "is required")]
     return [Problem(pointer, error.message)]
 
 

@@ -1,0 +1,202 @@
+"""The record of every call: who ran what, when, how it ended, what it answered and what it printed."""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, delete, select
+
+from gateway_server.errors import JobNotFound
+from gateway_server.identity import access
+from gateway_server.models import Call, JobStatus, Principal
+from gateway_server.store import schema
+from gateway_server.store.database import Database
+
+KEPT_RESULT = 8 << 20
+"""Longest result in bytes that is kept with its job."""
+_jobs, _results, _logs = schema.jobs, schema.job_results, schema.job_logs
+
+
+def new_id() -> str:
+    """A UUID of version 7: ids that are made one after the other sort that way."""
+    moment = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10), "big")
+    value = moment << 80 | 0x7 << 76 | (noise >> 68 & 0xFFF) << 64 | 0b10 << 62 | noise & ((1 << 62) - 1)
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as its owner sees it; moments in POSIX seconds."""
+
+    id: str
+    parent_id: str | None
+    root_id: str
+    user: str
+    agent: str | None
+    prefab_id: str | None
+    version: str | None
+    function_name: str | None
+    status: JobStatus
+    attempt: int
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    error: dict[str, Any] | None
+    result: bytes | None = None
+    """JSON text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a job ended."""
+
+    status: JobStatus
+    error: dict[str, Any] | None = None
+    result: bytes | None = None
+    log: bytes = b""
+
+
+class Jobs:
+    """Writes and reads records. What must happen together is offered as work on a connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open(
+        self, connection: Connection, *, job_id: str, principal: Principal, call: Call | None, parent_id: str | None
+    ) -> None:
+        """Records, within a transaction, that a job has begun; `call` is None for a batch."""
+        moment = time.time()
+        connection.execute(
+            _jobs.insert().values(
+                id=job_id,
+                parent_id=parent_id,
+                root_id=principal.root_job_id or parent_id or job_id,
+                depth=principal.depth,
+                user=principal.user,
+                agent=principal.agent,
+                key_id=principal.key_id,
+                prefab_id=call.prefab_id if call else None,
+                version=call.version if call else None,
+                function_name=call.function_name if call else None,
+                status=JobStatus.RUNNING,
+                attempt=1,
+                created_at=moment,
+                started_at=moment,
+            )
+        )
+
+    def close(self, connection: Connection, job_id: str, ending: Ending) -> None:
+        """Records, within a transaction, how a job ended. The first ending counts."""
+        moment = time.time()
+        error = orjson.dumps(ending.error).decode() if ending.error is not None else None
+        change = (
+            _jobs.update()
+            .where(_jobs.c.id == job_id, _jobs.c.ended_at.is_(None))
+            .values(status=ending.status, ended_at=moment, error=error)
+        )
+        if not connection.execute(change).rowcount:
+            return
+        if ending.result is not None and len(ending.result) <= KEPT_RESULT:
+            connection.execute(_results.insert().values(job_id=job_id, body=ending.result, ended_at=moment))
+        if ending.log:
+            connection.execute(_logs.insert().values(job_id=job_id, body=ending.log, ended_at=moment))
+
+    async def find(self, job_id: str, principal: Principal) -> Job:
+        """A job with its result, if the caller may see it.
+
+        Raises:
+            JobNotFound: there is none, or it is somebody else's.
+        """
+        wanted = select(_jobs, _results.c.body).outerjoin(_results, _results.c.job_id == _jobs.c.id)
+        row = await self._database.read(lambda c: c.execute(wanted.where(_jobs.c.id == job_id)).first())
+        if row is None or not access.may_see_job(principal, row.user):
+            raise JobNotFound(f"There is no job {job_id[:60]}.")
+        return _from_row(row, row.body)
+
+    async def children(self, job_id: str) -> list[Job]:
+        """The calls of a batch, in their order."""
+        wanted = select(_jobs).where(_jobs.c.parent_id == job_id).order_by(_jobs.c.id)
+        return [_from_row(row) for row in await self._database.read(lambda c: c.execute(wanted).all())]
+
+    async def log(self, job_id: str) -> bytes:
+        """What the functions of a job printed: its own output, or that of a batch's calls one after the other."""
+        own = select(_logs.c.body).where(_logs.c.job_id == job_id)
+        below = select(_jobs.c.id, _logs.c.body).join(_logs, _logs.c.job_id == _jobs.c.id)
+
+        def work(connection: Connection) -> bytes:
+            parts = list(connection.execute(own).scalars())
+            rows = connection.execute(below.where(_jobs.c.parent_id == job_id).order_by(_jobs.c.id)).all()
+            parts += [f"--- {row.id}\n".encode() + row.body for row in rows]
+            return b"".join(parts)
+
+        return await self._database.read(work)
+
+    async def list(
+        self,
+        user: str | None,
+        *,
+        status: JobStatus | None = None,
+        prefab_id: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Jobs, newest first; of all users where `user` is None. `before` is the id of the last one already seen."""
+        wanted = select(_jobs).where(_jobs.c.parent_id.is_(None)).order_by(_jobs.c.id.desc()).limit(limit)
+        conditions = (
+            (_jobs.c.user, user),
+            (_jobs.c.status, status),
+            (_jobs.c.prefab_id, prefab_id),
+        )
+        for column, value in conditions:
+            if value is not None:
+                wanted = wanted.where(column == value)
+        if before is not None:
+            wanted = wanted.where(_jobs.c.id < before)
+        return [_from_row(row) for row in await self._database.read(lambda c: c.execute(wanted).all())]
+
+    async def end_orphans(self) -> int:
+        """Closes the records of calls that a former life of this gateway never ended; says how many."""
+        moment = time.time()
+        error = orjson.dumps({"error_code": "RUNTIME_CRASHED", "message": "The gateway was restarted."}).decode()
+        change = _jobs.update().where(_jobs.c.ended_at.is_(None)).values(status="failed", ended_at=moment, error=error)
+        return await self._database.write(lambda c: c.execute(change).rowcount)
+
+    async def sweep(self, *, records_before: float, results_before: float, logs_before: float) -> None:
+        """Forgets what is older than it has to be kept; moments in POSIX seconds."""
+        gone: Iterable[Any] = (
+            delete(_results).where(_results.c.ended_at < results_before),
+            delete(_logs).where(_logs.c.ended_at < logs_before),
+            delete(_jobs).where(_jobs.c.created_at < records_before, _jobs.c.ended_at.is_not(None)),
+        )
+
+        def work(connection: Connection) -> None:
+            for statement in gone:
+                connection.execute(statement)
+
+        await self._database.write(work, durable=False)
+
+
+def _from_row(row: Any, result: bytes | None = None) -> Job:
+    return Job(
+        id=row.id,
+        parent_id=row.parent_id,
+        root_id=row.root_id,
+        user=row.user,
+        agent=row.agent,
+        prefab_id=row.prefab_id,
+        version=row.version,
+        function_name=row.function_name,
+        status=JobStatus(row.status),
+        attempt=row.attempt,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        error=orjson.loads(row.error) if row.error else None,
+        result=result,
+    )

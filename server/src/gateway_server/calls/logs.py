@@ -1,0 +1,54 @@
+"""What a function prints: kept up to a limit, with the values of its secrets masked."""
+
+import re
+from collections.abc import Iterable
+
+MASK = "***"
+SHORTEST = 8
+"""Shorter values are not masked: they would mangle text that has nothing to do with them."""
+
+
+class Masker:
+    """Replaces the values of one call's secrets wherever they appear."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        kept = sorted({value for value in values if len(value) >= SHORTEST}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(re.escape(value) for value in kept)) if kept else None
+        self._bytes = re.compile(b"|".join(re.escape(value.encode()) for value in kept)) if kept else None
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+    def bytes(self, data: bytes) -> bytes:
+        """The same for bytes."""
+        return data if self._bytes is None else self._bytes.sub(MASK.encode(), data)
+
+
+class Log:
+    """Collects output; beyond the limit the beginning and the end are kept and the middle is left out."""
+
+    def __init__(self, limit: int) -> None:
+        self._half = limit // 2
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = 0
+
+    def write(self, data: bytes) -> None:
+        """Adds output."""
+        room = self._half - len(self._head)
+        self._head += data[:room]
+        self._tail += data[max(room, 0) :]
+        surplus = len(self._tail) - self._half
+        if surplus > self._half:  # not at every write: cutting moves all that stays
+            del self._tail[:surplus]
+            self._dropped += surplus
+
+    def read(self, masker: Masker) -> bytes:
+        """What is kept, masked."""
+        surplus = max(0, len(self._tail) - self._half)
+        tail, dropped = self._tail[surplus:], self._dropped + surplus
+        if not dropped:
+            return masker.bytes(bytes(self._head + tail))
+        note = f"\n--- {dropped} bytes left out ---\n".encode()
+        return masker.bytes(bytes(self._head)) + note + masker.bytes(bytes(tail))

@@ -1,0 +1,339 @@
+"""Which prefab versions there are: published whole or not at all, never changed, found in an instant."""
+
+import asyncio
+import difflib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packaging.version import Version as Ordered
+from sqlalchemy import Connection, Row, select, update
+
+from gateway_server.errors import GatewayFault, Invalid, NotFound, Problem, VersionExists
+from gateway_server.identity import access
+from gateway_server.models import Deployment, Principal
+from gateway_server.prefabs.code import check_code
+from gateway_server.prefabs.environments import EnvironmentBuildError, Environments
+from gateway_server.prefabs.manifest import Manifest, parse_manifest
+from gateway_server.prefabs.package import Package, PackageError, open_package
+from gateway_server.store import schema
+from gateway_server.store.database import Database
+
+BUILDING, DEPLOYED, FAILED = "building", "deployed", "failed"
+REMEMBERED_FAILURES = 100
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One version of a prefab; the manifest and where its parts lie are there once it is deployed."""
+
+    prefab_id: str
+    version: str
+    status: str
+    owner: str
+    created_at: float
+    error: str | None = None
+    warnings: tuple[Problem, ...] = ()
+    manifest: Manifest | None = None
+    deployment: Deployment | None = None
+    digest: str = ""
+    size: int = 0
+
+
+class Catalogue:
+    """Publishes, finds and removes versions. What is deployed is remembered once it was asked for."""
+
+    def __init__(self, database: Database, environments: Environments, folder: Path) -> None:
+        self._database = database
+        self._environments = environments
+        self._folder = folder
+        self._known: dict[tuple[str, str], Version] = {}
+        self._attempts: dict[tuple[str, str], Version] = {}
+        """Versions that are being published, and those whose publishing failed lately."""
+        self.on_gone: Callable[[Version], None] = lambda _version: None
+        """Called when a version's processes have to end: it was removed or replaced."""
+
+    async def start(self) -> None:
+        """Removes what interrupted publishes left behind."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        rows = await self._database.read(lambda c: c.execute(select(schema.versions)).all())
+        wanted = {self._code(row.prefab_id, row.version, row.digest) for row in rows}
+        await asyncio.to_thread(self._sweep, wanted)
+        await asyncio.to_thread(self._environments.sweep)
+
+    async def publish(
+        self,
+        path: Path,
+        principal: Principal,
+        *,
+        settings: Mapping[str, str] | None = None,
+        replacing: bool = False,
+        progress: Progress | None = None,
+    ) -> Version:
+        """Publishes a folder, wheel or archive. The same content again changes nothing.
+
+        `replacing` lets other content take the place of a version, which only development may do.
+
+        Raises:
+            Invalid: the package is wrong; every reason is told.
+            VersionExists: the version was published with other content.
+            PermissionDenied: the id belongs to somebody else.
+        """
+        say = progress or (lambda _line: None)
+        say("Reading the package")
+        try:
+            package = await asyncio.to_thread(open_package, path)
+        except PackageError as error:
+            raise _refusal(error) from error
+        with package:
+            key = (package.manifest.id, package.manifest.version)
+            existing = await self._check(package, principal, replacing)
+            if existing is not None and settings in (None, dict(existing.deployment.settings)):  # type: ignore[union-attr]
+                return existing
+            if self._attempts.get(key, None) and self._attempts[key].status == BUILDING:
+                raise VersionExists(f"{key[0]}@{key[1]} is being published right now.")
+            attempt = Version(
+                prefab_id=key[0], version=key[1], status=BUILDING, owner=principal.user, created_at=time.time()
+            )
+            self._attempts[key] = attempt
+            try:
+                version = await self._build(package, principal, dict(settings or {}), say)
+            except BaseException as error:
+                self._remember_failure(attempt, error)
+                raise
+            self._attempts.pop(key, None)
+            return version
+
+    async def find(self, prefab_id: str, version: str) -> Version:
+        """The deployed version.
+
+        Raises:
+            NotFound: there is none; the message says which there are.
+        """
+        known = self._known.get((prefab_id, version))
+        if known is not None:
+            return known
+        rows = await self._database.read(lambda c: c.execute(_select(prefab_id)).all())
+        for row in rows:
+            if row.version == version:
+                found = self._known[prefab_id, version] = self._from_row(row)
+                return found
+        raise await self._not_found(prefab_id, version, [row.version for row in rows])
+
+    async def newest(self, prefab_id: str) -> Version:
+        """The deployed version with the highest number.
+
+        Raises:
+            NotFound: there is none.
+        """
+        rows = await self._database.read(lambda c: c.execute(_select(prefab_id)).all())
+        if not rows:
+            raise await self._not_found(prefab_id, None, [])
+        return await self.find(prefab_id, max((row.version for row in rows), key=Ordered))
+
+    async def list(self, status: str | None = None) -> list[Version]:
+        """Every version, newest first."""
+        rows = await self._database.read(lambda c: c.execute(_select()).all())
+        versions = [self._from_row(row) for row in rows]
+        shown = {(v.prefab_id, v.version) for v in versions}
+        versions += [attempt for key, attempt in self._attempts.items() if key not in shown]
+        versions.sort(key=lambda version: version.created_at, reverse=True)
+        return [version for version in versions if status in (None, version.status)]
+
+    async def remove(self, prefab_id: str, version: str, principal: Principal) -> None:
+        """Takes a version out of the catalogue; its id stays its owner's.
+
+        Raises:
+            NotFound: there is no such version.
+            PermissionDenied: it is somebody else's.
+        """
+        found = await self.find(prefab_id, version)
+        access.may_publish(principal, found.owner)
+        table = schema.versions
+        gone = table.delete().where(table.c.prefab_id == prefab_id, table.c.version == version)
+        await self._database.write(lambda c: c.execute(gone))
+        self._forget(found)
+        await asyncio.to_thread(shutil.rmtree, self._code(prefab_id, version, found.digest), ignore_errors=True)
+
+    async def set_settings(
+        self, prefab_id: str, version: str, settings: Mapping[str, str], principal: Principal
+    ) -> Version:
+        """Replaces the operator's settings of a version; new calls see them.
+
+        Raises:
+            NotFound: there is no such version.
+            PermissionDenied: it is somebody else's.
+        """
+        found = await self.find(prefab_id, version)
+        access.may_publish(principal, found.owner)
+        table = schema.versions
+        change = (
+            update(table)
+            .where(table.c.prefab_id == prefab_id, table.c.version == version)
+            .values(settings=json.dumps(_checked_settings(settings)), revision=table.c.revision + 1)
+        )
+        await self._database.write(lambda c: c.execute(change))
+        self._forget(found)
+        return await self.find(prefab_id, version)
+
+    async def _check(self, package: Package, principal: Principal, replacing: bool) -> Version | None:
+        """Whether this publish is allowed; the version if it is there already, as it is."""
+        prefab_id, version = package.manifest.id, package.manifest.version
+        owner = await self._owner(prefab_id)
+        access.may_publish(principal, owner)
+        try:
+            existing = await self.find(prefab_id, version)
+        except NotFound:
+            return None
+        if existing.digest == package.digest:
+            return existing
+        if not replacing:
+            raise VersionExists(
+                f"{prefab_id}@{version} was published with other content, and versions never change. "
+                "Raise the version in the manifest and publish again."
+            )
+        return None
+
+    async def _build(self, package: Package, principal: Principal, settings: dict[str, str], say: Progress) -> Version:
+        manifest = package.manifest
+        say("Checking the code against the manifest")
+        try:
+            warnings = (*package.warnings, *await asyncio.to_thread(check_code, package.files, manifest))
+        except PackageError as error:
+            raise _refusal(error) from error
+        say("Resolving the dependencies")
+        try:
+            resolution = await self._environments.resolve(package.requirements, package.requires_python)
+            say("Building the environment")
+            await self._environments.build(resolution, progress=say)
+        except EnvironmentBuildError as error:
+            raise Invalid(error.message, [Problem("/dependencies", error.message)]) from error
+        say("Deploying")
+        code = self._code(manifest.id, manifest.version, package.digest)
+        await asyncio.to_thread(_lay_out, package, code)
+        row: dict[str, object] = {
+            "prefab_id": manifest.id,
+            "version": manifest.version,
+            "status": DEPLOYED,
+            "error": None,
+            "warnings": json.dumps(warnings),
+            "manifest": json.dumps(manifest.raw, ensure_ascii=False),
+            "digest": package.digest,
+            "environment": resolution.key,
+            "settings": json.dumps(_checked_settings(settings)),
+            "revision": time.time_ns() % (1 << 31),
+            "published_by": principal.user,
+            "created_at": time.time(),
+            "size": package.size,
+        }
+        before = self._known.get((manifest.id, manifest.version))
+        await self._database.write(lambda connection: _insert(connection, row, principal))
+        if before is not None:
+            self._forget(before)
+        return await self.find(manifest.id, manifest.version)
+
+    async def _owner(self, prefab_id: str) -> str | None:
+        table = schema.prefabs
+        wanted = select(table.c.owner).where(table.c.id == prefab_id)
+        return await self._database.read(lambda c: c.execute(wanted).scalar())
+
+    def _from_row(self, row: Row) -> Version:  # type: ignore[type-arg]
+        manifest = parse_manifest(row.manifest)
+        settings = json.loads(row.settings)
+        deployment = Deployment(
+            key=f"{row.prefab_id}@{row.version}#{row.digest[:16]}.{row.revision}",
+            prefab_id=row.prefab_id,
+            version=row.version,
+            entry_point=manifest.entry_point,
+            code=self._code(row.prefab_id, row.version, row.digest),
+            packages=self._environments.path(row.environment) or Path("/nonexistent"),
+            settings=settings,
+            cpu=manifest.cpu,
+            memory=manifest.memory,
+        )
+        return Version(
+            prefab_id=row.prefab_id,
+            version=row.version,
+            status=row.status,
+            owner=row.owner,
+            created_at=row.created_at,
+            error=row.error,
+            warnings=tuple(Problem(*problem) for problem in json.loads(row.warnings)),
+            manifest=manifest,
+            deployment=deployment,
+            digest=row.digest,
+            size=row.size,
+        )
+
+    def _code(self, prefab_id: str, version: str, digest: str) -> Path:
+        return self._folder / prefab_id / f"{version}-{digest[:16]}"
+
+    def _forget(self, version: Version) -> None:
+        self._known.pop((version.prefab_id, version.version), None)
+        self.on_gone(version)
+
+    def _remember_failure(self, attempt: Version, error: BaseException) -> None:
+        key = (attempt.prefab_id, attempt.version)
+        self._attempts.pop(key, None)
+        if isinstance(error, GatewayFault):
+            while len(self._attempts) >= REMEMBERED_FAILURES:
+                self._attempts.pop(next(iter(self._attempts)))
+            self._attempts[key] = replace(attempt, status=FAILED, error=error.message)
+
+    async def _not_found(self, prefab_id: str, version: str | None, deployed: list[str]) -> NotFound:
+        if deployed:
+            shown = ", ".join(sorted(deployed, key=Ordered, reverse=True)[:5])
+            message = f"Prefab {prefab_id} has no version {version}; there are: {shown}."
+        else:
+            ids = await self._database.read(lambda c: c.execute(select(schema.prefabs.c.id)).scalars().all())
+            near = difflib.get_close_matches(prefab_id, ids, n=1)
+            message = f"There is no prefab {prefab_id[:80]}." + (f" Did you mean {near[0]}?" if near else "")
+        return NotFound(message, prefab_id=prefab_id, version=version)
+
+    def _sweep(self, wanted: set[Path]) -> None:
+        for prefab in self._folder.iterdir():
+            for version in prefab.iterdir() if prefab.is_dir() else ():
+                if version not in wanted:
+                    shutil.rmtree(version, ignore_errors=True)
+
+
+def _select(prefab_id: str | None = None):  # type: ignore[no-untyped-def]
+    versions, prefabs = schema.versions, schema.prefabs
+    wanted = select(versions, prefabs.c.owner).join(prefabs, prefabs.c.id == versions.c.prefab_id)
+    return wanted if prefab_id is None else wanted.where(versions.c.prefab_id == prefab_id)
+
+
+def _insert(connection: Connection, row: dict[str, object], principal: Principal) -> None:
+    """The moment at which a version exists. Ownership is decided here once more: two first publishers may race."""
+    prefabs, versions = schema.prefabs, schema.versions
+    owner = connection.execute(select(prefabs.c.owner).where(prefabs.c.id == row["prefab_id"])).scalar()
+    access.may_publish(principal, owner)
+    if owner is None:
+        values = {"id": row["prefab_id"], "owner": principal.user, "created_at": row["created_at"]}
+        connection.execute(prefabs.insert().values(values))
+    key = (versions.c.prefab_id == row["prefab_id"], versions.c.version == row["version"])
+    connection.execute(versions.delete().where(*key))
+    connection.execute(versions.insert().values(row))
+
+
+def _lay_out(package: Package, code: Path) -> None:
+    if not code.exists():
+        package.write_to(code)
+
+
+def _refusal(error: PackageError) -> Invalid:
+    problems = [Problem(*problem) for problem in error.problems]
+    shown = "; ".join(f"{p.pointer}: {p.message}" if p.pointer else p.message for p in problems[:5])
+    return Invalid(f"The package was refused: {shown}", problems)
+
+
+def _checked_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    for name in settings:
+        if not name.isidentifier() or name.startswith(("X_INTERNAL_", "GATEWAY_", "PYTHON", "LD_")):
+            message = "is no name that a setting may have"
+            raise Invalid(f"{name!r} {message}.", [Problem(f"/settings/{name}", message)])
+    return dict(settings)
