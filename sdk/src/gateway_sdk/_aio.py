@@ -48,6 +48,21 @@ def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
     task.add_done_callback(_leaving.discard)
 
 
+async def close_at_the_end(sender: Any) -> object:
+    """Have a sender closed when the event loop ends. Keep what this returns."""
+
+    async def wait() -> AsyncIterator[None]:
+        # A loop that shuts down closes the generators that it has seen, while it can still close connections.
+        try:
+            yield
+        finally:
+            await sender.close()
+
+    waiting = wait()
+    await anext(waiting)
+    return waiting
+
+
 async def blocks_of(body: Iterable[bytes]) -> AsyncIterator[bytes]:
     """The blocks of a body, for httpx."""
     for block in body:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from ._aio import blocks_of
+from ._aio import blocks_of, close_at_the_end
 from ._request import CONNECT_TIMEOUT, Patience, Request
 from .exceptions import ConnectionFailedError, GatewayError
 
@@ -23,6 +23,7 @@ class AsyncHttpxSender:
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
+        self._ending: object = None
 
     def client(self) -> httpx.AsyncClient:
         """The httpx client behind this sender."""
@@ -44,8 +45,11 @@ class AsyncHttpxSender:
             ConnectionFailedError: no connection, or it broke.
             DeadlineExceededError: the patience is at its end.
         """
-        client = self.client()
         import httpx
+
+        client = self.client()
+        if self._ending is None and self._transport is None:
+            self._ending = await close_at_the_end(self)
 
         wait = patience.next_wait()
         body = request.body
@@ -70,7 +74,7 @@ class AsyncHttpxSender:
     async def close(self) -> None:
         """Close the httpx client."""
         if self._client is not None:
-            client, self._client = self._client, None
+            client, self._client, self._ending = self._client, None, None
             await client.aclose()
 
 

@@ -74,6 +74,11 @@ def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
         thread.start()
 
 
+def close_at_the_end(sender: Any) -> object:
+    """The scope of the sync client ends with the process, and sockets with it: nothing to do."""
+    return sender
+
+
 def blocks_of(body: Iterable[bytes]) -> Iterator[bytes]:
     """The blocks of a body, for httpx."""
     return iter(body)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ._blocking import blocks_of
+from ._blocking import blocks_of, close_at_the_end
 from ._request import CONNECT_TIMEOUT, Patience, Request
 from .exceptions import ConnectionFailedError, GatewayError
 
@@ -24,6 +24,7 @@ class HttpxSender:
     def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
         self._transport = transport
         self._client: httpx.Client | None = None
+        self._ending: object = None
 
     def client(self) -> httpx.Client:
         """The httpx client behind this sender."""
@@ -45,8 +46,11 @@ class HttpxSender:
             ConnectionFailedError: no connection, or it broke.
             DeadlineExceededError: the patience is at its end.
         """
-        client = self.client()
         import httpx
+
+        client = self.client()
+        if self._ending is None and self._transport is None:
+            self._ending = close_at_the_end(self)
 
         wait = patience.next_wait()
         body = request.body
@@ -71,7 +75,7 @@ class HttpxSender:
     def close(self) -> None:
         """Close the httpx client."""
         if self._client is not None:
-            client, self._client = self._client, None
+            client, self._client, self._ending = self._client, None, None
             client.close()
 
 
