@@ -8,6 +8,7 @@ import pickle
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from gateway_sdk._http1 import MAX_HEAD_BYTES, ProtocolError, Response, request_
 from gateway_sdk._local_file import safe_name
 from gateway_sdk._request import origin_and_target, split_address
 from gateway_sdk._sse import EventDecoder
-from gateway_sdk._wire import multipart, parse_time, token_expiry
+from gateway_sdk._wire import multipart, parse_time, path, token_expiry
 from gateway_sdk.exceptions import (
     ConflictError,
     InternalServerError,
@@ -303,6 +304,15 @@ def test_small_things():
     with pytest.raises(ValidationError):
         multipart({}, "x", "text/plain\r\nX: 1")
     assert b'filename="a%0D%0A.txt"' in multipart({}, "a\r\n.txt", None)[1]
+
+
+@given(st.text(), st.text())
+def test_queries_are_what_the_standard_library_reads(prefix, token):
+    asked = path("/list", limit=5, prefix=prefix, session_id=None, continuation_token=token)
+    clean = [text.encode("utf-8", "replace").decode() for text in (prefix, token)]
+    expected = [("limit", "5"), ("prefix", clean[0]), ("continuation_token", clean[1])]
+    assert asked.isascii()
+    assert parse_qsl(urlsplit(f"http://h{asked}").query, keep_blank_values=True) == expected
 
 
 @given(st.text())
