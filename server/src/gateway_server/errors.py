@@ -8,6 +8,7 @@ GatewayFault
 │   ├── JobNotFound                ├── QuotaExceeded 429
 │   └── AgentNotFound              ├── IdempotencyConflict 422
 ├── VersionExists 409              ├── RuntimeCrashed 502
+├── MethodNotAllowed 405
 ├── ServiceUnavailable 503         ├── Overloaded 503
 ├── DeadlineExceeded 504           └── InternalError 500
 
@@ -106,6 +107,12 @@ class Invalid(GatewayFault):
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
         self.problems = tuple(problems)
         super().__init__(message, errors=[problem._asdict() for problem in self.problems])
+
+
+class MethodNotAllowed(GatewayFault):
+    """The address exists, and does not take this method."""
+
+    status, code = 405, "METHOD_NOT_ALLOWED"
 
 
 class PayloadTooLarge(GatewayFault):

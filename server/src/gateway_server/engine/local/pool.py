@@ -72,6 +72,16 @@ class LocalEngine:
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are taken."""
+        return not self._closed and self._sweeper is not None
+
+    def count_workers(self) -> int:
+        """Live worker processes, idle and busy."""
+        idle = sum(len(waiting) for host in self._hosts.values() for waiting in host.idle.values())
+        return idle + sum(host.busy for host in self._hosts.values())
+
     async def start(self) -> None:
         """Starts the launcher and finds the best isolation that really works here.
 

@@ -1,0 +1,249 @@
+"""The run routes, served before the web framework: the one path on which every microsecond is somebody's."""
+
+import asyncio
+import re
+from typing import Any
+
+import orjson
+
+from gateway_server.api import sse
+from gateway_server.api.auth import Authenticator
+from gateway_server.api.exchange import Exchange, Exchanges, Receive, Send
+from gateway_server.api.faults import JSON, answer
+from gateway_server.calls.inputs import RunRequest, parse_run
+from gateway_server.calls.jobs import Ending, Jobs, new_id
+from gateway_server.calls.pipeline import Outcome, Pipeline
+from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
+from gateway_server.models import Call, JobStatus, Principal, Progress
+from gateway_server.settings import Settings
+from gateway_server.store.database import Database
+
+PATHS = frozenset({"/v1/internal/run", "/v1/run"})
+START_AFTER = 0.05
+"""Seconds after which a stream says start by itself, if the function has not said so."""
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s)?\Z")
+
+
+class RunRoutes:
+    """An ASGI application for the paths of `PATHS`, method POST."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        authenticator: Authenticator,
+        pipeline: Pipeline,
+        jobs: Jobs,
+        database: Database,
+        exchanges: Exchanges,
+    ) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._pipeline = pipeline
+        self._jobs = jobs
+        self._database = database
+        self._exchanges = exchanges
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """One request."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            if scope["method"] != "POST":
+                raise Invalid(f"{scope['path']} takes POST.")
+            client = scope.get("client")
+            principal = await self._authenticator.identify(headers, client[0] if client else None)
+            body = await _read_body(receive, self._settings.request_limit)
+            timeout = parse_duration(headers.get("cancel-after"))
+            key = _checked_key(headers.get("idempotency-key"))
+
+            async def produce(exchange: Exchange) -> None:
+                await self._answer(principal, body, timeout, exchange)
+
+            exchange = self._exchanges.begin(principal, key, body, produce)
+        except GatewayFault as fault:
+            await _send_fault(fault, send)
+            return
+        except _HungUp:
+            return
+        await exchange.follow(receive, send)
+
+    async def _answer(self, principal: Principal, body: bytes, timeout: float | None, exchange: Exchange) -> None:
+        request = parse_run(body, size_limit=self._settings.request_limit, batch_limit=self._settings.batch_limit)
+        if len(request.calls) > 1:
+            await self._batch(principal, request, timeout, exchange)
+            return
+        (call,) = request.calls
+        if isinstance(call, GatewayFault):
+            raise call
+        ready = await self._pipeline.prepare(principal, call, timeout=timeout)
+        job_id = new_id()
+        await self._pipeline.admit(ready, job_id)
+        exchange.worth_keeping = True
+        if ready.function.streaming if request.stream is None else request.stream:
+            await self._stream(job_id, exchange, ready)
+            return
+        outcome = await self._pipeline.run(ready, job_id)
+        if outcome.fault is not None:
+            status, headers, text = answer(outcome.fault, job_id=job_id)
+            exchange.worth_keeping = outcome.fault.status != 503
+            exchange.begin(status, [*headers, (b"x-job-id", job_id.encode())])
+            await exchange.write(text)
+            return
+        exchange.begin(200, [*JSON, (b"x-job-id", job_id.encode())])
+        overall = b"COMPLETED" if outcome.result is not None else b"FAILED"
+        await exchange.write(_reply(job_id, overall, [_item(outcome)]))
+
+    async def _stream(self, job_id: str, exchange: Exchange, ready: Any) -> None:
+        exchange.begin(200, [*sse.HEADERS, (b"x-job-id", job_id.encode())], is_stream=True)
+        teller = _Teller(job_id, exchange)
+        timer = asyncio.get_running_loop().call_later(START_AFTER, teller.say_start)
+        try:
+            outcome = await self._pipeline.run(ready, job_id, emit=teller.emit)
+        finally:
+            timer.cancel()
+        teller.say_start()
+        await exchange.write(sse.end(outcome))
+
+    async def _batch(
+        self, principal: Principal, request: RunRequest, timeout: float | None, exchange: Exchange
+    ) -> None:
+        batch_id = new_id()
+        await self._database.write(
+            lambda c: self._jobs.open(c, job_id=batch_id, principal=principal, call=None, parent_id=None),
+            durable=False,
+        )
+        exchange.worth_keeping = True
+        places = asyncio.Semaphore(self._settings.batch_concurrency)
+
+        async def one(call: Call | GatewayFault) -> Outcome:
+            async with places:
+                return await self._batch_item(principal, call, timeout, batch_id)
+
+        tasks = [asyncio.create_task(one(call)) for call in request.calls]
+        try:
+            outcomes = await asyncio.gather(*tasks)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.shield(self._close_batch(batch_id, JobStatus.CANCELED))
+            raise
+        succeeded = sum(outcome.result is not None for outcome in outcomes)
+        await self._close_batch(batch_id, JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED)
+        overall = b"COMPLETED" if succeeded == len(outcomes) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
+        exchange.begin(200, [*JSON, (b"x-job-id", batch_id.encode())])
+        await exchange.write(_reply(batch_id, overall, [_item(outcome) for outcome in outcomes]))
+
+    async def _batch_item(
+        self, principal: Principal, call: Call | GatewayFault, timeout: float | None, batch_id: str
+    ) -> Outcome:
+        """One call of a batch; what would be an HTTP error of a single call is this item's result."""
+        job_id = new_id()
+        try:
+            if isinstance(call, GatewayFault):
+                raise call
+            ready = await self._pipeline.prepare(principal, call, timeout=timeout)
+            await self._pipeline.admit(ready, job_id, batch_id)
+        except GatewayFault as fault:
+            known = call if isinstance(call, Call) else None
+            await self._record_refusal(principal, known, job_id, batch_id, fault)
+            return Outcome(job_id=job_id, fault=fault, files={})
+        return await self._pipeline.run(ready, job_id, parent_id=batch_id)
+
+    async def _record_refusal(
+        self, principal: Principal, call: Call | None, job_id: str, batch_id: str, fault: GatewayFault
+    ) -> None:
+        def work(connection: Any) -> None:
+            self._jobs.open(connection, job_id=job_id, principal=principal, call=call, parent_id=batch_id)
+            self._jobs.close(connection, job_id, Ending(status=JobStatus.FAILED, error=fault.detail()))
+
+        await self._database.write(work, durable=False)
+
+    async def _close_batch(self, batch_id: str, status: JobStatus) -> None:
+        ending = Ending(status=status)
+        await self._database.write(lambda c: self._jobs.close(c, batch_id, ending), durable=False)
+
+
+class _Teller:
+    """Tells one stream's events, start first and once."""
+
+    def __init__(self, job_id: str, exchange: Exchange) -> None:
+        self._job_id = job_id
+        self._exchange = exchange
+        self._started = False
+
+    def say_start(self) -> None:
+        """Says start unless it has been said."""
+        if not self._started:
+            self._started = True
+            self._exchange.write_nowait(sse.start(self._job_id))
+
+    async def emit(self, event: Progress) -> None:
+        """An event of the function; its own start takes the place of ours where it comes in time."""
+        if event.is_start and not self._started:
+            self._started = True
+        else:
+            self.say_start()
+        await self._exchange.write(sse.frame(event.json))
+
+
+def parse_duration(text: str | None) -> float | None:
+    """Seconds of a `Cancel-After` header such as ``90s`` or ``1500ms``.
+
+    Raises:
+        Invalid: it has another form.
+    """
+    if text is None:
+        return None
+    match = _DURATION.match(text.strip())
+    if match is None:
+        problem = Problem("/headers/Cancel-After", "must be a duration such as 90s or 1500ms")
+        raise Invalid(f"The header Cancel-After {problem.message}.", [problem])
+    return float(match[1]) / (1000 if match[2] == "ms" else 1)
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and not 0 < len(key) <= 255:
+        raise Invalid("An Idempotency-Key has 1 to 255 characters.", [Problem("/headers/Idempotency-Key", "too long")])
+    return key
+
+
+def _item(outcome: Outcome) -> bytes:
+    job_id = outcome.job_id.encode()
+    if outcome.result is not None:
+        return b'{"status":"SUCCESS","output":' + outcome.envelope() + b',"error":null,"job_id":"' + job_id + b'"}'
+    error = orjson.dumps(outcome.told_error(), default=str)
+    output = b"null"
+    if outcome.files:  # what the function wrote before it failed stays
+        output = b'{"status":"FAILED","output":null,"files":' + orjson.dumps(outcome.files) + b"}"
+    return b'{"status":"FAILED","output":' + output + b',"error":' + error + b',"job_id":"' + job_id + b'"}'
+
+
+def _reply(job_id: str, status: bytes, items: list[bytes]) -> bytes:
+    head = b'{"job_id":"' + job_id.encode() + b'","status":"' + status + b'","results":['
+    return head + b",".join(items) + b"]}"
+
+
+class _HungUp(Exception):
+    """The caller left before the request was whole."""
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _HungUp
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise PayloadTooLarge(f"The request has more than {limit} bytes. Pass large data as files.")
+        if not message.get("more_body"):
+            return body
+
+
+async def _send_fault(fault: GatewayFault, send: Send) -> None:
+    status, headers, body = answer(fault)
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+

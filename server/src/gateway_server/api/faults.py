@@ -1,0 +1,75 @@
+"""A fault as an HTTP answer; the same on every route."""
+
+import logging
+import math
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway_server.errors import GatewayFault, InternalError, Invalid, MethodNotAllowed, NotFound, Problem
+
+logger = logging.getLogger("gateway")
+Headers = list[tuple[bytes, bytes]]
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+def answer(fault: GatewayFault, **members: object) -> tuple[int, Headers, bytes]:
+    """Status, headers and body; `members` join the detail."""
+    body = orjson.dumps({"detail": {**fault.detail(), **members}}, default=str)
+    headers = list(JSON)
+    if fault.retry_after is not None:
+        headers.append((b"retry-after", str(math.ceil(fault.retry_after)).encode()))
+    if fault.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return fault.status, headers, body
+
+
+async def on_fault(_request: Request, error: Exception) -> Response:
+    """The framework's handler of faults."""
+    assert isinstance(error, GatewayFault)
+    status, headers, body = answer(error)
+    return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+
+
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """The framework's handler of requests that do not have the form of their route."""
+    assert isinstance(error, RequestValidationError)
+    problems = [Problem("/" + "/".join(map(str, told["loc"])), told["msg"]) for told in error.errors()]
+    shown = "; ".join(f"{problem.pointer} {problem.message}" for problem in problems[:5])
+    return await on_fault(request, Invalid(f"The request is not valid: {shown}.", problems))
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """The framework's handler of what no route takes."""
+    assert isinstance(error, HTTPException)
+    fault: GatewayFault
+    if error.status_code == 404:
+        fault = NotFound(f"There is no {request.url.path}; /docs lists what there is.")
+    elif error.status_code == 405:
+        fault = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
+    else:
+        fault = Invalid(str(error.detail))
+    return await on_fault(request, fault)
+
+
+async def on_mistake(request: Request, error: Exception) -> Response:
+    """The framework's handler of everything that nobody thought of: told in the log, not to the caller."""
+    logger.error("unexpected error on %s %s", request.method, request.url.path, exc_info=error)
+    return await on_fault(request, unexpected())
+
+
+def unexpected() -> InternalError:
+    """What callers hear of a mistake of ours."""
+    return InternalError("The gateway made a mistake; its log tells more.")
+
+
+def install(web: FastAPI) -> None:
+    """Makes every error of a route an answer of the one form."""
+    web.add_exception_handler(GatewayFault, on_fault)
+    web.add_exception_handler(RequestValidationError, on_invalid)
+    web.add_exception_handler(HTTPException, on_http_error)
+    web.add_exception_handler(Exception, on_mistake)

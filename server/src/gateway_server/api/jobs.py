@@ -1,0 +1,127 @@
+"""Jobs over HTTP: look one up, read its log, list them, cancel one."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from gateway_server.api.auth import Identify
+from gateway_server.calls.jobs import Job, Jobs
+from gateway_server.calls.running import RunningCalls
+from gateway_server.identity import access
+from gateway_server.models import JobStatus, Principal, Scope, rfc3339
+
+
+class JobModel(BaseModel):
+    """A job as its owner sees it."""
+
+    id: str
+    status: JobStatus
+    prefab_id: str | None
+    version: str | None
+    function_name: str | None
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    attempt: int
+    user: str
+    agent: str | None
+    parent_id: str | None
+    root_id: str
+    result: Any = None
+    error: dict[str, Any] | None = None
+    children: list["JobModel"] | None = None
+    """The calls of a batch."""
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobModel]
+    next_cursor: str | None = None
+
+
+class CancelAnswer(BaseModel):
+    """What a cancel found."""
+
+    job_id: str
+    status: JobStatus
+    canceled: bool
+    """Whether anything was still running."""
+
+
+def routes(*, jobs: Jobs, running: RunningCalls, identify: Identify) -> APIRouter:
+    """The routes of jobs."""
+    router = APIRouter(tags=["jobs"])
+    caller: Principal = Depends(identify)
+
+    @router.get("/v1/jobs", response_model=JobPage, response_model_exclude_none=False)
+    async def list_jobs(
+        principal: Principal = caller,
+        status: JobStatus | None = None,
+        prefab_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = Query(50, ge=1, le=1000),
+        all_users: bool = False,
+    ) -> JobPage:
+        """Jobs of the caller; of everybody for an admin who says so. Calls of a batch stand in the batch."""
+        access.require_person(principal)
+        if all_users:
+            access.require_scope(principal, Scope.ADMIN)
+        user = None if all_users else principal.user
+        found = await jobs.list(user, status=status, prefab_id=prefab_id, before=cursor, limit=limit + 1)
+        page = found[:limit]
+        return JobPage(jobs=[_model(job) for job in page], next_cursor=page[-1].id if len(found) > limit else None)
+
+    @router.get("/v1/jobs/{job_id}", response_model=JobModel, response_model_exclude_none=False)
+    async def get_job(job_id: str, principal: Principal = caller) -> JobModel:
+        """A job; one that succeeded carries its result while that is kept."""
+        job = await jobs.find(job_id, principal)
+        model = _model(job)
+        if job.prefab_id is None:
+            model.children = [_model(child) for child in await jobs.children(job_id)]
+        return model
+
+    @router.get("/v1/jobs/{job_id}/logs", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def get_logs(job_id: str, principal: Principal = caller) -> Response:
+        """What the functions of a job printed, with their secrets masked."""
+        await jobs.find(job_id, principal)
+        live = running.find(job_id)
+        body = live.log.read(live.masker) if live is not None else await jobs.log(job_id)
+        return Response(body, media_type="text/plain; charset=utf-8", headers={"x-content-type-options": "nosniff"})
+
+    @router.post("/v1/jobs/{job_id}/cancel", response_model=CancelAnswer)
+    async def cancel_job(job_id: str, principal: Principal = caller) -> CancelAnswer:
+        """Ends a job with everything below it; one that has ended stays as it is."""
+        job = await jobs.find(job_id, principal)
+        canceled = running.cancel(job_id)
+        status = JobStatus.CANCELED if canceled and job.ended_at is None else job.status
+        return CancelAnswer(job_id=job_id, status=status, canceled=canceled)
+
+    return router
+
+
+def _model(job: Job) -> JobModel:
+    return JobModel(
+        id=job.id,
+        status=job.status,
+        prefab_id=job.prefab_id,
+        version=job.version,
+        function_name=job.function_name,
+        created_at=_moment(job.created_at) or "",
+        started_at=_moment(job.started_at),
+        ended_at=_moment(job.ended_at),
+        attempt=job.attempt,
+        user=job.user,
+        agent=job.agent,
+        parent_id=job.parent_id,
+        root_id=job.root_id,
+        result=orjson.loads(job.result) if job.result is not None else None,
+        error=job.error,
+    )
+
+
+def _moment(posix: float | None) -> str | None:
+    return None if posix is None else rfc3339(datetime.fromtimestamp(posix, UTC))

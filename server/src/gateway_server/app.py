@@ -1,0 +1,203 @@
+"""The composition root: builds every part of a gateway and hands each what it needs. Nothing is built anywhere else."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+
+from gateway_server import __version__
+from gateway_server.api import agents as agent_routes
+from gateway_server.api import files as file_routes
+from gateway_server.api import health as health_routes
+from gateway_server.api import jobs as job_routes
+from gateway_server.api import keys as key_routes
+from gateway_server.api import faults, openapi
+from gateway_server.api import prefabs as prefab_routes
+from gateway_server.api import quotas as quota_routes
+from gateway_server.api import secrets as secret_routes
+from gateway_server.api.auth import Authenticator
+from gateway_server.api.calls import PATHS, RunRoutes
+from gateway_server.api.exchange import Exchanges, Receive, Send
+from gateway_server.api.objects import SignedObjects
+from gateway_server.calls.agents import Agents
+from gateway_server.calls.jobs import Jobs
+from gateway_server.calls.pipeline import Pipeline
+from gateway_server.calls.quotas import Quotas
+from gateway_server.calls.running import RunningCalls
+from gateway_server.calls.vault import Vault
+from gateway_server.engine.local.pool import LocalEngine
+from gateway_server.files.library import Library
+from gateway_server.files.uploads import Uploads
+from gateway_server.identity.keys import Keys
+from gateway_server.identity.tokens import Tokens
+from gateway_server.models import Scope
+from gateway_server.prefabs.catalogue import Catalogue
+from gateway_server.prefabs.environments import Environments, lay_out_support, sdk_wheel
+from gateway_server.settings import Settings
+from gateway_server.store.cipher import Cipher, write_private
+from gateway_server.store.database import Database
+from gateway_server.store.objects import Objects
+
+logger = logging.getLogger("gateway")
+SWEEP_EVERY = 60.0
+ADMIN = "admin"
+
+
+class Gateway:
+    """One gateway, as an ASGI application. Its parts are built at once and started by the lifespan."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        data = settings.data
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.base_url = settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}"
+        """Set anew once the port is known, where it was left to the system."""
+        self.database = Database(settings.database) if settings.database else Database.in_folder(data)
+        self.cipher = Cipher.from_folder(data)
+        self.objects = Objects.open(settings, self.cipher, lambda: self.base_url)
+        self.library = Library(self.database, self.objects, settings)
+        self.uploads = Uploads(self.library, self.database, self.objects, settings)
+        self.keys = Keys(self.database)
+        self.tokens = Tokens(self.database, self.cipher)
+        self.vault = Vault(self.database, self.cipher)
+        self.quotas = Quotas(self.database, settings.default_quota)
+        self.jobs = Jobs(self.database)
+        self.running = RunningCalls()
+        self.environments = Environments(
+            data / "environments", lambda: sdk_wheel(data / "support"), settings.allow_source_builds
+        )
+        self.catalogue = Catalogue(self.database, self.environments, data / "prefabs")
+        self.engine = LocalEngine(
+            settings, support=lay_out_support(data / "support"), workspaces=data / "work", base_url=self._call_url
+        )
+        self.agents = Agents(self.database, self.tokens, settings)
+        self.authenticator = Authenticator(settings, self.keys, self.tokens)
+        self.exchanges = Exchanges()
+        self.pipeline = Pipeline(
+            settings=settings,
+            database=self.database,
+            catalogue=self.catalogue,
+            library=self.library,
+            vault=self.vault,
+            quotas=self.quotas,
+            jobs=self.jobs,
+            tokens=self.tokens,
+            engine=self.engine,
+            running=self.running,
+        )
+        self._run_routes = RunRoutes(
+            settings=settings,
+            authenticator=self.authenticator,
+            pipeline=self.pipeline,
+            jobs=self.jobs,
+            database=self.database,
+            exchanges=self.exchanges,
+        )
+        self._signed_objects = SignedObjects(self.library, self.uploads, self.objects, settings)
+        self.web = self._build_web()
+        self._background: list[asyncio.Task[None]] = []
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """ASGI. The run routes and the objects come first, and know no framework."""
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path in PATHS:
+                await self._run_routes(scope, receive, send)
+                return
+            if path.startswith("/objects/"):
+                await self._signed_objects(scope, receive, send)
+                return
+        await self.web(scope, receive, send)  # type: ignore[arg-type]
+
+    async def start(self) -> None:
+        """Opens the database, prepares what the first start needs, and takes work."""
+        self.database.open()
+        await self.tokens.load()
+        self.tokens.revoked = await self.keys.revoked()
+        await self._make_admin_key()
+        await self.jobs.end_orphans()
+        await self.catalogue.start()
+        self.catalogue.on_gone = lambda version: self._forget(version.deployment.key if version.deployment else "")
+        await self.library.start()
+        await self.agents.start()
+        await self.engine.start()
+        if self.engine.isolation.value == "none":
+            logger.warning("prefabs run without a sandbox: publish only what you trust (`gateway doctor` says why)")
+        self._background.append(asyncio.create_task(self._sweep()))
+
+    async def stop(self) -> None:
+        """Lets running calls end as far as the server has waited for them, then ends everything."""
+        for task in self._background:
+            task.cancel()
+        await self.engine.close()
+        await self.exchanges.drain()
+        await self.agents.close()
+        await self.database.close()
+
+    def _call_url(self) -> str:
+        return self.base_url
+
+    def _forget(self, key: str) -> None:
+        task = asyncio.create_task(self.engine.forget(key))
+        self._background.append(task)
+        task.add_done_callback(self._background.remove)
+
+    async def _make_admin_key(self) -> None:
+        file = self.settings.data / "admin.key"
+        if not file.exists():
+            text, _ = await self.keys.create(ADMIN, Scope, name="made at first start")
+            write_private(file, text + "\n")
+
+    async def _sweep(self) -> None:
+        """Removes what has expired."""
+        while True:
+            moment, day = time.time(), 86400
+            try:
+                await self.library.sweep()
+                await self.jobs.sweep(
+                    records_before=moment - self.settings.keep_records_days * day,
+                    results_before=moment - self.settings.keep_results_hours * 3600,
+                    logs_before=moment - self.settings.keep_logs_days * day,
+                )
+            except Exception:  # the next round tries again; the gateway must not end for it
+                logger.exception("sweeping failed")
+            await asyncio.sleep(SWEEP_EVERY)
+
+    def _build_web(self) -> FastAPI:
+        @contextlib.asynccontextmanager
+        async def lifespan(_web: FastAPI) -> AsyncIterator[None]:
+            await self.start()
+            try:
+                yield
+            finally:
+                await self.stop()
+
+        web = FastAPI(title="agent-builder gateway", version=__version__, lifespan=lifespan, redoc_url=None)
+        openapi.install(web)
+        faults.install(web)
+        identify = self.authenticator
+        web.include_router(health_routes.routes(engine=self.engine, running=self.running))
+        web.include_router(job_routes.routes(jobs=self.jobs, running=self.running, identify=identify))
+        web.include_router(
+            file_routes.routes(library=self.library, uploads=self.uploads, identify=identify, settings=self.settings)
+        )
+        web.include_router(prefab_routes.routes(catalogue=self.catalogue, identify=identify, settings=self.settings))
+        web.include_router(secret_routes.routes(vault=self.vault, identify=identify))
+        web.include_router(key_routes.routes(keys=self.keys, tokens=self.tokens, identify=identify))
+        web.include_router(quota_routes.routes(quotas=self.quotas, identify=identify))
+        web.include_router(agent_routes.routes(agents=self.agents, identify=identify, settings=self.settings))
+        return web
+
+
+def create_app(settings: Settings) -> Gateway:
+    """A gateway; run it with any ASGI server that speaks lifespan."""
+    return Gateway(settings)
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104

@@ -1,0 +1,312 @@
+"""What happens to one call, from its arguments to its record."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import orjson
+from sqlalchemy import Connection
+
+from gateway_server.calls.inputs import Validator
+from gateway_server.calls.jobs import Ending, Jobs
+from gateway_server.calls.logs import Log, Masker
+from gateway_server.calls.quotas import Quotas
+from gateway_server.calls.running import Running, RunningCalls
+from gateway_server.calls.vault import Vault
+from gateway_server.engine.local.pool import LocalEngine
+from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.zygotes import ImportFailed
+from gateway_server.errors import (
+    DeadlineExceeded,
+    GatewayFault,
+    InternalError,
+    Invalid,
+    NotFound,
+    Overloaded,
+    RuntimeCrashed,
+    ServiceUnavailable,
+)
+from gateway_server.files import staging
+from gateway_server.files.library import Library, StoredFile
+from gateway_server.identity.tokens import Tokens
+from gateway_server.models import Call, Event, Failure, JobStatus, Principal, Progress, Result
+from gateway_server.prefabs.catalogue import Catalogue, Version
+from gateway_server.prefabs.functions import Function
+from gateway_server.settings import Settings
+from gateway_server.store.database import Database
+
+TOKEN_GRACE = 60.0
+"""Seconds that a call's token outlives its deadline."""
+Emit = Callable[[Progress], Awaitable[None]]
+_json_value = msgspec.json.Decoder(msgspec.Raw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A call that nothing speaks against any more."""
+
+    principal: Principal
+    call: Call
+    version: Version
+    function: Function
+    files: Mapping[str, Sequence[StoredFile]]
+    secrets: Mapping[str, str]
+    deadline: float
+    """On the clock of the event loop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call ended. Exactly one of `result`, `error` and `fault` is there."""
+
+    job_id: str
+    result: bytes | None = None
+    """JSON text: the function's result, or the data of its done event."""
+    streamed: bool = False
+    files: Mapping[str, Sequence[str]]
+    error: Mapping[str, Any] | None = None
+    """The function failed."""
+    fault: GatewayFault | None = None
+    """The gateway could not run the function to its end."""
+
+    def envelope(self) -> bytes:
+        """The result with its files, as JSON text."""
+        files = orjson.dumps(self.files)
+        return b'{"status":"SUCCESS","output":' + (self.result or b"null") + b',"files":' + files + b"}"
+
+    def told_error(self) -> dict[str, Any]:
+        """What went wrong, wherever, as data."""
+        return dict(self.fault.detail() if self.fault is not None else self.error or {})
+
+
+class Pipeline:
+    """Prepares calls (whatever is refused is refused there), admits them and runs them."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        catalogue: Catalogue,
+        library: Library,
+        vault: Vault,
+        quotas: Quotas,
+        jobs: Jobs,
+        tokens: Tokens,
+        engine: LocalEngine,
+        running: RunningCalls,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._catalogue = catalogue
+        self._library = library
+        self._vault = vault
+        self._quotas = quotas
+        self._jobs = jobs
+        self._tokens = tokens
+        self._engine = engine
+        self._running = running
+        self._validators: dict[str, Validator] = {}
+
+    async def prepare(self, principal: Principal, call: Call, *, timeout: float | None) -> Ready:
+        """Checks everything that can be checked before the function runs, in an order that never changes.
+
+        Raises:
+            GatewayFault: the refusal.
+        """
+        version = await self._catalogue.find(call.prefab_id, call.version)
+        function = _function(version, call)
+        self._validator(version, function).check(call)
+        files = await self._library.readable(principal, call.files) if call.files else {}
+        await self._check_quota(principal)
+        secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
+        deadline = self._deadline(principal, function, timeout)
+        return Ready(
+            principal=principal,
+            call=call,
+            version=version,
+            function=function,
+            files=files,
+            secrets=secrets,
+            deadline=deadline,
+        )
+
+    async def admit(self, ready: Ready, job_id: str, parent_id: str | None = None) -> None:
+        """Charges the quota and opens the record: from here on the call counts.
+
+        Raises:
+            QuotaExceeded: another call took the last place meanwhile.
+        """
+
+        def work(connection: Connection) -> None:
+            self._quotas.charge(connection, ready.principal.user)
+            self._jobs.open(
+                connection, job_id=job_id, principal=ready.principal, call=ready.call, parent_id=parent_id
+            )
+
+        await self._database.write(work, durable=False)
+
+    async def run(
+        self, ready: Ready, job_id: str, *, emit: Emit | None = None, parent_id: str | None = None
+    ) -> Outcome:
+        """Runs an admitted call to its end and closes its record; events go to `emit` where a stream is wanted."""
+        task = asyncio.current_task()
+        assert task is not None
+        call = Running(
+            job_id=job_id,
+            user=ready.principal.user,
+            parent_id=parent_id,
+            caller_id=ready.principal.job_id,
+            task=task,
+            log=Log(self._settings.log_limit),
+            masker=Masker(ready.secrets.values()),
+        )
+        with self._running.entered(call):
+            try:
+                async with asyncio.timeout_at(ready.deadline) as limit:
+                    outcome, status = await self._attempt(ready, call, emit), None
+            except TimeoutError:
+                fault: GatewayFault = DeadlineExceeded("The call's time was over; the function was stopped.")
+                outcome, status = Outcome(job_id=job_id, fault=fault, files={}), JobStatus.TIMED_OUT
+                if not limit.expired():  # not ours: a mistake below
+                    outcome = Outcome(job_id=job_id, fault=InternalError("A part of the gateway timed out."), files={})
+            except asyncio.CancelledError:
+                error = {"error_code": "CANCELED", "message": "The job was canceled."}
+                outcome = Outcome(job_id=job_id, error=error, files={})
+                await asyncio.shield(self._close(ready, call, outcome, JobStatus.CANCELED))
+                if not call.canceled:
+                    raise
+                task.uncancel()
+                return outcome
+        await self._close(ready, call, outcome, status)
+        return outcome
+
+    async def _attempt(self, ready: Ready, call: Running, emit: Emit | None) -> Outcome:
+        """The call itself; what goes wrong becomes part of the outcome."""
+        try:
+            user, depth = ready.principal.user, ready.principal.depth
+            deployment = ready.version.deployment
+            assert deployment is not None
+            async with self._engine.worker(deployment, user, depth=depth) as worker:
+                if ready.files:
+                    await staging.stage(self._library, ready.files, worker.workspace, worker.owner)
+                last = await self._follow(worker, ready, call, emit)
+                files = await self._keep_outputs(worker, ready, call.job_id)
+                return self._outcome(call, last, files)
+        except ImportFailed as error:
+            call.log.write(error.told["traceback"].encode())
+            failure = {"error_code": "PREFAB_ERROR", **error.told}
+            failure["message"] = f"The package could not be imported: {failure['message']}"
+            return self._outcome(call, Failure(failure), {})
+        except GatewayFault as fault:
+            return Outcome(job_id=call.job_id, fault=fault, files={})
+
+    async def _follow(self, worker: Worker, ready: Ready, call: Running, emit: Emit | None) -> Result | Failure:
+        order = {
+            "function": ready.call.function_name,
+            "parameters": ready.call.parameters,
+            "environment": {**ready.secrets, "X_INTERNAL_TOKEN": self._call_token(ready, call.job_id)},
+            "stream": emit is not None,
+        }
+        last: Event | None = None
+        async for event in worker.run(order, call.log.write):
+            if isinstance(event, Progress):
+                if emit is not None:
+                    await emit(event)
+            else:
+                last = event
+        assert last is not None
+        return last  # type: ignore[return-value]
+
+    def _call_token(self, ready: Ready, job_id: str) -> str:
+        """A token of this call alone: it can run prefabs as the caller and use the files of its call tree."""
+        ends = time.time() + ready.deadline - asyncio.get_running_loop().time()
+        principal = replace(
+            ready.principal,
+            job_id=job_id,
+            root_job_id=ready.principal.root_job_id or job_id,
+            depth=ready.principal.depth + 1,
+            deadline=ends,
+        )
+        return self._tokens.mint(principal, expires_at=ends + TOKEN_GRACE)
+
+    async def _keep_outputs(self, worker: Worker, ready: Ready, job_id: str) -> dict[str, list[str]]:
+        """What the function wrote, stored under the keys that the manifest declares."""
+        if not os.listdir(worker.workspace / "data/outputs"):
+            return {}
+        outputs = await asyncio.to_thread(staging.collect, worker.workspace)
+        files: dict[str, list[str]] = {}
+        for key, group in staging.group(outputs, list(ready.function.outputs)).items():
+            stored = [await self._library.store_output(ready.principal, job_id, output) for output in group]
+            files[key] = [file.s3_url for file in stored]
+        return files
+
+    def _outcome(self, call: Running, last: Result | Failure, files: Mapping[str, Sequence[str]]) -> Outcome:
+        if isinstance(last, Failure):
+            error = {key: call.masker.text(str(value)) for key, value in last.error.items() if key != "traceback"}
+            return Outcome(job_id=call.job_id, error=error, files=files)
+        try:
+            # The result becomes part of a larger text: a worker that sends anything but one value could forge the
+            # results beside it. This looks at the bytes and builds nothing.
+            _json_value.decode(last.json)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            fault = RuntimeCrashed("The process that ran the function sent a result that is no JSON.")
+            return Outcome(job_id=call.job_id, fault=fault, files={})
+        return Outcome(job_id=call.job_id, result=last.json, streamed=last.streamed, files=files)
+
+    async def _close(self, ready: Ready, call: Running, outcome: Outcome, status: JobStatus | None) -> None:
+        ok = outcome.result is not None
+        ending = Ending(
+            status=status or (JobStatus.SUCCEEDED if ok else JobStatus.FAILED),
+            error=None if ok else outcome.told_error(),
+            result=outcome.envelope() if ok else None,
+            log=call.log.read(call.masker),
+        )
+        ours = isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError)
+
+        def work(connection: Connection) -> None:
+            self._jobs.close(connection, call.job_id, ending)
+            if ours:
+                self._quotas.refund(connection, ready.principal.user)
+
+        await self._database.write(work, durable=False)
+
+    async def _check_quota(self, principal: Principal) -> None:
+        await self._database.read(lambda connection: self._quotas.check(connection, principal.user))
+
+    def _validator(self, version: Version, function: Function) -> Validator:
+        assert version.deployment is not None
+        key = f"{version.deployment.key}/{function.name}"
+        validator = self._validators.get(key)
+        if validator is None:
+            validator = self._validators[key] = Validator(function)
+        return validator
+
+    def _deadline(self, principal: Principal, function: Function, timeout: float | None) -> float:
+        left = min(
+            timeout if timeout is not None else math.inf,
+            self._settings.call_timeout,
+            function.timeout or math.inf,
+            principal.deadline - time.time() if principal.deadline is not None else math.inf,
+        )
+        if left <= 0:
+            raise DeadlineExceeded("The call's time was over before it began.")
+        return asyncio.get_running_loop().time() + left
+
+
+def _function(version: Version, call: Call) -> Function:
+    assert version.manifest is not None
+    function = version.manifest.function(call.function_name)
+    if function is None:
+        names = ", ".join(function.name for function in version.manifest.functions)
+        message = f"Prefab {call.prefab_id}@{call.version} has no function {call.function_name[:80]}; it has: {names}."
+        raise NotFound(message, prefab_id=call.prefab_id, version=call.version)
+    if function.disabled is not None:
+        raise Invalid(f"The function {function.name} cannot be called: {function.disabled}")
+    return function
+

@@ -1,0 +1,74 @@
+"""What runs right now, so that it can be canceled and its output be seen before it has ended."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gateway_server.calls.logs import Log, Masker
+
+
+@dataclass(kw_only=True, eq=False)
+class Running:
+    """One call in the middle of it."""
+
+    job_id: str
+    user: str
+    parent_id: str | None
+    """The batch that it came in."""
+    caller_id: str | None
+    """The job whose function made this call."""
+    task: asyncio.Task[object]
+    log: Log
+    masker: Masker
+    canceled: bool = False
+
+    def cancel(self) -> None:
+        """Ends the call; its record will say so."""
+        if not self.canceled:
+            self.canceled = True
+            self.task.cancel()
+
+
+class RunningCalls:
+    """Every call between its admission and its end."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Running] = {}
+        self._below: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @contextmanager
+    def entered(self, call: Running) -> Iterator[Running]:
+        """Registers a call while it runs. When it leaves, so do the calls that its function made: nobody waits for
+        them any more."""
+        above = [job_id for job_id in (call.parent_id, call.caller_id) if job_id is not None]
+        self._calls[call.job_id] = call
+        for job_id in above:
+            self._below.setdefault(job_id, set()).add(call.job_id)
+        try:
+            yield call
+        finally:
+            del self._calls[call.job_id]
+            for job_id in above:
+                self._below[job_id].discard(call.job_id)
+                if not self._below[job_id]:
+                    del self._below[job_id]
+            self.cancel(call.job_id)
+
+    def find(self, job_id: str) -> Running | None:
+        """The call, if it still runs."""
+        return self._calls.get(job_id)
+
+    def below(self, job_id: str) -> list[Running]:
+        """The calls of a batch, or those that a call's function made."""
+        return [self._calls[child] for child in self._below.get(job_id, ()) if child in self._calls]
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancels a call or batch with everything below it; False if nothing of it runs."""
+        found = [*self.below(job_id), *filter(None, [self._calls.get(job_id)])]
+        for call in found:
+            call.cancel()
+        return bool(found)
