@@ -85,3 +85,46 @@ def may_publish(principal: Principal, owner: str | None) -> None:
 def may_see_job(principal: Principal, user: str) -> bool:
     """Jobs are their user's own, and admins'. Code inside a call sees none."""
     return principal.job_id is None and (principal.user == user or Scope.ADMIN in principal.scopes)
+
+
+def require_no_agent(principal: Principal) -> None:
+    """For what people do with their own hands: keys. An agent acts for its user, but not with the user's keys.
+
+    Raises:
+        PermissionDenied: the caller is an agent, or code inside a call.
+    """
+    require_person(principal)
+    if principal.agent is not None:
+        raise PermissionDenied("Agents may not see or change the API keys of their users.")
+
+
+def may_change(principal: Principal, owner: str) -> bool:
+    """Whether the caller may change what `owner` registered."""
+    return principal.job_id is None and (principal.user == owner or Scope.ADMIN in principal.scopes)
+
+
+def may_read_file(principal: Principal, user: str, agent: str | None, in_tree: bool) -> None:
+    """A file is read by its user, whichever agent acts. Code inside a call reads only files of its call tree (`in_tree`:
+    handed to it or written by it) and those of the agent that it acts for.
+
+    Raises:
+        PermissionDenied: another user's, or out of the call's reach.
+    """
+    if user != principal.user:
+        raise PermissionDenied("This file belongs to another user.")
+    own_agent = principal.agent is not None and agent == principal.agent
+    if principal.job_id is not None and not in_tree and not own_agent:
+        raise PermissionDenied("Code that runs inside a call may read the files that the call was given or wrote.")
+
+
+def may_change_file(principal: Principal, user: str, agent: str | None) -> None:
+    """A file is deleted by its user; an agent deletes none of another agent's.
+
+    Raises:
+        PermissionDenied: somebody else's, or the caller is code inside a call.
+    """
+    require_person(principal)
+    if user != principal.user:
+        raise PermissionDenied("This file belongs to another user.")
+    if principal.agent is not None and agent not in (None, principal.agent):
+        raise PermissionDenied("This file belongs to another agent.")

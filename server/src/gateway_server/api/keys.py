@@ -1,0 +1,150 @@
+"""API keys and the tokens made from them."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from gateway_server.api.auth import Authenticator
+from gateway_server.errors import NotFound
+from gateway_server.identity import access
+from gateway_server.identity.keys import ApiKey, Keys
+from gateway_server.identity.tokens import Tokens
+from gateway_server.models import Principal, Scope, rfc3339
+
+CONVERTED_LIFE = 24 * 3600
+LONGEST_LIFE = 30 * 24 * 3600
+MAX_NAME = 200
+
+
+class NewKey(BaseModel):
+    """A key to be made."""
+
+    user: str
+    scopes: list[Scope] = Field(default_factory=lambda: [Scope.CALL], min_length=1)
+    name: str = Field("", max_length=MAX_NAME, description="What it is for.")
+
+
+class KeyAnswer(BaseModel):
+    """An API key, without the key itself."""
+
+    id: str
+    user: str
+    name: str
+    scopes: list[Scope]
+    created_at: str
+    revoked_at: str | None
+
+
+class CreatedKey(KeyAnswer):
+    """A new API key. The key is told this once."""
+
+    key: str = Field(repr=False)
+
+
+class KeyList(BaseModel):
+    """API keys, newest first."""
+
+    keys: list[KeyAnswer]
+
+
+class NewToken(BaseModel):
+    """An internal token to be made."""
+
+    user: str | None = Field(None, description="Not given: the key's own user.")
+    agent: str | None = Field(None, description="The agent that it speaks for; needs the scope admin.")
+    ttl: int = Field(3600, ge=1, le=LONGEST_LIFE, description="Seconds that it lives.")
+
+
+class ConvertedToken(BaseModel):
+    """The internal token of an API key."""
+
+    internal_token: str = Field(repr=False)
+
+
+class CreatedToken(ConvertedToken):
+    """A new internal token."""
+
+    expires_at: str
+
+
+def routes(*, keys: Keys, tokens: Tokens, authenticator: Authenticator) -> APIRouter:
+    """The routes /v1/keys, /v1/tokens and the conversion of keys."""
+    router = APIRouter(prefix="/v1", tags=["keys"])
+    _add_keys(router, keys, tokens, authenticator)
+    _add_tokens(router, tokens, authenticator)
+    return router
+
+
+def _add_keys(router: APIRouter, keys: Keys, tokens: Tokens, authenticator: Authenticator) -> None:
+    caller = Depends(authenticator)
+
+    @router.post("/keys", status_code=201)
+    async def create_key(wanted: NewKey, principal: Principal = caller) -> CreatedKey:
+        """Makes a key for a user. Needs the scope admin."""
+        access.require_scope(principal, Scope.ADMIN)
+        user = access.check_name(wanted.user, "User")
+        text, key = await keys.create(user, wanted.scopes, wanted.name)
+        return CreatedKey(**_answer(key).model_dump(), key=text)
+
+    @router.get("/keys")
+    async def list_keys(
+        user: Annotated[str | None, Query(description="For an admin: whose keys; not given: everybody's.")] = None,
+        principal: Principal = caller,
+    ) -> KeyList:
+        """The caller's own keys; for an admin, all of them."""
+        access.require_no_agent(principal)
+        everybody = user is None and Scope.ADMIN in principal.scopes
+        found = await keys.list(None if everybody else access.acting_user(principal, user))
+        return KeyList(keys=[_answer(key) for key in found])
+
+    @router.delete("/keys/{key_id}", status_code=204)
+    async def revoke_key(key_id: str, principal: Principal = caller) -> None:
+        """Ends a key, and with it every token that was made from it."""
+        access.require_no_agent(principal)
+        if Scope.ADMIN not in principal.scopes and key_id not in {key.id for key in await keys.list(principal.user)}:
+            raise NotFound(f"There is no API key {key_id[:60]}.")
+        await keys.revoke(key_id)
+        tokens.revoked.add(key_id)
+
+
+def _add_tokens(router: APIRouter, tokens: Tokens, authenticator: Authenticator) -> None:
+    @router.post("/tokens", status_code=201)
+    async def create_token(wanted: NewToken, request: Request) -> CreatedToken:
+        """Makes an internal token: from an admin's key for anybody, from another key for its own user.
+
+        Only a key will do: a token that makes tokens would never end.
+        """
+        principal = await authenticator.from_api_key(request.headers)
+        user = access.acting_user(principal, wanted.user)
+        if wanted.agent is not None:
+            access.require_scope(principal, Scope.ADMIN)
+            access.check_name(wanted.agent, "Agent")
+        expires_at = time.time() + wanted.ttl
+        identity = Principal(user=user, agent=wanted.agent, key_id=principal.key_id)
+        token = tokens.mint(identity, expires_at=expires_at)
+        return CreatedToken(internal_token=token, expires_at=_moment(expires_at))
+
+    @router.post("/auth/convert_to_internal_token")
+    async def convert_to_internal_token(request: Request) -> ConvertedToken:
+        """The internal token of an API key (`Authorization: Bearer sk-…`). It lives 24 hours and names no agent."""
+        principal = await authenticator.from_api_key(request.headers)
+        identity = Principal(user=principal.user, key_id=principal.key_id)
+        return ConvertedToken(internal_token=tokens.mint(identity, expires_at=time.time() + CONVERTED_LIFE))
+
+
+def _answer(key: ApiKey) -> KeyAnswer:
+    return KeyAnswer(
+        id=key.id,
+        user=key.user,
+        name=key.name,
+        scopes=sorted(key.scopes),
+        created_at=_moment(key.created_at),
+        revoked_at=_moment(key.revoked_at) if key.revoked_at is not None else None,
+    )
+
+
+def _moment(seconds: float) -> str:
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))

@@ -1,0 +1,153 @@
+"""The catalogue over HTTP: what there is, and for publishers how it gets there."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from gateway_server.api.auth import Identify
+from gateway_server.api.publishing import PrefabAnswer, Settings, add_publishing, checked, describe
+from gateway_server.errors import NotFound
+from gateway_server.identity import access
+from gateway_server.models import Principal
+from gateway_server.prefabs.catalogue import DEPLOYED, Catalogue
+from gateway_server.prefabs.functions import Function
+
+
+class PrefabList(BaseModel):
+    """Versions, newest first."""
+
+    prefabs: list[PrefabAnswer]
+
+
+class PrefabSpec(BaseModel):
+    """A version with its functions as the manifest has them."""
+
+    id: str
+    version: str
+    name: str
+    description: str
+    functions: list[dict[str, Any]]
+
+
+class FunctionName(BaseModel):
+    """One function of a prefab."""
+
+    name: str
+    description: str
+
+
+class SettingNames(BaseModel):
+    """Which settings a version has; values are never told."""
+
+    names: list[str]
+
+
+def routes(*, catalogue: Catalogue, identify: Identify, scratch: Path) -> APIRouter:
+    """The routes below /v1/prefabs and /v1/public/prefabs. `scratch` is a folder for archives on their way in."""
+    router = APIRouter(prefix="/v1", tags=["prefabs"])
+    _add_reading(router, catalogue, identify)
+    _add_public(router, catalogue)
+    add_publishing(router, catalogue, identify, scratch)
+    _add_changing(router, catalogue, identify)
+    return router
+
+
+def _add_reading(router: APIRouter, catalogue: Catalogue, identify: Identify) -> None:
+    caller = Depends(identify)
+
+    @router.get("/prefabs")
+    async def list_prefabs(
+        status: Annotated[str | None, Query(description="Only those that are building, deployed or failed.")] = None,
+        principal: Principal = caller,
+    ) -> PrefabList:
+        """Every version, newest first. What is not deployed is shown to its publisher only."""
+        access.require_person(principal)
+        shown = [
+            version
+            for version in await catalogue.list(status)
+            if version.status == DEPLOYED or access.may_change(principal, version.owner)
+        ]
+        return PrefabList(prefabs=[describe(version) for version in shown])
+
+    @router.get("/prefabs/{prefab_id}/{version}/spec")
+    async def show_spec(prefab_id: str, version: str, principal: Principal = caller) -> PrefabSpec:
+        """A version with its functions."""
+        access.require_person(principal)
+        found = await catalogue.find(prefab_id, version)
+        assert found.manifest is not None
+        return PrefabSpec(
+            id=found.prefab_id,
+            version=found.version,
+            name=found.manifest.name,
+            description=found.manifest.description,
+            functions=[dict(function.raw) for function in found.manifest.functions],
+        )
+
+
+def _add_public(router: APIRouter, catalogue: Catalogue) -> None:
+    newest = Query(description="Not given: the newest.")
+
+    @router.get("/public/prefabs/{prefab_id}/functions")
+    async def list_functions(prefab_id: str, version: Annotated[str | None, newest] = None) -> list[FunctionName]:
+        """The functions that can be called. Needs no identity."""
+        functions = await _functions(catalogue, prefab_id, version)
+        return [FunctionName(name=function.name, description=function.description) for function in functions]
+
+    @router.get("/public/prefabs/{prefab_id}/functions/{function_name}")
+    async def show_function(
+        prefab_id: str, function_name: str, version: Annotated[str | None, newest] = None
+    ) -> dict[str, Any]:
+        """A function as the manifest has it. Needs no identity."""
+        for function in await _functions(catalogue, prefab_id, version):
+            if function.name == function_name:
+                return dict(function.raw)
+        message = f"Prefab {prefab_id} has no function {function_name[:100]}."
+        raise NotFound(message, prefab_id=prefab_id, version=version)
+
+
+def _add_changing(router: APIRouter, catalogue: Catalogue, identify: Identify) -> None:
+    caller = Depends(identify)
+    place = "/prefabs/{prefab_id}/{version}"
+
+    @router.delete(place, status_code=204)
+    async def remove_prefab(prefab_id: str, version: str, principal: Principal = caller) -> None:
+        """Takes a version out of the catalogue. Needs the scope publish; only its owner or an admin may."""
+        await catalogue.remove(prefab_id, version, principal)
+
+    @router.get(f"{place}/settings")
+    async def list_settings(prefab_id: str, version: str, principal: Principal = caller) -> SettingNames:
+        """The names of the settings."""
+        return SettingNames(names=sorted(await current(prefab_id, version, principal)))
+
+    @router.put(f"{place}/settings")
+    async def replace_settings(
+        prefab_id: str, version: str, settings: Settings, principal: Principal = caller
+    ) -> SettingNames:
+        """Replaces all settings: environment, not secret, that the code sees from its import on."""
+        await current(prefab_id, version, principal)
+        await catalogue.set_settings(prefab_id, version, checked(settings), principal)
+        return SettingNames(names=sorted(settings))
+
+    @router.patch(f"{place}/settings")
+    async def change_settings(
+        prefab_id: str, version: str, changes: dict[str, str | None], principal: Principal = caller
+    ) -> SettingNames:
+        """Sets some of the settings and leaves the others; null removes one."""
+        merged = {**await current(prefab_id, version, principal), **changes}
+        settings = {name: value for name, value in merged.items() if value is not None}
+        await catalogue.set_settings(prefab_id, version, checked(settings), principal)
+        return SettingNames(names=sorted(settings))
+
+    async def current(prefab_id: str, version: str, principal: Principal) -> Settings:
+        found = await catalogue.find(prefab_id, version)
+        access.may_publish(principal, found.owner)
+        assert found.deployment is not None
+        return dict(found.deployment.settings)
+
+
+async def _functions(catalogue: Catalogue, prefab_id: str, version: str | None) -> list[Function]:
+    found = await (catalogue.newest(prefab_id) if version is None else catalogue.find(prefab_id, version))
+    assert found.manifest is not None
+    return [function for function in found.manifest.functions if function.disabled is None]

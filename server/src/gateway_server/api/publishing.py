@@ -1,0 +1,246 @@
+"""Publishing over HTTP: an archive comes in, lines of progress and a version go out."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway_server.api.auth import Identify
+from gateway_server.api.faults import logger, unexpected
+from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
+from gateway_server.identity import access
+from gateway_server.models import Principal, rfc3339
+from gateway_server.prefabs.archives import MAX_ARCHIVE
+from gateway_server.prefabs.catalogue import Catalogue, Version
+
+Settings = dict[str, str]
+KEEP_ALIVE = 10.0
+_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_FORM = 1 << 20
+"""Bytes of a form beside the archive."""
+
+
+class PackageWarning(BaseModel):
+    """Something in a package that its author should mend."""
+
+    pointer: str
+    message: str
+
+
+class PrefabAnswer(BaseModel):
+    """One version of a prefab."""
+
+    id: str
+    version: str
+    name: str
+    description: str
+    status: str = Field(description="building, deployed or failed")
+    owner: str
+    created_at: str
+    error: str | None
+    warnings: list[PackageWarning]
+    functions: list[str]
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "A wheel, or a .tar.gz or .zip of the folder.",
+                        },
+                        "settings": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "description": "A JSON object of texts: environment that the code sees at import.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": PrefabAnswer,
+        "description": "It was there already; or, with `Accept: text/event-stream`, events of the types progress, "
+        "done and error.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    201: {"model": PrefabAnswer},
+}
+
+
+def add_publishing(router: APIRouter, catalogue: Catalogue, identify: Identify, scratch: Path) -> None:
+    """Adds the route that publishes. `scratch` is a folder for archives on their way in."""
+    caller = Depends(identify)
+
+    @router.post("/prefabs", status_code=201, responses=_ANSWERS, openapi_extra=_BODY, response_model=PrefabAnswer)
+    async def publish_prefab(request: Request, principal: Principal = caller) -> Response:
+        """Publishes a version. Needs the scope publish; the first publisher of an id owns it."""
+        access.may_publish(principal, None)
+        try:
+            return await _publish(request, principal, catalogue, scratch)
+        except ClientDisconnect:
+            return Response(status_code=400)
+
+
+async def _publish(request: Request, principal: Principal, catalogue: Catalogue, scratch: Path) -> Response:
+    async with AsyncExitStack() as stack:
+        archive, settings = await stack.enter_async_context(_received(request, scratch))
+        if "text/event-stream" in request.headers.get("accept", ""):
+            events = _events(catalogue, archive, principal, settings, stack.pop_all())
+            return StreamingResponse(events, headers=_STREAM, media_type="text/event-stream")
+        began = time.time()
+        version = await catalogue.publish(archive, principal, settings=settings)
+        status = 201 if version.created_at >= began else 200
+        return Response(describe(version).model_dump_json(), status, media_type="application/json")
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings, if they can be an environment.
+
+    Raises:
+        Invalid: a value cannot be one; the catalogue looks at the names.
+    """
+    for name, value in settings.items():
+        if "\0" in value or len(value) > 64 << 10:
+            message = f"The setting {name[:80]} holds a null character or is longer than 64 KiB."
+            raise Invalid(message, [Problem(f"/settings/{name[:80]}", message)])
+    return settings
+
+
+def describe(version: Version) -> PrefabAnswer:
+    """A version as every answer has it."""
+    manifest = version.manifest
+    return PrefabAnswer(
+        id=version.prefab_id,
+        version=version.version,
+        name=manifest.name if manifest else version.prefab_id,
+        description=manifest.description if manifest else "",
+        status=version.status,
+        owner=version.owner,
+        created_at=rfc3339(datetime.fromtimestamp(version.created_at, UTC)),
+        error=version.error,
+        warnings=[PackageWarning(pointer=problem.pointer, message=problem.message) for problem in version.warnings],
+        functions=[function.name for function in manifest.functions] if manifest else [],
+    )
+
+
+@asynccontextmanager
+async def _received(request: Request, scratch: Path) -> AsyncIterator[tuple[Path, Settings | None]]:
+    """The archive under its own name in a folder of its own, and the settings that came with it."""
+    try:
+        form = await MultiPartParser(request.headers, _bounded(request), max_files=1, max_fields=10).parse()
+    except (MultiPartException, KeyError) as error:
+        raise Invalid("Send the package as multipart/form-data with a part named file.") from error
+    try:
+        upload, settings = form.get("file"), form.get("settings")
+        if not isinstance(upload, UploadFile):
+            raise Invalid("The part file is missing.", [Problem("/file", "is missing")])
+        await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="publish-", dir=scratch))
+        try:
+            archive = folder / _safe_name(upload.filename or "")
+            await asyncio.to_thread(_copy, upload, archive)
+            yield archive, _read_settings(settings)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    finally:
+        await form.close()
+
+
+async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
+    left = MAX_ARCHIVE + _FORM
+    async for chunk in request.stream():
+        left -= len(chunk)
+        if left < 0:
+            raise PayloadTooLarge(f"A package has at most {MAX_ARCHIVE >> 20} MiB.")
+        yield chunk
+
+
+def _copy(upload: UploadFile, archive: Path) -> None:
+    upload.file.seek(0)
+    with archive.open("xb") as file:
+        shutil.copyfileobj(upload.file, file, 1 << 20)
+
+
+def _safe_name(filename: str) -> str:
+    """The name that the archive was sent under, which says of a wheel what it holds; never a path."""
+    name = filename.replace("\\", "/").rsplit("/", 1)[-1]
+    if not name.isprintable() or name in ("", ".", "..") or len(name.encode("utf-8", "replace")) > 200:
+        return "package"
+    return name
+
+
+def _read_settings(text: object) -> Settings | None:
+    if text is None or text == "":
+        return None
+    try:
+        settings = orjson.loads(text) if isinstance(text, str) else None
+    except orjson.JSONDecodeError:
+        settings = None
+    if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):
+        raise Invalid("settings must be a JSON object of texts.", [Problem("/settings", "must be an object of texts")])
+    return checked(settings)
+
+
+async def _events(
+    catalogue: Catalogue, archive: Path, principal: Principal, settings: Settings | None, kept: AsyncExitStack
+) -> AsyncIterator[bytes]:
+    """Lines of progress as they come, then the end. A caller who hangs up ends the publish."""
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+    async with kept:
+        publish = asyncio.create_task(
+            catalogue.publish(archive, principal, settings=settings, progress=lines.put_nowait)
+        )
+        publish.add_done_callback(lambda _: lines.put_nowait(None))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE):
+                        line = await lines.get()
+                except TimeoutError:
+                    yield b": keep-alive\n\n"
+                    continue
+                if line is None:
+                    break
+                yield _frame({"type": "progress", "data": line})
+            yield _frame(_ending(publish))
+        finally:
+            publish.cancel()
+            await asyncio.wait([publish])
+
+
+def _ending(publish: "asyncio.Task[Version]") -> dict[str, Any]:
+    error = publish.exception()
+    if error is None:
+        return {"type": "done", "data": describe(publish.result()).model_dump()}
+    if not isinstance(error, GatewayFault):
+        logger.error("unexpected error in a publish", exc_info=error)
+        error = unexpected()
+    return {"type": "error", "data": error.message, "error_code": error.code, "detail": error.detail()}
+
+
+def _frame(event: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(event, default=str) + b"\n\n"

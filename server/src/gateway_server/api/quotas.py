@@ -1,0 +1,69 @@
+"""How many calls a user may make, and has made."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, Field
+
+from gateway_server.api.auth import Identify
+from gateway_server.calls.quotas import PERIOD, Quota, Quotas
+from gateway_server.identity import access
+from gateway_server.models import Principal, Scope, now, rfc3339
+
+MAX_LIMIT = 1 << 53
+ForUser = Annotated[str | None, Query(description="For an admin: whose quota is meant.")]
+
+
+class QuotaAnswer(BaseModel):
+    """Where a user stands in the current period."""
+
+    user: str
+    limit: int | None = Field(description="Calls in a period; null where there is no limit.")
+    used: int
+    period: str = PERIOD
+    reset_at: str
+
+
+class NewQuota(BaseModel):
+    """A limit to be set."""
+
+    limit: int | None = Field(ge=0, le=MAX_LIMIT, description="Null goes back to the default of the gateway.")
+    period: Literal["day"] = "day"
+
+
+class Usage(BaseModel):
+    """What a user has used today (UTC)."""
+
+    user: str
+    day: str
+    calls: int
+
+
+def routes(*, quotas: Quotas, identify: Identify) -> APIRouter:
+    """The routes /v1/quotas and /v1/usage."""
+    router = APIRouter(prefix="/v1", tags=["quotas"])
+    caller = Depends(identify)
+
+    @router.get("/quotas")
+    async def show_quota(user: ForUser = None, principal: Principal = caller) -> QuotaAnswer:
+        """The limit and what is used of it."""
+        return _answer(await quotas.show(access.acting_user(principal, user)))
+
+    @router.put("/quotas/{user}")
+    async def set_quota(user: str, quota: NewQuota, principal: Principal = caller) -> QuotaAnswer:
+        """Sets the limit of a user. Needs the scope admin."""
+        access.require_scope(principal, Scope.ADMIN)
+        return _answer(await quotas.set(access.check_name(user, "User"), quota.limit))
+
+    @router.get("/usage")
+    async def show_usage(user: ForUser = None, principal: Principal = caller) -> Usage:
+        """The calls of today."""
+        quota = await quotas.show(access.acting_user(principal, user))
+        return Usage(user=quota.user, day=now().strftime("%Y-%m-%d"), calls=quota.used)
+
+    return router
+
+
+def _answer(quota: Quota) -> QuotaAnswer:
+    reset_at = rfc3339(quota.reset_at)
+    return QuotaAnswer(user=quota.user, limit=quota.limit, used=quota.used, reset_at=reset_at)
