@@ -23,7 +23,7 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 from gateway_runtime import linux  # noqa: E402
-from gateway_runtime.family import adopt_orphans  # noqa: E402
+from gateway_runtime.family import adopt_orphans, kill_descendants  # noqa: E402
 
 CONTROL = 3
 PACKET = 1 << 18
@@ -63,6 +63,7 @@ class Launcher:
                 break
         for pid in self._zygotes:
             os.kill(pid, signal.SIGKILL)
+        kill_descendants(None, spare=set())  # without a pid namespace, a zygote's end is not the end of its workers
 
     def _obey(self) -> bool:
         data, ancillary, _, _ = self._control.recvmsg(PACKET, socket.CMSG_SPACE(8))
@@ -113,6 +114,7 @@ class Launcher:
             if number is not None:
                 code = os.waitstatus_to_exitcode(status)
                 self._tell({"ended": number, "code": max(code, 0), "signal": max(-code, 0)})
+                kill_descendants(None, spare=set(self._zygotes))  # as above: they have come to us
 
 
 def _start(order: dict, control: int, output: int) -> int:  # type: ignore[type-arg]

@@ -1,0 +1,96 @@
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packages import zoo
+
+from gateway_server.engine.local.isolation import Isolation
+from gateway_server.engine.local.pool import LocalEngine
+from gateway_server.models import Deployment, Event, Progress
+from gateway_server.prefabs.environments import lay_out_support
+from gateway_server.settings import Settings
+
+
+@dataclass
+class Answer:
+    """What one call said."""
+
+    events: list[bytes] = field(default_factory=list)
+    last: Event | None = None
+    log: bytearray = field(default_factory=bytearray)
+
+
+class Engine:
+    """A real engine with packages of the zoo."""
+
+    def __init__(self, engine: LocalEngine, folder: Path) -> None:
+        self.local = engine
+        self._folder = folder
+        self._deployments: dict[str, Deployment] = {}
+
+    def deployment(self, name: str) -> Deployment:
+        if name not in self._deployments:
+            code = zoo(self._folder / name, name)
+            packages = self._folder / "packages"
+            packages.mkdir(exist_ok=True)
+            for path in [self._folder, *code.rglob("*"), code]:
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            self._deployments[name] = Deployment(
+                key=name, prefab_id=name, version="1.0.0", entry_point="src/main.py", code=code, packages=packages
+            )
+        return self._deployments[name]
+
+    async def call(
+        self,
+        package: str,
+        function: str,
+        *,
+        user: str = "ann",
+        stream: bool = False,
+        environment: dict[str, str] | None = None,
+        **parameters: Any,
+    ) -> Answer:
+        answer = Answer()
+        order = {
+            "function": function,
+            "parameters": parameters,
+            "environment": environment or {},
+            "stream": stream,
+        }
+        async with self.local.worker(self.deployment(package), user) as worker:
+            async for event in worker.run(order, answer.log.extend):
+                if isinstance(event, Progress):
+                    answer.events.append(event.json)
+                else:
+                    answer.last = event
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def running_engine(folder: Path, **options: Any) -> AsyncIterator[Engine]:
+    """An engine in `folder`; options as of Settings."""
+    settings = Settings(data=folder / "data", **options)
+    support = lay_out_support(folder / "support")
+    engine = LocalEngine(settings, support=support, workspaces=folder / "work", base_url=lambda: "http://gateway")
+    await engine.start()
+    try:
+        yield Engine(engine, folder / "zoo")
+    finally:
+        await engine.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "zoo").mkdir()
+    return tmp_path
+
+
+@pytest.fixture(params=["auto", "off"])
+def sandbox(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+ISOLATED = (Isolation.UIDS, Isolation.PIDS)

@@ -1,0 +1,9 @@
+"""Dies at import."""
+
+import os
+
+os._exit(9)
+
+
+def f():
+    return 1

@@ -1,0 +1,7 @@
+"""Fails at import."""
+
+raise RuntimeError("cannot be imported")
+
+
+def f():
+    return 1
