@@ -1,0 +1,156 @@
+"""Events, folding and encoding: the pure part of running a function."""
+
+import dataclasses
+import datetime
+import decimal
+import json
+import math
+from enum import Enum
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_runtime import functions
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def run(function, *, stream=False, **parameters):
+    events = []
+    streamed, result = functions.call(
+        function, parameters, stream=stream, emit=lambda kind, text: events.append((kind, json.loads(text)))
+    )
+    return streamed, json.loads(result), events
+
+
+@given(JSON)
+def test_what_json_can_hold_comes_back_as_it_was(value):
+    assert json.loads(functions.encode(value)) == value
+
+
+@given(st.floats())
+def test_numbers_that_json_does_not_know_become_null(value):
+    back = json.loads(functions.encode({"n": [value]}))["n"][0]
+    assert back is None if math.isnan(value) or math.isinf(value) else back == value
+
+
+@given(st.text(st.characters()))
+def test_any_text_becomes_valid_utf8_on_one_line(value):
+    text = functions.encode(value)
+    assert "\n" not in text.decode()
+
+
+def test_common_values_become_plain():
+    @dataclasses.dataclass
+    class Point:
+        x: int
+
+    value = {
+        "day": datetime.date(2026, 1, 2),
+        "at": datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.UTC),
+        "path": Path("a/b"),
+        "point": Point(1),
+        "set": {1},
+        (1, 2): "tuple key",
+    }
+    assert json.loads(functions.encode(value)) == {
+        "day": "2026-01-02",
+        "at": "2026-01-02T03:00:00+00:00",
+        "path": "a/b",
+        "point": {"x": 1},
+        "set": [1],
+        "(1, 2)": "tuple key",
+    }
+
+
+def test_what_json_cannot_hold_is_named():
+    with pytest.raises(TypeError, match=r"decimal\.Decimal"):
+        functions.encode({"n": decimal.Decimal(1)})
+
+
+def test_a_lone_surrogate_does_not_break_the_result():
+    assert json.loads(functions.encode("a\ud800b")) == "a?b"
+
+
+class Kind(str, Enum):
+    CONTENT = "content"
+
+
+@pytest.mark.parametrize(
+    ("yielded", "event"),
+    [
+        ({"type": "content", "data": "x"}, {"type": "content", "data": "x"}),
+        ({"type": Kind.CONTENT, "data": "x"}, {"type": "content", "data": "x"}),
+        ("bare", {"type": "content", "data": "bare"}),
+        ({"answer": 42}, {"type": "content", "data": {"answer": 42}}),
+        ({"type": "thinking", "data": "hm"}, {"type": "content", "data": "hm"}),
+        ({"type": "progress"}, {"type": "progress", "data": None}),
+        ({"type": "log", "data": "secretly"}, None),
+    ],
+)
+def test_what_a_generator_yields_becomes_an_event(yielded, event):
+    assert functions.as_event(yielded) == event
+
+
+def test_a_generator_without_done_folds_into_its_text():
+    def tell():
+        yield {"type": "content", "data": "a"}
+        yield {"type": "content", "data": "b"}
+
+    assert run(tell) == (False, {"content": "ab"}, [])
+    assert run(tell, stream=True)[0:2] == (True, None)
+
+
+def test_the_return_value_goes_before_done_when_folding_and_after_it_when_streaming():
+    def tell():
+        yield {"type": "done", "data": {"from": "done"}}
+        return {"from": "return"}
+
+    assert run(tell)[1] == {"from": "return"}
+    assert run(tell, stream=True)[1] == {"from": "done"}
+
+
+def test_a_done_without_an_object_leaves_the_text():
+    def tell():
+        yield {"type": "content", "data": "a"}
+        yield {"type": "done", "data": None}
+
+    assert run(tell)[1] == {"content": "a"}
+
+
+def test_an_async_generator_and_a_coroutine_run_like_the_others():
+    async def tell(n):
+        for i in range(n):
+            yield {"type": "content", "data": str(i)}
+
+    async def answer():
+        return 5
+
+    assert run(tell, n=3)[1] == {"content": "012"}
+    assert run(answer)[1] == 5
+
+
+def test_code_after_done_runs_and_its_events_are_dropped(capsys):
+    ran = []
+
+    def tell():
+        yield {"type": "done", "data": {"ok": 1}}
+        yield {"type": "content", "data": "late"}
+        ran.append(True)
+
+    _, result, events = run(tell, stream=True)
+    assert (result, events, ran) == ({"ok": 1}, [], [True])
+    assert "late" in capsys.readouterr().err
+
+
+def test_a_file_is_no_generator(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("a\nb")
+    with open(path) as file, pytest.raises(TypeError, match="JSON cannot hold"):
+        run(lambda: file)
