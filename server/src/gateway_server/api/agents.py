@@ -16,7 +16,6 @@ from gateway_server.calls.agents import Agent, AgentReply, AgentRequest, Agents
 from gateway_server.errors import Invalid
 from gateway_server.identity import access
 from gateway_server.models import Principal, rfc3339
-from gateway_server.settings import Settings
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -43,7 +42,7 @@ class AgentList(BaseModel):
     agents: list[AgentAnswer]
 
 
-def routes(*, agents: Agents, settings: Settings, identify: Identify) -> APIRouter:
+def routes(*, agents: Agents, identify: Identify) -> APIRouter:
     """The routes below /v1/agents."""
     router = APIRouter(prefix="/v1/agents", tags=["agents"])
     _add_registry(router, agents, identify)
@@ -52,8 +51,7 @@ def routes(*, agents: Agents, settings: Settings, identify: Identify) -> APIRout
     async def call_agent(request: Request, agent_id: str, principal: Principal = caller) -> Response:
         """Calls an agent as the user of the key: method, path, query, body and answer pass through."""
         access.require_person(principal)
-        limit = parse_duration(request.headers.get("cancel-after"))
-        seconds = settings.call_timeout if limit is None else min(limit, settings.call_timeout)
+        seconds = parse_duration(request.headers.get("cancel-after"))
         try:
             reply = await _exchange(agents, agent_id, principal, request, seconds)
         except ClientDisconnect:
@@ -96,7 +94,7 @@ def _add_registry(router: APIRouter, agents: Agents, identify: Identify) -> None
 
 
 async def _exchange(
-    agents: Agents, agent_id: str, principal: Principal, request: Request, seconds: float
+    agents: Agents, agent_id: str, principal: Principal, request: Request, seconds: float | None
 ) -> AgentReply:
     """The agent's answer; a caller who hangs up before it comes ends the request."""
     sent = asyncio.Event()

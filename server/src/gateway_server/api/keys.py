@@ -70,11 +70,11 @@ class CreatedToken(ConvertedToken):
     expires_at: str
 
 
-def routes(*, keys: Keys, tokens: Tokens, authenticator: Authenticator) -> APIRouter:
+def routes(*, keys: Keys, tokens: Tokens, identify: Authenticator) -> APIRouter:
     """The routes /v1/keys, /v1/tokens and the conversion of keys."""
     router = APIRouter(prefix="/v1", tags=["keys"])
-    _add_keys(router, keys, tokens, authenticator)
-    _add_tokens(router, tokens, authenticator)
+    _add_keys(router, keys, tokens, identify)
+    _add_tokens(router, tokens, identify)
     return router
 
 

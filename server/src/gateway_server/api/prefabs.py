@@ -1,18 +1,18 @@
 """The catalogue over HTTP: what there is, and for publishers how it gets there."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from gateway_server.api.auth import Identify
-from gateway_server.api.publishing import PrefabAnswer, Settings, add_publishing, checked, describe
+from gateway_server.api.publishing import Environment, PrefabAnswer, add_publishing, checked, describe
 from gateway_server.errors import NotFound
 from gateway_server.identity import access
 from gateway_server.models import Principal
 from gateway_server.prefabs.catalogue import DEPLOYED, Catalogue
 from gateway_server.prefabs.functions import Function
+from gateway_server.settings import Settings
 
 
 class PrefabList(BaseModel):
@@ -44,12 +44,12 @@ class SettingNames(BaseModel):
     names: list[str]
 
 
-def routes(*, catalogue: Catalogue, identify: Identify, scratch: Path) -> APIRouter:
-    """The routes below /v1/prefabs and /v1/public/prefabs. `scratch` is a folder for archives on their way in."""
+def routes(*, catalogue: Catalogue, identify: Identify, settings: Settings) -> APIRouter:
+    """The routes below /v1/prefabs and /v1/public/prefabs."""
     router = APIRouter(prefix="/v1", tags=["prefabs"])
     _add_reading(router, catalogue, identify)
     _add_public(router, catalogue)
-    add_publishing(router, catalogue, identify, scratch)
+    add_publishing(router, catalogue, identify, settings.data / "incoming")
     _add_changing(router, catalogue, identify)
     return router
 
@@ -123,7 +123,7 @@ def _add_changing(router: APIRouter, catalogue: Catalogue, identify: Identify) -
 
     @router.put(f"{place}/settings")
     async def replace_settings(
-        prefab_id: str, version: str, settings: Settings, principal: Principal = caller
+        prefab_id: str, version: str, settings: Environment, principal: Principal = caller
     ) -> SettingNames:
         """Replaces all settings: environment, not secret, that the code sees from its import on."""
         await current(prefab_id, version, principal)
@@ -140,7 +140,7 @@ def _add_changing(router: APIRouter, catalogue: Catalogue, identify: Identify) -
         await catalogue.set_settings(prefab_id, version, checked(settings), principal)
         return SettingNames(names=sorted(settings))
 
-    async def current(prefab_id: str, version: str, principal: Principal) -> Settings:
+    async def current(prefab_id: str, version: str, principal: Principal) -> Environment:
         found = await catalogue.find(prefab_id, version)
         access.may_publish(principal, found.owner)
         assert found.deployment is not None

@@ -26,7 +26,7 @@ from gateway_server.models import Principal, rfc3339
 from gateway_server.prefabs.archives import MAX_ARCHIVE
 from gateway_server.prefabs.catalogue import Catalogue, Version
 
-Settings = dict[str, str]
+Environment = dict[str, str]
 KEEP_ALIVE = 10.0
 _STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _FORM = 1 << 20
@@ -117,7 +117,7 @@ async def _publish(request: Request, principal: Principal, catalogue: Catalogue,
         return Response(describe(version).model_dump_json(), status, media_type="application/json")
 
 
-def checked(settings: Settings) -> Settings:
+def checked(settings: Environment) -> Environment:
     """The settings, if they can be an environment.
 
     Raises:
@@ -148,7 +148,7 @@ def describe(version: Version) -> PrefabAnswer:
 
 
 @asynccontextmanager
-async def _received(request: Request, scratch: Path) -> AsyncIterator[tuple[Path, Settings | None]]:
+async def _received(request: Request, scratch: Path) -> AsyncIterator[tuple[Path, Environment | None]]:
     """The archive under its own name in a folder of its own, and the settings that came with it."""
     try:
         form = await MultiPartParser(request.headers, _bounded(request), max_files=1, max_fields=10).parse()
@@ -193,7 +193,7 @@ def _safe_name(filename: str) -> str:
     return name
 
 
-def _read_settings(text: object) -> Settings | None:
+def _read_settings(text: object) -> Environment | None:
     if text is None or text == "":
         return None
     try:
@@ -206,7 +206,7 @@ def _read_settings(text: object) -> Settings | None:
 
 
 async def _events(
-    catalogue: Catalogue, archive: Path, principal: Principal, settings: Settings | None, kept: AsyncExitStack
+    catalogue: Catalogue, archive: Path, principal: Principal, settings: Environment | None, kept: AsyncExitStack
 ) -> AsyncIterator[bytes]:
     """Lines of progress as they come, then the end. A caller who hangs up ends the publish."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()

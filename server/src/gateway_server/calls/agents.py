@@ -21,6 +21,7 @@ from gateway_server.errors import (
 from gateway_server.identity import access
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Principal, Scope
+from gateway_server.settings import Settings
 from gateway_server.store import schema
 from gateway_server.store.database import Database
 
@@ -60,8 +61,8 @@ class AgentRequest:
     """Path below the agent's address and query, as they came."""
     headers: Iterable[Header]
     body: AsyncIterator[bytes] | None
-    timeout: float
-    """Seconds for the whole exchange."""
+    timeout: float | None
+    """Seconds for the whole exchange; None is the gateway's limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +75,12 @@ class AgentReply:
 
 
 class Agents:
-    """Knows the agents and carries requests to them. Start it before, and stop it after use."""
+    """Knows the agents and carries requests to them. Start it before, and close it after use."""
 
-    def __init__(self, database: Database, tokens: Tokens) -> None:
+    def __init__(self, database: Database, tokens: Tokens, settings: Settings) -> None:
         self._database = database
         self._tokens = tokens
+        self._settings = settings
         self._transport: httpx.AsyncHTTPTransport | None = None
 
     async def start(self) -> None:
@@ -87,7 +89,7 @@ class Agents:
         # The transport alone: a client would follow cookies and proxies of the environment.
         self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False, retries=1)
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Closes them."""
         if self._transport is not None:
             await self._transport.aclose()
@@ -162,7 +164,8 @@ class Agents:
             raise Invalid(f"More than {MOST_DEPTH} agents call one another in a chain.")
         agent = await self.find(agent_id)
         now = time.time()
-        deadline = min(now + request.timeout, principal.deadline or now + request.timeout)
+        limits = (request.timeout, self._settings.call_timeout, principal.deadline and principal.deadline - now)
+        deadline = now + min(limit for limit in limits if limit is not None)
         identity = replace(principal, agent=agent_id, depth=principal.depth + 1, deadline=deadline)
         token = self._tokens.mint(identity, expires_at=deadline + TOKEN_GRACE)
         ends = asyncio.get_running_loop().time() + deadline - now
