@@ -104,8 +104,8 @@ def may_change(principal: Principal, owner: str) -> bool:
 
 
 def may_read_file(principal: Principal, user: str, agent: str | None, in_tree: bool) -> None:
-    """A file is read by its user, whichever agent acts. Code inside a call reads only files of its call tree (`in_tree`:
-    handed to it or written by it) and those of the agent that it acts for.
+    """A file is read by its user, whichever agent acts. Code inside a call reads what was handed to its call tree or
+    written by it (`in_tree`), and the files of the agent that it acts for.
 
     Raises:
         PermissionDenied: another user's, or out of the call's reach.

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -14,8 +15,11 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects.postgresql import TEXT
 
 metadata = MetaData()
+KEY = Text().with_variant(TEXT(collation="C"), "postgresql")
+"""Keys of objects, in the order of their bytes, which makes a prefix a range."""
 
 api_keys = Table(
     "api_keys",
@@ -146,34 +150,54 @@ usage = Table(
 files = Table(
     "files",
     metadata,
-    Column("key", Text, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("area", String(20), nullable=False),
     Column("user", String(64), nullable=False),
     Column("agent", String(64)),
     Column("session", String(64)),
-    Column("job_id", String(36)),
+    Column("job_id", String(36)),  # the job that wrote it
+    Column("root_id", String(36)),  # the call tree that it was written in
     Column("name", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", String(64)),
     Column("content_type", Text),
     Column("created_at", Double, nullable=False),
-    Column("expires_at", Double, index=True),
-    Index("files_of_user", "user", "area", "key"),
+    Column("expires_at", Double, index=True),  # from then on nobody sees it; 0 while it is being deleted
+    Index("files_of_user", "user", "key"),
+)
+
+job_files = Table(
+    "job_files",
+    metadata,
+    Column("root_id", String(36), nullable=False),  # a call tree
+    Column("key", KEY, nullable=False),  # a file that was handed to it
+    Column("created_at", Double, nullable=False, index=True),
+    PrimaryKeyConstraint("root_id", "key"),
+)
+
+pending_objects = Table(
+    "pending_objects",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("key", KEY, nullable=False),  # an object that is about to be stored, and is not recorded yet
+    Column("created_at", Double, nullable=False, index=True),
 )
 
 uploads = Table(
     "uploads",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("key", Text, nullable=False),
-    Column("area", String(20), nullable=False),
+    Column("key", KEY, nullable=False),
     Column("user", String(64), nullable=False),
     Column("agent", String(64)),
-    Column("session", String(64)),
+    Column("root_id", String(36)),
     Column("name", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("part_size", BigInteger, nullable=False),
     Column("content_type", Text),
+    Column("handle", Text),  # what the store calls it
     Column("ttl", Double),
-    Column("created_at", Double, nullable=False, index=True),
+    Column("completed", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
 )

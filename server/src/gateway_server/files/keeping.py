@@ -1,0 +1,175 @@
+"""How files get into the store: objects, and the records of them.
+
+An object and its record are two things, and the gateway may die between them. So an object is announced before it is
+stored and recorded after, in one transaction with the end of the announcement; and a file is hidden before its object
+is removed, and its record goes last. What is recorded and not hidden has its object; the sweeper finishes the rest.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from gateway_server.errors import FileNotFound, PayloadTooLarge
+from gateway_server.files import records
+from gateway_server.files.keys import Area, place_of, prefab_output_key
+from gateway_server.files.outputs import Output
+from gateway_server.files.records import StoredFile
+from gateway_server.files.wishes import Wish, input_wish, key_maker
+from gateway_server.models import Principal, now
+from gateway_server.settings import Settings
+from gateway_server.store.database import Database
+from gateway_server.store.objects import Incoming, Objects, Written
+
+T = TypeVar("T")
+
+
+class Keeping:
+    """How files get into the store."""
+
+    def __init__(
+        self, database: Database, objects: Objects, settings: Settings, *, clock: Callable[[], datetime] = now
+    ) -> None:
+        self.objects = objects
+        self.clock = clock
+        self._database = database
+        self._limit = settings.file_limit
+
+    async def put(self, principal: Principal, chunks: AsyncIterable[bytes], wish: Callable[[], Wish]) -> StoredFile:
+        """Stores what arrives. `wish` is asked when all of it is there, since a form may end with what it says.
+
+        Raises:
+            MissingAgentContext: the area belongs to agents, and the caller is none.
+            PayloadTooLarge: it is more than a file may have.
+        """
+        incoming_id = new_id()
+        incoming = self.objects.receive(incoming_id)
+        try:
+            await self._receive(incoming, chunks)
+            wanted = wish()
+            key_at = key_maker(principal, wanted, incoming_id[:16])
+            moment = self.clock()
+            key = await self._announce(lambda c: records.claim(c, incoming_id, key_at, moment))
+            written = await incoming.commit(key)
+        finally:
+            await incoming.discard()
+        file = self.described(key, wanted, written, moment, principal.root_job_id)
+        await self._record([file], [incoming_id])
+        return file
+
+    async def put_input(self, key: str, chunks: AsyncIterable[bytes], content_type: str | None) -> StoredFile:
+        """Stores what arrives at a signed URL of an input; the signature has proven the key.
+
+        Raises:
+            PayloadTooLarge: it is more than a file may have.
+        """
+        incoming_id = new_id()
+        incoming = self.objects.receive(incoming_id)
+        try:
+            await self._receive(incoming, chunks)
+            moment = self.clock()
+            await self._announce(lambda c: records.announce(c, [(incoming_id, key)], moment.timestamp()))
+            written = await incoming.commit(key)
+        finally:
+            await incoming.discard()
+        file = self.described(key, input_wish(key, content_type), written, moment, None)
+        await self._record([file], [incoming_id])
+        return file
+
+    async def store_outputs(
+        self,
+        *,
+        user: str,
+        job_id: str,
+        root_id: str,
+        outputs: Mapping[str, Sequence[Output]],
+        durable: bool = True,
+    ) -> dict[str, list[StoredFile]]:
+        """Keeps what a function wrote. What has vanished since it was found is left out.
+
+        Without `durable`, files and records may be lost with the power, though never with the process.
+        """
+        moment = self.clock()
+        every = [output for group in outputs.values() for output in group]
+        keys = {output: prefab_output_key(user, moment, job_id, output.relative) for output in every}
+        if not keys:
+            return {}
+        ids = {output: new_id() for output in keys}
+        await self._announce(lambda c: records.announce(c, [(ids[o], keys[o]) for o in keys], moment.timestamp()))
+
+        async def keep(output: Output) -> StoredFile | None:
+            try:
+                written = await self.objects.put_file(
+                    ids[output], keys[output], output.open, self._limit, durable=durable
+                )
+            except FileNotFound:
+                return None
+            return StoredFile(
+                key=keys[output],
+                s3_url=self.objects.url(keys[output]),
+                area=Area.PREFAB_OUTPUTS,
+                user=user,
+                job_id=job_id,
+                root_id=root_id,
+                name=output.relative.rpartition("/")[2],
+                size=written.size,
+                sha256=written.sha256,
+                content_type=None,
+                created_at=moment,
+                expires_at=None,
+            )
+
+        outcomes = await asyncio.gather(*map(keep, keys), return_exceptions=True)
+        stored: dict[Output, StoredFile | None] = {}
+        for output, outcome in zip(keys, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            stored[output] = outcome
+        await self._record([file for file in stored.values() if file], list(ids.values()), durable=durable)
+        found = {key: [file for output in group if (file := stored[output])] for key, group in outputs.items()}
+        return {key: files for key, files in found.items() if files}
+
+    def described(self, key: str, wanted: Wish, written: Written, moment: datetime, root_id: str | None) -> StoredFile:
+        """A file that was stored under `key` as somebody wished."""
+        place = place_of(key)
+        assert place is not None
+        return StoredFile(
+            key=key,
+            s3_url=self.objects.url(key),
+            area=place.area,
+            user=place.user,
+            agent=place.agent,
+            session=place.session,
+            root_id=root_id,
+            name=wanted.name,
+            size=written.size,
+            sha256=written.sha256,
+            content_type=wanted.content_type,
+            created_at=moment,
+            expires_at=wanted.expires_at(moment),
+        )
+
+    async def _receive(self, incoming: Incoming, chunks: AsyncIterable[bytes]) -> None:
+        async for chunk in chunks:
+            if incoming.size + len(chunk) > self._limit:
+                raise PayloadTooLarge(f"A file has at most {self._limit} bytes.")
+            await incoming.write(chunk)
+
+    async def _announce(self, work: Callable[[Connection], T]) -> T:
+        """Not synced: a loss of power takes the object along, or leaves one that only costs room."""
+        return await self._database.write(work, durable=False)
+
+    async def _record(self, files: Sequence[StoredFile], announced: Sequence[str], *, durable: bool = True) -> None:
+        def work(connection: Connection) -> None:
+            records.save(connection, files)
+            records.settle(connection, announced)
+
+        await self._database.write(work, durable=durable)
+
+
+def new_id() -> str:
+    """An id that nobody can guess."""
+    return secrets.token_hex(16)

@@ -1,0 +1,234 @@
+"""The files of all users: who may have them, what there is, and their end."""
+
+import mimetypes
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem
+from gateway_server.files import listing, records
+from gateway_server.files.keeping import Keeping, new_id
+from gateway_server.files.keys import Area, area_prefix, input_key, place_of
+from gateway_server.files.listing import Page
+from gateway_server.files.records import StoredFile
+from gateway_server.files.wishes import input_wish, wish
+from gateway_server.identity import access
+from gateway_server.models import Principal, now
+from gateway_server.settings import Settings
+from gateway_server.store.database import Database
+from gateway_server.store.objects import LONGEST_SIGNATURE, Objects, Written
+
+UNKNOWN_TYPE = "application/octet-stream"
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A URL that anybody may use for a while."""
+
+    url: str
+    expires_at: datetime
+
+
+class Library(Keeping):
+    """Finds, lists and deletes files, each for its caller. `granted` are s3:// prefixes that everybody may read."""
+
+    def __init__(
+        self,
+        database: Database,
+        objects: Objects,
+        settings: Settings,
+        *,
+        granted: Iterable[str] = (),
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        super().__init__(database, objects, settings, clock=clock)
+        self._granted = tuple(granted)
+        self._presigned_seconds = settings.presigned_seconds
+
+    async def find(self, principal: Principal, s3_url: str) -> StoredFile:
+        """The file behind an s3:// URL, if the caller may read it.
+
+        Raises:
+            Invalid: it is no s3:// URL.
+            PermissionDenied: it is another user's, or lies outside of what this gateway keeps.
+            FileNotFound: there is none, or it has expired.
+        """
+        return (await self.readable(principal, [s3_url]))[0]
+
+    async def readable(self, principal: Principal, s3_urls: Sequence[str]) -> list[StoredFile]:
+        """The files behind s3:// URLs, in their order, if the caller may read all of them.
+
+        Raises:
+            Invalid: one is no s3:// URL.
+            PermissionDenied: one is another user's, or lies outside of what this gateway keeps.
+            FileNotFound: there is none, or it has expired.
+        """
+        keys = [self._key(url) for url in s3_urls]
+        owned = [key for key, url in zip(keys, s3_urls, strict=True) if self._is_own(principal, key, url)]
+        moment, root = self.clock().timestamp(), principal.root_job_id
+
+        def look(connection: Connection) -> tuple[dict[str, StoredFile], set[str]]:
+            rows = records.visible(connection, owned, moment)
+            tree = records.handed(connection, root, owned) if principal.job_id and root else set()
+            return {key: records.from_row(row, self.objects.url) for key, row in rows.items()}, tree
+
+        found, tree = await self._database.read(look) if owned else ({}, set())
+        files = []
+        for key, url in zip(keys, s3_urls, strict=True):
+            file = found.get(key) or await self._unrecorded(key, url)
+            if file.user is not None:
+                in_tree = key in tree or (root is not None and file.root_id == root)
+                access.may_read_file(principal, file.user, file.agent, in_tree)
+            files.append(file)
+        return files
+
+    async def hand(self, root_id: str, files: Iterable[StoredFile]) -> None:
+        """Lets the code of a call tree read these files. Call it before the code runs; not synced to disk."""
+        keys, moment = [file.key for file in files], self.clock().timestamp()
+        if keys:
+            await self._database.write(lambda c: records.hand(c, root_id, keys, moment), durable=False)
+
+    async def input_url(self, principal: Principal, filename: str, content_type: str | None) -> tuple[str, str]:
+        """Where the caller may put one input without a token, and the s3:// URL that it has then.
+
+        Raises:
+            Invalid: the content type is none.
+        """
+        wanted = wish(Area.INPUTS, filename, content_type=content_type)
+        user = access.check_name(principal.user, "User")
+        key = input_key(user, self.clock(), new_id()[:16], wanted.name)
+        if principal.root_job_id is not None:
+            moment = self.clock().timestamp()
+            root = principal.root_job_id
+            await self._database.write(lambda c: records.hand(c, root, [key], moment), durable=False)
+        url = self.objects.sign_put(key, self._presigned_seconds, wanted.content_type)
+        return url, self.objects.url(key)
+
+    def sign(self, file: StoredFile, expires_in: float) -> Signed:
+        """A URL of a file for `expires_in` seconds, or until the file ends if that is earlier.
+
+        Raises:
+            Invalid: the time is not within a second and a week.
+        """
+        if not 1 <= expires_in <= LONGEST_SIGNATURE:
+            message = f"expires_in must be between 1 and {LONGEST_SIGNATURE} seconds."
+            raise Invalid(message, [Problem("/expires_in", message)])
+        moment = self.clock()
+        end = moment + timedelta(seconds=expires_in)
+        if file.expires_at is not None and file.expires_at < end:
+            end = file.expires_at
+        kind = file.content_type or mimetypes.guess_type(file.name)[0] or UNKNOWN_TYPE
+        return Signed(self.objects.sign_get(file.key, (end - moment).total_seconds(), file.name, kind), end)
+
+    async def page(self, principal: Principal, wanted: listing.Query) -> Page:
+        """A part of what the caller has, in the order of keys, which is that of age within an area of an agent.
+
+        Raises:
+            Invalid: the limit or the token is none that fits.
+            PermissionDenied: the caller is code inside a call.
+        """
+        access.require_person(principal)
+        last, moment = wanted.last(), self.clock().timestamp()
+        rows = await self._database.read(
+            lambda c: records.page(
+                c, principal.user, wanted.prefix, last=last, limit=wanted.limit + 1, agent=principal.agent, now=moment
+            )
+        )
+        files = [records.from_row(row, self.objects.url) for row in rows[: wanted.limit]]
+        more = len(rows) > wanted.limit
+        return Page(files, listing.token(files[-1].key) if more else None)
+
+    async def delete(self, principal: Principal, s3_url: str) -> None:
+        """Removes a file.
+
+        Raises:
+            PermissionDenied: it is not the caller's to delete.
+            FileNotFound: there is none.
+        """
+        key = self._key(s3_url)
+        place = place_of(key)
+        if place is None:
+            raise PermissionDenied("Only files of this gateway's areas can be deleted.")
+        access.may_change_file(principal, place.user, place.agent)
+        if not await self._remove([key]):
+            raise FileNotFound(f"There is no file {s3_url}.")
+
+    async def cleanup(self, principal: Principal, session: str | None) -> int:
+        """Removes the temporary files of the caller's agent, or of one session of it. Returns how many there were.
+
+        Raises:
+            MissingAgentContext: the caller is no agent.
+            PermissionDenied: the caller is code inside a call.
+        """
+        access.require_person(principal)
+        agent = access.require_agent(principal)
+        if session is not None:
+            access.check_name(session, "Session", "/session_id")
+        prefix = area_prefix(Area.WORKSPACE, principal.user, agent, session)
+        count, last = 0, None
+        while True:
+            moment, after = self.clock().timestamp(), last
+            rows = await self._database.read(
+                lambda c, after=after, moment=moment: records.page(  # type: ignore[misc]
+                    c, principal.user, prefix, last=after, limit=_BATCH, agent=agent, now=moment
+                )
+            )
+            if not rows:
+                return count
+            last = rows[-1].key
+            count += await self._remove([row.key for row in rows])
+
+    async def _remove(self, keys: Sequence[str]) -> int:
+        moment = self.clock().timestamp()
+        count = await self._database.write(lambda c: records.hide(c, keys, moment))
+        if count:
+            await self.objects.delete(keys)
+            await self._database.write(lambda c: records.forget(c, keys, moment), durable=False)
+        return count
+
+    def _key(self, s3_url: str) -> str:
+        if not isinstance(s3_url, str) or not s3_url.startswith("s3://"):
+            message = f"{str(s3_url)[:200]!r} is no s3:// URL. Upload the file first, and pass the URL that you get."
+            raise Invalid(message, [Problem("/s3_url", message)])
+        key = self.objects.key(s3_url)
+        if key is None:
+            raise PermissionDenied(f"{s3_url[:200]} does not lie in the store of this gateway.")
+        return key
+
+    def _is_own(self, principal: Principal, key: str, s3_url: str) -> bool:
+        """Whether the key is the caller's, in an area, rather than in what the operator lets everybody read."""
+        place = place_of(key)
+        if place is not None:
+            if place.user != principal.user:
+                raise PermissionDenied(f"{s3_url} belongs to another user.")
+            return True
+        if not any(s3_url.startswith(prefix) for prefix in self._granted):
+            raise PermissionDenied(f"{s3_url} lies outside of the areas that can be read.")
+        return False
+
+    async def _unrecorded(self, key: str, s3_url: str) -> StoredFile:
+        """A file without a record: one of the operator's, or an input that was put into the store past the gateway."""
+        place = place_of(key)
+        may_exist = place is None or (place.area is Area.INPUTS and self.objects.direct)
+        size = await self.objects.size(key) if may_exist else None
+        if size is None:
+            raise FileNotFound(f"There is no file {s3_url}, or it has expired.")
+        if place is not None:
+            file = self.described(key, input_wish(key, None), Written(size, None), self.clock(), None)
+            await self._record([file], [])
+            return file
+        return StoredFile(
+            key=key,
+            s3_url=s3_url,
+            area=None,
+            user=None,
+            name=key.rpartition("/")[2],
+            size=size,
+            sha256=None,
+            content_type=None,
+            created_at=self.clock(),
+            expires_at=None,
+        )

@@ -1,0 +1,171 @@
+"""What is known of files, and the statements that read and change it. Functions of a connection, for `Database`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, exists, or_, select, true, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway_server.files.keys import Area, after
+from gateway_server.store.schema import files, job_files, pending_objects
+
+MOST_IN_ONE = 500
+"""Keys in one statement."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredFile:
+    """A file in the store."""
+
+    key: str
+    s3_url: str
+    area: Area | None
+    """None for what lies outside the areas and is only granted to be read."""
+    user: str | None
+    agent: str | None = None
+    session: str | None = None
+    job_id: str | None = None
+    """The job that wrote it."""
+    root_id: str | None = None
+    """The call tree that it was written in."""
+    name: str
+    size: int
+    """Bytes."""
+    sha256: str | None
+    """Hexadecimal; None where the gateway has not seen the bytes."""
+    content_type: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    """None: it is kept until somebody deletes it."""
+
+
+def from_row(row: Any, url: Callable[[str], str]) -> StoredFile:
+    """A row of the table as a value."""
+    return StoredFile(
+        key=row.key,
+        s3_url=url(row.key),
+        area=Area(row.area),
+        user=row.user,
+        agent=row.agent,
+        session=row.session,
+        job_id=row.job_id,
+        root_id=row.root_id,
+        name=row.name,
+        size=row.size,
+        sha256=row.sha256,
+        content_type=row.content_type,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+        expires_at=None if row.expires_at is None else datetime.fromtimestamp(row.expires_at, UTC),
+    )
+
+
+def _to_row(file: StoredFile) -> dict[str, Any]:
+    names = ("key", "area", "user", "agent", "session", "job_id", "root_id", "name", "size", "sha256", "content_type")
+    row = {name: getattr(file, name) for name in names}
+    row["created_at"] = file.created_at.timestamp()
+    row["expires_at"] = None if file.expires_at is None else file.expires_at.timestamp()
+    return row
+
+
+def save(connection: Connection, stored: Sequence[StoredFile]) -> None:
+    """Records files, in the place of those that had their keys."""
+    rows = [_to_row(file) for file in stored]
+    if rows:
+        insert = _insert(connection)(files)
+        changes = {name: insert.excluded[name] for name in rows[0] if name != "key"}
+        connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=changes), rows)
+
+
+def claim(connection: Connection, identifier: str, key_at: Callable[[datetime], str], moment: datetime) -> str:
+    """Announces an object under the first key, from `moment` on by microseconds, that no other has."""
+    while is_taken(connection, key := key_at(moment)):
+        moment += timedelta(microseconds=1)
+    announce(connection, [(identifier, key)], moment.timestamp())
+    return key
+
+
+def is_taken(connection: Connection, key: str) -> bool:
+    """Whether an object has the key, or is about to."""
+    recorded = exists().where(files.c.key == key)
+    announced = exists().where(pending_objects.c.key == key)
+    return bool(connection.execute(select(or_(recorded, announced))).scalar())
+
+
+def announce(connection: Connection, pending: Iterable[tuple[str, str]], now: float) -> None:
+    """Says what is about to be stored: ids and keys. Until it is recorded, the sweeper knows by this what to remove."""
+    rows = [{"id": identifier, "key": key, "created_at": now} for identifier, key in pending]
+    if rows:
+        connection.execute(pending_objects.insert(), rows)
+
+
+def settle(connection: Connection, identifiers: Sequence[str]) -> None:
+    """Takes announcements back."""
+    connection.execute(delete(pending_objects).where(pending_objects.c.id.in_(identifiers)))
+
+
+def visible(connection: Connection, keys: Sequence[str], now: float) -> dict[str, Any]:
+    """The rows of those keys that have a file which has not expired."""
+    found: dict[str, Any] = {}
+    for at in range(0, len(keys), MOST_IN_ONE):
+        some = keys[at : at + MOST_IN_ONE]
+        for row in connection.execute(select(files).where(files.c.key.in_(some), _alive(now))):
+            found[row.key] = row
+    return found
+
+
+def handed(connection: Connection, root_id: str, keys: Sequence[str]) -> set[str]:
+    """Those of the keys that were handed to a call tree."""
+    found: set[str] = set()
+    for at in range(0, len(keys), MOST_IN_ONE):
+        some = keys[at : at + MOST_IN_ONE]
+        query = select(job_files.c.key).where(job_files.c.root_id == root_id, job_files.c.key.in_(some))
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def hand(connection: Connection, root_id: str, keys: Iterable[str], now: float) -> None:
+    """Notes that files were handed to a call tree."""
+    rows = [{"root_id": root_id, "key": key, "created_at": now} for key in dict.fromkeys(keys)]
+    if rows:
+        connection.execute(_insert(connection)(job_files).on_conflict_do_nothing(), rows)
+
+
+def page(
+    connection: Connection, user: str, prefix: str, *, last: str | None, limit: int, agent: str | None, now: float
+) -> Sequence[Any]:
+    """Up to `limit` rows of a user whose keys begin with `prefix`, after the key `last`, in the order of keys.
+
+    With an agent, areas of other agents are left out.
+    """
+    start = files.c.key >= prefix if last is None else files.c.key > last
+    mine = or_(files.c.agent.is_(None), files.c.agent == agent) if agent is not None else true()
+    within = and_(files.c.user == user, start, files.c.key < after(prefix), _alive(now))
+    return connection.execute(select(files).where(within, mine).order_by(files.c.key).limit(limit)).all()
+
+
+def hide(connection: Connection, keys: Sequence[str], now: float) -> int:
+    """Makes files vanish for every reader, before their objects do. Returns how many could be seen until now."""
+    change = update(files).where(files.c.key.in_(keys), _alive(now)).values(expires_at=0.0)
+    return connection.execute(change).rowcount
+
+
+def expired(connection: Connection, now: float, limit: int) -> list[str]:
+    """Keys of files that nobody sees any more, oldest first."""
+    query = select(files.c.key).where(files.c.expires_at <= now).order_by(files.c.expires_at).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def forget(connection: Connection, keys: Sequence[str], now: float) -> None:
+    """Removes the records of files that nobody sees any more."""
+    connection.execute(delete(files).where(files.c.key.in_(keys), files.c.expires_at <= now))
+
+
+def _insert(connection: Connection) -> Any:
+    """Both databases know ON CONFLICT; the library has it in the dialects only."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def _alive(now: float) -> Any:
+    return or_(files.c.expires_at.is_(None), files.c.expires_at > now)
