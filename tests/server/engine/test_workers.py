@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import uvloop
 from engine.conftest import running_engine
 
 from gateway_server.engine.local.zygotes import ImportFailed
@@ -15,7 +16,8 @@ from gateway_server.models import Failure, Result
 
 
 def run(main):
-    return asyncio.run(asyncio.wait_for(main, 60))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of the product
+        return runner.run(asyncio.wait_for(main, 60))
 
 
 def value(answer):

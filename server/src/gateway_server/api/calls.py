@@ -229,7 +229,7 @@ class _HungUp(Exception):
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes:
-    body = b""
+    body: bytes = b""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":

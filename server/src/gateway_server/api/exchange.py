@@ -236,8 +236,8 @@ async def _run(exchange: Exchange, produce: Callable[[Exchange], Awaitable[None]
         await exchange.write(body)
     except asyncio.CancelledError:
         if not exchange.status:
-            fault = ServiceUnavailable("The gateway stopped before the call had ended.", retry_after=2)
-            status, headers, body = answer(fault)
+            stopped = ServiceUnavailable("The gateway stopped before the call had ended.", retry_after=2)
+            status, headers, body = answer(stopped)
             exchange.begin(status, headers)
             exchange.write_nowait(body)
         raise

@@ -12,6 +12,7 @@ import msgspec
 import orjson
 from sqlalchemy import Connection
 
+from gateway_runtime.workspace import OUTPUTS
 from gateway_server.calls.inputs import Validator
 from gateway_server.calls.jobs import Ending, Jobs
 from gateway_server.calls.logs import Log, Masker
@@ -31,8 +32,10 @@ from gateway_server.errors import (
     RuntimeCrashed,
     ServiceUnavailable,
 )
-from gateway_server.files import staging
-from gateway_server.files.library import Library, StoredFile
+from gateway_server.files.library import Library
+from gateway_server.files.outputs import collect, group
+from gateway_server.files.records import StoredFile
+from gateway_server.files.staging import stage
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Call, Event, Failure, JobStatus, Principal, Progress, Result
 from gateway_server.prefabs.catalogue import Catalogue, Version
@@ -122,7 +125,7 @@ class Pipeline:
         version = await self._catalogue.find(call.prefab_id, call.version)
         function = _function(version, call)
         self._validator(version, function).check(call)
-        files = await self._library.readable(principal, call.files) if call.files else {}
+        files = await self._readable(principal, call) if call.files else {}
         await self._check_quota(principal)
         secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
         deadline = self._deadline(principal, function, timeout)
@@ -194,9 +197,11 @@ class Pipeline:
             assert deployment is not None
             async with self._engine.worker(deployment, user, depth=depth) as worker:
                 if ready.files:
-                    await staging.stage(self._library, ready.files, worker.workspace, worker.owner)
+                    root_id = ready.principal.root_job_id or call.job_id
+                    await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
+                    await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
                 last = await self._follow(worker, ready, call, emit)
-                files = await self._keep_outputs(worker, ready, call.job_id)
+                files = await self._keep_outputs(worker, ready, call)
                 return self._outcome(call, last, files)
         except ImportFailed as error:
             call.log.write(error.told["traceback"].encode())
@@ -235,16 +240,21 @@ class Pipeline:
         )
         return self._tokens.mint(principal, expires_at=ends + TOKEN_GRACE)
 
-    async def _keep_outputs(self, worker: Worker, ready: Ready, job_id: str) -> dict[str, list[str]]:
+    async def _keep_outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
         """What the function wrote, stored under the keys that the manifest declares."""
-        if not os.listdir(worker.workspace / "data/outputs"):
+        if not os.listdir(worker.workspace / OUTPUTS):
             return {}
-        outputs = await asyncio.to_thread(staging.collect, worker.workspace)
-        files: dict[str, list[str]] = {}
-        for key, group in staging.group(outputs, list(ready.function.outputs)).items():
-            stored = [await self._library.store_output(ready.principal, job_id, output) for output in group]
-            files[key] = [file.s3_url for file in stored]
-        return files
+        limit = self._settings.file_limit
+        collection = await asyncio.to_thread(collect, worker.workspace, owner=worker.owner, limit=limit)
+        for line in collection.skipped:
+            call.log.write(f"output left out: {line}\n".encode())
+        stored = await self._library.store_outputs(
+            user=ready.principal.user,
+            job_id=call.job_id,
+            root_id=ready.principal.root_job_id or call.job_id,
+            outputs=group(collection.outputs, list(ready.function.outputs)),
+        )
+        return {key: [file.s3_url for file in files] for key, files in stored.items()}
 
     def _outcome(self, call: Running, last: Result | Failure, files: Mapping[str, Sequence[str]]) -> Outcome:
         if isinstance(last, Failure):
@@ -275,6 +285,11 @@ class Pipeline:
                 self._quotas.refund(connection, ready.principal.user)
 
         await self._database.write(work, durable=False)
+
+    async def _readable(self, principal: Principal, call: Call) -> dict[str, list[StoredFile]]:
+        """The input files, if the caller has the right to all of them."""
+        found = iter(await self._library.readable(principal, [url for urls in call.files.values() for url in urls]))
+        return {key: [next(found) for _ in urls] for key, urls in call.files.items()}
 
     async def _check_quota(self, principal: Principal) -> None:
         await self._database.read(lambda connection: self._quotas.check(connection, principal.user))

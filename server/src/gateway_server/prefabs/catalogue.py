@@ -5,7 +5,7 @@ import difflib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -284,7 +284,7 @@ class Catalogue:
                 self._attempts.pop(next(iter(self._attempts)))
             self._attempts[key] = replace(attempt, status=FAILED, error=error.message)
 
-    async def _not_found(self, prefab_id: str, version: str | None, deployed: list[str]) -> NotFound:
+    async def _not_found(self, prefab_id: str, version: str | None, deployed: Sequence[str]) -> NotFound:
         if deployed:
             shown = ", ".join(sorted(deployed, key=Ordered, reverse=True)[:5])
             message = f"Prefab {prefab_id} has no version {version}; there are: {shown}."

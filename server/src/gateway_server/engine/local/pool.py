@@ -122,7 +122,7 @@ class LocalEngine:
         except ServiceUnavailable:
             raise
         except Exception as error:
-            raise ServiceUnavailable(f"{error} {zygote.output.decode('utf-8', 'replace')}") from error
+            raise ServiceUnavailable(f"{error!r} {zygote.output.decode('utf-8', 'replace')}") from error
         finally:
             zygote.close()
             self._slots.discard(zygote.slot)
