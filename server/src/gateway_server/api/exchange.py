@@ -55,6 +55,7 @@ class Exchange:
         self._news: asyncio.Event = asyncio.Event()
         self._taken: asyncio.Event = asyncio.Event()
         self._followers = 0
+        self._deserted = False  # there were followers, and none is left
         self._farewell: asyncio.TimerHandle | None = None
 
     @property
@@ -76,9 +77,11 @@ class Exchange:
     async def write(self, chunk: bytes) -> None:
         """A piece of the body; waits while the reader is far behind."""
         self.write_nowait(chunk)
-        while self._waiting > BUFFER and self._followers:
+        while self._waiting > BUFFER and not self._deserted:
             self._taken.clear()
             await self._taken.wait()
+        if self._deserted and self.size > REPLAY:
+            self._drop()  # nobody reads it, and nobody could be given it whole
 
     def finish(self) -> None:
         """Nothing follows."""
@@ -89,6 +92,7 @@ class Exchange:
     async def follow(self, receive: Receive, send: Send) -> None:
         """Sends the answer, from its first chunk on, over one connection."""
         self._followers += 1
+        self._deserted = False
         if self._farewell is not None:
             self._farewell.cancel()
             self._farewell = None
@@ -99,6 +103,7 @@ class Exchange:
         finally:
             gone.cancel()
             self._followers -= 1
+            self._deserted = not self._followers
             self._taken.set()
             if not self.done and not self._followers:
                 self._left_alone()
@@ -136,8 +141,11 @@ class Exchange:
         self._waiting = 0
         self._taken.set()
         if self._followers == 1 and (not self.keyed or self.size > REPLAY):
-            self._first += len(self._chunks)
-            self._chunks.clear()
+            self._drop()
+
+    def _drop(self) -> None:
+        self._first += len(self._chunks)
+        self._chunks.clear()
 
     async def _wait(self, send: Send | None) -> None:
         self._news.clear()
