@@ -13,6 +13,7 @@ from gateway_server.files.keeping import Keeping, new_id
 from gateway_server.files.keys import Area, area_prefix, input_key, place_of
 from gateway_server.files.listing import Page
 from gateway_server.files.records import StoredFile
+from gateway_server.files.sweeping import Swept, sweep
 from gateway_server.files.wishes import input_wish, wish
 from gateway_server.identity import access
 from gateway_server.models import Principal, now
@@ -180,6 +181,10 @@ class Library(Keeping):
                 return count
             last = rows[-1].key
             count += await self._remove([row.key for row in rows])
+
+    async def sweep(self) -> Swept:
+        """Removes what has expired or was never finished. Cut anywhere, it is finished by the next one."""
+        return await sweep(self._database, self.objects, self.clock().timestamp())
 
     async def _remove(self, keys: Sequence[str]) -> int:
         moment = self.clock().timestamp()

@@ -9,8 +9,11 @@ from sqlalchemy import Connection, and_, delete, exists, or_, select, true, upda
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway_server.files.keys import Area, after
-from gateway_server.store.schema import files, job_files, pending_objects
+from gateway_server.store.objects import Assembly
+from gateway_server.store.schema import files, job_files, pending_objects, uploads
 
+LIFE = 86400.0
+"""Seconds after which what was begun, and neither ended nor asked for, is forgotten."""
 MOST_IN_ONE = 500
 """Keys in one statement."""
 
@@ -61,6 +64,18 @@ def from_row(row: Any, url: Callable[[str], str]) -> StoredFile:
     )
 
 
+def assembly_of(row: Any) -> Assembly:
+    """A row of the table as the store knows it."""
+    return Assembly(
+        id=row.id,
+        key=row.key,
+        size=row.size,
+        part_size=row.part_size,
+        content_type=row.content_type,
+        handle=row.handle,
+    )
+
+
 def _to_row(file: StoredFile) -> dict[str, Any]:
     names = ("key", "area", "user", "agent", "session", "job_id", "root_id", "name", "size", "sha256", "content_type")
     row = {name: getattr(file, name) for name in names}
@@ -90,7 +105,8 @@ def is_taken(connection: Connection, key: str) -> bool:
     """Whether an object has the key, or is about to."""
     recorded = exists().where(files.c.key == key)
     announced = exists().where(pending_objects.c.key == key)
-    return bool(connection.execute(select(or_(recorded, announced))).scalar())
+    uploaded = exists().where(uploads.c.key == key)
+    return bool(connection.execute(select(or_(recorded, announced, uploaded))).scalar())
 
 
 def announce(connection: Connection, pending: Iterable[tuple[str, str]], now: float) -> None:

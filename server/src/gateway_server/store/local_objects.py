@@ -96,14 +96,22 @@ class LocalObjects:
         Raises:
             FileNotFound: there is no such object.
         """
-        descriptor = await self.disk.run(os.open, self.path(key), os.O_RDONLY | os.O_CLOEXEC)
+        opened = await self.open(key)
         try:
-            at = start
-            while data := await self.disk.run(os.pread, descriptor, BLOCK if end is None else min(BLOCK, end - at), at):
+            at, end = start, opened.size if end is None else min(end, opened.size)
+            while at < end and (data := await opened.read(at, min(BLOCK, end - at))):
                 yield data
                 at += len(data)
         finally:
-            os.close(descriptor)
+            await opened.close()
+
+    async def open(self, key: str) -> "OpenObject":
+        """An object to read from.
+
+        Raises:
+            FileNotFound: there is no such object.
+        """
+        return OpenObject(self.disk, await self.disk.run(os.open, self.path(key), os.O_RDONLY | os.O_CLOEXEC))
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects, and folders that are empty then; those that do not exist are passed over."""
@@ -164,9 +172,38 @@ class LocalObjects:
         """Ids of what came in before a POSIX time and was neither committed nor discarded (a few hundred at a time)."""
         return await self.disk.run(lambda: sorted(set(_older(self._incoming, before)))[:_LEFTOVERS])
 
+    async def drop(self, incoming: Sequence[str]) -> None:
+        """Removes leftovers."""
+        for identifier in incoming:
+            await self.disk.run(self.parts.discard, identifier)
+
     async def close(self) -> None:
         """Waits for the threads."""
         self.disk.close()
+
+
+class OpenObject:
+    """An object that is being read; it stays the same even if it is replaced or deleted meanwhile."""
+
+    def __init__(self, disk: Disk, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self.modified = status.st_mtime
+        self.etag = f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
+        self._disk = disk
+        self._descriptor = descriptor
+
+    async def read(self, at: int, count: int) -> bytes:
+        """Up to `count` bytes from an offset.
+
+        Raises:
+            ServiceUnavailable: the disk cannot be read.
+        """
+        return await self._disk.run(os.pread, self._descriptor, count, at)
+
+    async def close(self) -> None:
+        """Ends reading."""
+        os.close(self._descriptor)
 
 
 class LocalIncoming:

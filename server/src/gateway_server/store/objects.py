@@ -139,5 +139,8 @@ class Objects(Protocol):
     async def leftovers(self, before: float) -> list[str]:
         """Ids of what came in before a POSIX time and was neither committed nor discarded (a few hundred at a time)."""
 
+    async def drop(self, incoming: Sequence[str]) -> None:
+        """Removes leftovers."""
+
     async def close(self) -> None:
         """Lets go of threads and connections."""

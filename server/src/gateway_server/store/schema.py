@@ -179,7 +179,7 @@ pending_objects = Table(
     "pending_objects",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("key", KEY, nullable=False),  # an object that is about to be stored, and is not recorded yet
+    Column("key", KEY, nullable=False, index=True),  # an object that is about to be stored, and is not recorded yet
     Column("created_at", Double, nullable=False, index=True),
 )
 
@@ -187,7 +187,7 @@ uploads = Table(
     "uploads",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("key", KEY, nullable=False),
+    Column("key", KEY, nullable=False, index=True),
     Column("user", String(64), nullable=False),
     Column("agent", String(64)),
     Column("root_id", String(36)),

@@ -1,0 +1,193 @@
+"""Uploads in parts: large files that may be cut and resumed, sent past each other and sent again."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, Problem
+from gateway_server.files import records
+from gateway_server.files.keeping import new_id
+from gateway_server.files.keys import place_of
+from gateway_server.files.library import Library
+from gateway_server.files.records import StoredFile
+from gateway_server.files.wishes import Wish, key_maker
+from gateway_server.models import Principal
+from gateway_server.settings import Settings
+from gateway_server.store.database import Database
+from gateway_server.store.objects import Assembly, Objects, Written
+from gateway_server.store.schema import uploads
+
+MOST_PARTS = 10_000
+_MEGABYTE = 1 << 20
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """An upload, as its owner needs it: every part goes to its own URL by PUT, without a token."""
+
+    id: str
+    s3_url: str
+    part_size: int
+    """Bytes of every part but the last."""
+    part_urls: list[str]
+    received: list[int]
+    """Numbers of the parts that have arrived whole; they begin at 1."""
+
+
+class Uploads:
+    """Begins, resumes, completes and aborts uploads in parts."""
+
+    def __init__(self, library: Library, database: Database, objects: Objects, settings: Settings) -> None:
+        self._library = library
+        self._database = database
+        self._objects = objects
+        self._settings = settings
+        self._completing: set[str] = set()
+
+    async def create(self, principal: Principal, wanted: Wish, size: int) -> Upload:
+        """Begins an upload of `size` bytes.
+
+        Raises:
+            Invalid: the size is negative.
+            MissingAgentContext: the area belongs to agents, and the caller is none.
+            PayloadTooLarge: it is more than a file may have.
+        """
+        if size < 0:
+            raise Invalid("The size is negative.", [Problem("/size", "must be a number of bytes")])
+        if size > self._settings.file_limit:
+            raise PayloadTooLarge(f"A file has at most {self._settings.file_limit} bytes.")
+        identifier, moment = new_id(), self._library.clock()
+        key_at = key_maker(principal, wanted, identifier[:16])
+        values: dict[str, Any] = {
+            "id": identifier,
+            "user": principal.user,
+            "agent": principal.agent,
+            "root_id": principal.root_job_id,
+            "name": wanted.name,
+            "size": size,
+            "part_size": part_size(size, self._settings.part_size),
+            "content_type": wanted.content_type,
+            "ttl": wanted.ttl,
+            "completed": False,
+            "created_at": moment.timestamp(),
+            "expires_at": moment.timestamp() + records.LIFE,
+        }
+
+        def begin(connection: Connection) -> str:
+            key = records.claim(connection, identifier, key_at, moment)
+            connection.execute(uploads.insert().values(values | {"key": key}))
+            records.settle(connection, [identifier])
+            return key
+
+        key = await self._database.write(begin)
+        assembly = Assembly(
+            id=identifier, key=key, size=size, part_size=values["part_size"], content_type=wanted.content_type
+        )
+        handle = await self._objects.begin(assembly)
+        if handle is not None:
+            await self._change(identifier, handle=handle)
+        return await self._signed(replace(assembly, handle=handle), [])
+
+    async def resume(self, principal: Principal, identifier: str) -> Upload:
+        """What has arrived, with new URLs for every part; the upload lives on for another day.
+
+        Raises:
+            FileNotFound: there is no such upload of the caller's, or it has been completed.
+        """
+        row = await self._find(principal, identifier)
+        if row.completed:
+            raise FileNotFound(f"The upload {identifier} has been completed.")
+        assembly = records.assembly_of(row)
+        received = await self._objects.received(assembly)
+        await self._change(identifier, expires_at=self._library.clock().timestamp() + records.LIFE)
+        return await self._signed(assembly, received)
+
+    async def complete(self, principal: Principal, identifier: str, sha256: str | None) -> StoredFile:
+        """Makes the file of its parts. To do so again gives the same answer.
+
+        Raises:
+            Invalid: parts are missing, or the bytes have another digest; the upload goes on.
+            FileNotFound: there is no such upload of the caller's.
+        """
+        if sha256 is not None and not _DIGEST.match(sha256):
+            raise Invalid("sha256 is no digest.", [Problem("/sha256", "must be 64 hexadecimal digits")])
+        row = await self._find(principal, identifier)
+        if row.completed:
+            return await self._library.find(principal, self._objects.url(row.key))
+        if identifier in self._completing:
+            raise Invalid("The upload is being completed already.")
+        self._completing.add(identifier)
+        return await asyncio.shield(self._complete(row, sha256))
+
+    async def _complete(self, row: Any, sha256: str | None) -> StoredFile:
+        """Goes on to the end even if the one who asked has left."""
+        try:
+            written = await self._objects.assemble(records.assembly_of(row), sha256)
+            file = self._file(row, written)
+            await self._database.write(lambda c: _record(c, file, row.id))
+            return file
+        finally:
+            self._completing.discard(row.id)
+
+    def _file(self, row: Any, written: Written) -> StoredFile:
+        place = place_of(row.key)
+        assert place is not None
+        wanted = Wish(area=place.area, name=row.name, content_type=row.content_type, ttl=row.ttl, session=place.session)
+        return self._library.described(row.key, wanted, written, self._library.clock(), row.root_id)
+
+    async def abort(self, principal: Principal, identifier: str) -> None:
+        """Forgets an upload and what has arrived of it. One that has been completed stays.
+
+        Raises:
+            FileNotFound: there is no such upload of the caller's.
+        """
+        row = await self._find(principal, identifier)
+        if not row.completed:
+            await self._objects.discard(records.assembly_of(row))
+            await self._database.write(lambda c: c.execute(uploads.delete().where(uploads.c.id == identifier)))
+
+    async def _find(self, principal: Principal, identifier: str) -> Any:
+        moment = self._library.clock().timestamp()
+        mine = uploads.c.user == principal.user, uploads.c.expires_at > moment
+        row = await self._database.read(
+            lambda c: c.execute(select(uploads).where(uploads.c.id == identifier, *mine)).first()
+        )
+        if row is None or (row.agent, row.root_id) != (principal.agent, principal.root_job_id):
+            raise FileNotFound(f"There is no upload {identifier[:80]}, or it has ended.")
+        return row
+
+    async def _change(self, identifier: str, **values: Any) -> None:
+        await self._database.write(
+            lambda c: c.execute(update(uploads).where(uploads.c.id == identifier).values(values))
+        )
+
+    async def _signed(self, assembly: Assembly, received: Sequence[int]) -> Upload:
+        seconds = self._settings.presigned_seconds
+
+        def sign() -> list[str]:
+            return [self._objects.sign_part(assembly, number, seconds) for number in range(1, assembly.parts + 1)]
+
+        urls = sign() if assembly.parts < 100 else await asyncio.to_thread(sign)
+        return Upload(
+            id=assembly.id,
+            s3_url=self._objects.url(assembly.key),
+            part_size=assembly.part_size,
+            part_urls=urls,
+            received=list(received),
+        )
+
+
+def part_size(size: int, usual: int) -> int:
+    """Bytes of a part, so that there are not too many: the usual number, or more in whole megabytes."""
+    needed = -(-size // MOST_PARTS)
+    return usual if needed <= usual else -(-needed // _MEGABYTE) * _MEGABYTE
+
+
+def _record(connection: Connection, file: StoredFile, identifier: str) -> None:
+    records.save(connection, [file])
+    connection.execute(update(uploads).where(uploads.c.id == identifier).values(completed=True))
