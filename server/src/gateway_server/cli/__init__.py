@@ -1,0 +1,5 @@
+"""The command `gateway`."""
+
+from gateway_server.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,86 @@
+"""What stands on the command line, taken apart. Pure."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_PARAMETER = re.compile(r"([^:=]+)(:?=)(.*)\Z", re.DOTALL)
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
+
+
+class VersionType(click.ParamType[tuple[str, str]]):
+    """`ID@VERSION`, as a pair."""
+
+    name = "id@version"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Both parts."""
+        if isinstance(value, tuple):
+            return value
+        prefab_id, at, version = value.partition("@")
+        if not (prefab_id and at and version) or "/" in value:
+            self.fail(f"{value!r} must name a prefab and its version, such as echo@1.0.0", param, ctx)
+        return prefab_id, version
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds, or a number with ms, s, m, h or d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        match = _DURATION.match(value.strip())
+        if match is None or float(match[1]) <= 0:
+            self.fail(f"{value!r} is no duration; write 90, 90s, 15m or 1h", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
+
+
+VERSION, DURATION = VersionType(), DurationType()
+as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+
+
+def parameters(given: Iterable[str]) -> dict[str, Any]:
+    """`k=v` is a text, `k:=json` any value."""
+    found: dict[str, Any] = {}
+    for text in given:
+        match = _PARAMETER.match(text)
+        if match is None:
+            raise click.BadParameter(f"{text!r} must be k=v (a text) or k:=json (any value)", param_hint="-p")
+        name, operator, value = match.groups()
+        try:
+            found[name] = json.loads(value) if operator == ":=" else value
+        except json.JSONDecodeError as error:
+            raise click.BadParameter(f"{name}: {value!r} is no JSON ({error})", param_hint="-p") from error
+    return found
+
+
+def files(given: Iterable[str]) -> list[tuple[str, str | Path]]:
+    """`key=PATH` or `key=s3://…`, in their order."""
+    found: list[tuple[str, str | Path]] = []
+    for text in given:
+        key, equals, place = text.partition("=")
+        if not (key and equals and place):
+            raise click.BadParameter(f"{text!r} must be key=PATH or key=s3://…", param_hint="-f")
+        if not place.startswith("s3://") and not Path(place).is_file():
+            raise click.BadParameter(f"there is no file {place}", param_hint="-f")
+        found.append((key, place if place.startswith("s3://") else Path(place)))
+    return found
+
+
+def assignments(given: Iterable[str], hint: str) -> dict[str, str]:
+    """`NAME=VALUE`."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{text!r} must be NAME=VALUE", param_hint=hint)
+        found[name] = value
+    return found

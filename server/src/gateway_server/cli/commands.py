@@ -1,0 +1,166 @@
+"""Every command, in one table. Nothing but the command that was asked for is imported, so that help comes at once."""
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Union
+
+import click
+
+from gateway_server import __version__
+from gateway_server.cli import failures, terminal
+
+Entry = tuple[str, Union[str, "Table"]]
+"""What a command is for, and where it is: `module:attribute` in this package, or a table of further commands."""
+Table = Mapping[str, Entry]
+
+COMMANDS: Table = {
+    "serve": ("Run a gateway.", "serve:serve"),
+    "dev": ("Run a gateway for the prefabs in front of you, and follow their changes.", "dev:dev"),
+    "init": ("Write a prefab to begin with.", "init:init"),
+    "run": ("Run a function of a published prefab.", "run:run"),
+    "prefab": (
+        "Packages of functions: check, try out, publish.",
+        {
+            "validate": ("Check a package without publishing it.", "package:validate"),
+            "run": ("Run a function of a package without publishing it, and without a gateway.", "package:run"),
+            "publish": ("Publish a folder or wheel.", "prefab:publish"),
+            "list": ("List the versions that are published.", "prefab:list_"),
+            "show": ("Show a version with its functions.", "prefab:show"),
+            "rm": ("Remove a version.", "prefab:remove"),
+            "env": (
+                "Settings of a version: environment, not secret, that its code sees from its import on.",
+                {
+                    "set": ("Set or unset some settings.", "prefab:set_env"),
+                    "list": ("List the names of the settings.", "prefab:list_env"),
+                },
+            ),
+        },
+    ),
+    "agent": (
+        "Agents that the gateway calls.",
+        {
+            "add": ("Register an agent, or change its address.", "agent:add"),
+            "list": ("List the agents.", "agent:list_"),
+            "rm": ("Forget an agent.", "agent:remove"),
+            "call": ("Call an agent as yourself.", "agent:call"),
+        },
+    ),
+    "secret": (
+        "Secrets that prefabs get while they run for you.",
+        {
+            "set": ("Set a secret; the value comes from standard input or a prompt.", "secret:set_"),
+            "list": ("List the names of what is set.", "secret:list_"),
+            "rm": ("Forget a secret.", "secret:remove"),
+        },
+    ),
+    "key": (
+        "API keys.",
+        {
+            "create": ("Make a key for a user.", "key:create"),
+            "list": ("List keys; the keys themselves are never shown.", "key:list_"),
+            "revoke": ("End a key and the tokens made from it.", "key:revoke"),
+        },
+    ),
+    "token": (
+        "Internal tokens, as agents get them.",
+        {"create": ("Make a token for a user, and for an agent if named.", "key:create_token")},
+    ),
+    "quota": (
+        "How many calls a user may make.",
+        {"set": ("Set the limit of a user.", "quota:set_"), "show": ("Show limit and use.", "quota:show")},
+    ),
+    "job": (
+        "What ran, and what is running.",
+        {
+            "list": ("List jobs, newest first.", "job:list_"),
+            "show": ("Show a job with its result.", "job:show"),
+            "logs": ("Show what a job printed.", "job:logs"),
+            "cancel": ("Stop a job.", "job:cancel"),
+            "wait": ("Wait until a job has ended.", "job:wait"),
+        },
+    ),
+    "file": (
+        "Files in the gateway's store.",
+        {
+            "put": ("Upload a file, to be handed to functions.", "file:put"),
+            "get": ("Download a file.", "file:get"),
+            "ls": ("List your files.", "file:list_"),
+            "rm": ("Delete files.", "file:remove"),
+        },
+    ),
+    "doctor": ("Say what this machine offers, and what protects its prefabs.", "doctor:doctor"),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def __init__(self, name: str, table: Table, **settings: Any) -> None:
+        super().__init__(name, commands=dict.fromkeys(table), **settings)  # type: ignore[arg-type]
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table."""
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Imports it."""
+        if name not in self.table:
+            return None
+        text, place = self.table[name]
+        if not isinstance(place, str):
+            return Lazy(name, place, help=text)
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(import_module(f"gateway_server.cli.{module}"), attribute)
+        command.name = name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, so that help imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (text, _) in self.table.items()])
+
+
+@click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
+def _root() -> None: ...
+
+
+root = Lazy(
+    "gateway",
+    COMMANDS,
+    params=_root.__click_params__,  # type: ignore[attr-defined]
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Run prefabs (versioned packages of functions) for agents and people.\n\n"
+    "All commands but serve, dev, init, doctor and prefab validate|run speak to a gateway: GATEWAY_BASE_URL says where "
+    "it is (http://127.0.0.1:8000 if not set), GATEWAY_API_KEY who you are.",
+)
+
+
+def main() -> None:
+    """Runs the command line and exits: 0 ok, 1 failed or refused, 2 usage, 3 not allowed, 4 out of time."""
+    terminal.prepare()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = root.main(prog_name="gateway", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        terminal.say("Interrupted.")
+        return 130
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("GATEWAY_DEBUG"):
+            raise
+        failure = failures.explain(error)
+        terminal.say(f"Error: {failure.message}")
+        return failure.code

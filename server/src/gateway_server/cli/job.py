@@ -1,0 +1,110 @@
+"""`gateway job`: what ran, and what is running."""
+
+import time
+from datetime import datetime
+from typing import Any
+
+import click
+
+from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli.failures import Code, Failure
+
+STATES = ("queued", "starting", "running", "succeeded", "failed", "canceled", "timed_out", "expired")
+UNFINISHED = frozenset(STATES[:3])
+LONGEST_PAUSE = 2.0
+
+
+@click.command()
+@click.option("--status", type=click.Choice(STATES))
+@click.option("--prefab", "prefab_id", metavar="ID", help="Only jobs of this prefab.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--all-users", is_flag=True, help="For an admin: everybody's jobs.")
+@arguments.as_json
+def list_(status: str | None, prefab_id: str | None, limit: int, all_users: bool, is_json: bool) -> None:
+    """List jobs, newest first."""
+    query = {"status": status, "prefab_id": prefab_id, "limit": limit, "all_users": all_users or None}
+    answer = http.ask("GET", "/v1/jobs", query=query)
+    if is_json:
+        terminal.document(answer)
+        return
+    rows = [(j["id"], j["status"], _what(j), terminal.moment(j["created_at"]), _took(j)) for j in answer["jobs"]]
+    terminal.table(("job", "status", "function", "created", "took"), rows)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@arguments.as_json
+def show(job_id: str, is_json: bool) -> None:
+    """Show a job with its result or error."""
+    job = _find(job_id)
+    if is_json:
+        terminal.document(job)
+        return
+    terminal.data(f"{job['id']}  {job['status']}  {_what(job)}  {_took(job)}")
+    for child in job.get("children") or ():
+        terminal.data(f"  {child['id']}  {child['status']}  {_what(child)}  {_took(child)}")
+    if job.get("error"):
+        terminal.data(f"{job['error'].get('error_code')}: {job['error'].get('message')}")
+    if job.get("result") is not None:
+        terminal.document(job["result"])
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+def logs(job_id: str) -> None:
+    """Show what a job printed."""
+    with http.stream("GET", f"{_place(job_id)}/logs") as response:
+        for text in response.iter_text():
+            terminal.data(text, end="")
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+def cancel(job_id: str) -> None:
+    """Stop a job. One that has ended stays as it is."""
+    answer = http.ask("POST", f"{_place(job_id)}/cancel")
+    terminal.say(f"{job_id}: {answer['status']}")
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--timeout", type=arguments.DURATION, default="20m", show_default=True, help="How long to wait.")
+@arguments.as_json
+def wait(job_id: str, timeout: float, is_json: bool) -> None:
+    """Wait until a job has ended. Fails if it did not succeed."""
+    ends, pause = time.monotonic() + timeout, 0.05
+    while (job := _find(job_id))["status"] in UNFINISHED:
+        left = ends - time.monotonic()
+        if left <= 0:
+            raise Failure(f"{job_id} is still {job['status']} after {timeout:g} s.", Code.TIMEOUT)
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+    if is_json:
+        terminal.document(job)
+    else:
+        terminal.data(job["status"])
+    if job["status"] != "succeeded":
+        message = (job.get("error") or {}).get("message", "")
+        code = Code.TIMEOUT if job["status"] == "timed_out" else Code.FAILED
+        raise Failure(f"{job_id} {job['status']}. {message}".strip(), code)
+
+
+def _place(job_id: str) -> str:
+    return f"/v1/jobs/{http.segment(job_id)}"
+
+
+def _find(job_id: str) -> dict[str, Any]:
+    return dict(http.ask("GET", _place(job_id)))
+
+
+def _what(job: dict[str, Any]) -> str:
+    if job.get("prefab_id") is None:
+        return "batch"
+    return f"{job['prefab_id']}@{job['version']} {job['function_name']}"
+
+
+def _took(job: dict[str, Any]) -> str:
+    if not (job.get("started_at") and job.get("ended_at")):
+        return ""
+    start, end = datetime.fromisoformat(job["started_at"]), datetime.fromisoformat(job["ended_at"])
+    return f"{(end - start).total_seconds():.3f} s"

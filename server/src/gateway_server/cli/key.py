@@ -1,0 +1,66 @@
+"""`gateway key` and `gateway token`: who may call, and as whom."""
+
+import click
+
+from gateway_server.cli import arguments, http, terminal
+
+
+@click.command()
+@click.option("--user", required=True, help="Whose key it is.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["call", "publish", "admin"]),
+    default=["call"],
+    show_default=True,
+    help="What it may do; may be given several times.",
+)
+@click.option("--name", default="", help="What it is for.")
+def create(user: str, scopes: tuple[str, ...], name: str) -> None:
+    """Make a key for a user. Standard output gets the key; it is not shown again."""
+    key = http.ask("POST", "/v1/keys", {"user": user, "scopes": list(scopes), "name": name})
+    terminal.data(key["key"])
+    terminal.say(f"{key['id']} for {key['user']}, scopes: {', '.join(key['scopes'])}. Keep it: it is not shown again.")
+
+
+@click.command()
+@click.option("--user", help="For an admin: whose keys; not given: everybody's.")
+@arguments.as_json
+def list_(user: str | None, is_json: bool) -> None:
+    """List keys, newest first. The keys themselves are never shown."""
+    answer = http.ask("GET", "/v1/keys", query={"user": user})
+    if is_json:
+        terminal.document(answer)
+        return
+    rows = [
+        (
+            key["id"],
+            key["user"],
+            ",".join(key["scopes"]),
+            key["name"],
+            terminal.moment(key["created_at"]),
+            terminal.moment(key["revoked_at"]),
+        )
+        for key in answer["keys"]
+    ]
+    terminal.table(("id", "user", "scopes", "name", "created", "revoked"), rows)
+
+
+@click.command()
+@click.argument("key_id", metavar="ID")
+def revoke(key_id: str) -> None:
+    """End a key and the tokens made from it. ID is the one that `gateway key list` shows."""
+    http.ask("DELETE", f"/v1/keys/{http.segment(key_id)}")
+    terminal.say(f"Revoked {key_id}.")
+
+
+@click.command()
+@click.option("--user", required=True, help="Whom the token stands for.")
+@click.option("--agent", help="The agent that it speaks for.")
+@click.option("--ttl", type=arguments.DURATION, default="1h", show_default=True, help="How long it lives.")
+def create_token(user: str, agent: str | None, ttl: float) -> None:
+    """Make an internal token. Standard output gets the token."""
+    token = http.ask("POST", "/v1/tokens", {"user": user, "agent": agent, "ttl": max(1, round(ttl))})
+    terminal.data(token["internal_token"])
+    terminal.say(f"It ends {terminal.moment(token['expires_at'])} UTC. Send it as X-Internal-Token.")

@@ -1,0 +1,163 @@
+"""`gateway prefab publish|list|show|rm|env`: the catalogue of a gateway."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli.failures import Failure, refused
+from gateway_server.prefabs.folders import pack_folder
+from gateway_server.prefabs.problems import PackageError
+
+PUBLISH_TIMEOUT = 1500.0
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--env", "settings", multiple=True, metavar="NAME=VALUE", help="A setting that the code sees at import.")
+@arguments.as_json
+def publish(path: Path, settings: tuple[str, ...], is_json: bool) -> None:
+    """Publish the folder or wheel at PATH. Standard output gets ID@VERSION.
+
+    \b
+    gateway prefab publish . --env MODEL=small
+    """
+    given = arguments.assignments(settings, "--env")
+    with tempfile.TemporaryFile() as archive:
+        if path.is_dir():
+            try:
+                pack_folder(path, archive)
+            except PackageError as error:
+                raise Failure(f"The package was refused: {error}") from error
+            archive.seek(0)
+            prefab = _publish(f"{path.resolve().name}.tar.gz", archive, given)
+        else:
+            with path.open("rb") as file:
+                prefab = _publish(path.name, file, given)
+    for warning in prefab["warnings"]:
+        terminal.say(f"warning: {warning['pointer']}: {warning['message']}")
+    if is_json:
+        terminal.document(prefab)
+    else:
+        terminal.data(f"{prefab['id']}@{prefab['version']}")
+    if prefab["functions"]:
+        terminal.say(f"Run it with: gateway run {prefab['id']}@{prefab['version']} {prefab['functions'][0]}")
+
+
+def _publish(name: str, archive: Any, settings: dict[str, str]) -> dict[str, Any]:
+    form = {"settings": json.dumps(settings)} if settings else {}
+    headers = {"accept": "text/event-stream"}
+    files = {"file": (name, archive, "application/octet-stream")}
+    with http.stream(
+        "POST", "/v1/prefabs", files=files, data=form, headers=headers, timeout=PUBLISH_TIMEOUT
+    ) as response:
+        for event in http.events(response):
+            if event["type"] == "progress":
+                terminal.say(event["data"])
+            elif event["type"] == "error":
+                raise refused(422, event.get("detail") or {"message": event["data"]})
+            else:
+                return dict(event["data"])
+    raise Failure("The gateway broke off while it published. Publish again.")
+
+
+@click.command()
+@click.option("--status", type=click.Choice(["building", "deployed", "failed"]))
+@arguments.as_json
+def list_(status: str | None, is_json: bool) -> None:
+    """List the versions that are published, newest first."""
+    answer = http.ask("GET", "/v1/prefabs", query={"status": status})
+    if is_json:
+        terminal.document(answer)
+        return
+    rows = [
+        (
+            f"{prefab['id']}@{prefab['version']}",
+            prefab["status"],
+            prefab["owner"],
+            terminal.moment(prefab["created_at"]),
+            prefab["error"] or ", ".join(prefab["functions"]),
+        )
+        for prefab in answer["prefabs"]
+    ]
+    terminal.table(("prefab", "status", "owner", "published", "functions"), rows)
+
+
+@click.command()
+@click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
+@arguments.as_json
+def show(prefab: tuple[str, str], is_json: bool) -> None:
+    """Show a version with its functions."""
+    spec = http.ask("GET", f"{_place(prefab)}/spec")
+    if is_json:
+        terminal.document(spec)
+        return
+    terminal.data(f"{spec['id']}@{spec['version']}  {spec['name']}")
+    if spec["description"]:
+        terminal.data(spec["description"])
+    for function in spec["functions"]:
+        _show_function(function)
+
+
+def _show_function(function: dict[str, Any]) -> None:
+    taken = ", ".join(_parameter(item) for item in _dicts(function.get("parameters")))
+    terminal.data(f"\n{function.get('name')}({taken})")
+    if function.get("description"):
+        terminal.data(f"    {function['description']}")
+    groups = function.get("files")
+    for key, group in groups.items() if isinstance(groups, dict) else ():
+        items = group.get("items") if isinstance(group, dict) else None
+        kind = items.get("type") if isinstance(items, dict) else items
+        terminal.data(f"    file {key}: {kind}")
+    for secret in _dicts(function.get("secrets")):
+        need = "" if secret.get("required", True) else " (optional)"
+        terminal.data(f"    secret {secret.get('name')}{need}: {secret.get('description', '')}")
+
+
+def _dicts(items: object) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _parameter(item: dict[str, Any]) -> str:
+    text = f"{item.get('name')}: {item.get('type')}"
+    return text if item.get("required", True) else f"{text} = {json.dumps(item.get('default'), ensure_ascii=False)}"
+
+
+@click.command()
+@click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
+def remove(prefab: tuple[str, str]) -> None:
+    """Remove a version from the catalogue."""
+    http.ask("DELETE", _place(prefab))
+    terminal.say(f"Removed {prefab[0]}@{prefab[1]}.")
+
+
+@click.command()
+@click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
+@click.argument("settings", nargs=-1, metavar="[NAME=VALUE]…")
+@click.option("--unset", multiple=True, metavar="NAME", help="Take a setting away.")
+def set_env(prefab: tuple[str, str], settings: tuple[str, ...], unset: tuple[str, ...]) -> None:
+    """Set or unset some settings of a version; the others stay. New calls see them."""
+    changes: dict[str, str | None] = {**arguments.assignments(settings, "NAME=VALUE"), **dict.fromkeys(unset)}
+    if not changes:
+        raise click.UsageError("Give at least one NAME=VALUE or --unset NAME.")
+    answer = http.ask("PATCH", f"{_place(prefab)}/settings", changes)
+    terminal.say(f"Settings of {prefab[0]}@{prefab[1]}: {', '.join(answer['names']) or 'none'}")
+
+
+@click.command()
+@click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
+@arguments.as_json
+def list_env(prefab: tuple[str, str], is_json: bool) -> None:
+    """List the names of the settings; their values are not told."""
+    answer = http.ask("GET", f"{_place(prefab)}/settings")
+    if is_json:
+        terminal.document(answer)
+    for name in [] if is_json else answer["names"]:
+        terminal.data(name)
+
+
+def _place(prefab: tuple[str, str]) -> str:
+    return f"/v1/prefabs/{http.segment(prefab[0])}/{http.segment(prefab[1])}"

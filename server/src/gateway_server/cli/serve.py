@@ -1,0 +1,112 @@
+"""`gateway serve`: the gateway that others use."""
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway_server.cli import server, terminal
+from gateway_server.errors import Invalid
+from gateway_server.identity.access import check_name
+from gateway_server.settings import Network, Settings
+
+
+class NetworkType(click.ParamType[Network]):
+    """An address range."""
+
+    name = "cidr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Network:
+        """The network."""
+        try:
+            return ipaddress.ip_network(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is no network such as 10.0.0.0/8 ({error})", param, ctx)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="gateway-data",
+    show_default=True,
+    help="The folder of everything that must survive.",
+)
+@click.option("--database", metavar="URL", help="SQLAlchemy URL; not given: SQLite in the data folder.")
+@click.option("--store", metavar="URL", help="An object store, such as s3://bucket; not given: the data folder.")
+@click.option("--engine", default="local", show_default=True, metavar="local | ray://…", help="Where functions run.")
+@click.option(
+    "--sandbox",
+    type=click.Choice(["required", "auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="required refuses to start where the machine cannot lock prefabs in.",
+)
+@click.option("--allow-loopback", is_flag=True, help="Let functions reach other services on this machine.")
+@click.option(
+    "--trusted-network",
+    "trusted",
+    multiple=True,
+    type=NetworkType(),
+    metavar="CIDR",
+    help="Take callers from there without a token; may be given several times.",
+)
+@click.option("--default-user", default="default", show_default=True, metavar="U", help="Who such callers are.")
+def serve(
+    host: str,
+    port: int,
+    data: Path,
+    database: str | None,
+    store: str | None,
+    engine: str,
+    sandbox: str,
+    allow_loopback: bool,
+    trusted: tuple[Network, ...],
+    default_user: str,
+) -> None:
+    """Run a gateway.
+
+    The first start writes an API key of an admin to admin.key in the data folder. SIGTERM lets running calls end.
+    """
+    try:
+        check_name(default_user, "User")
+    except Invalid as error:
+        raise click.BadParameter(error.message, param_hint="--default-user") from error
+    settings = Settings(
+        data=data.absolute(),
+        host=host,
+        port=port,
+        database=database,
+        store=store,
+        engine=engine,
+        sandbox=sandbox,
+        allow_loopback=allow_loopback,
+        trusted_networks=trusted,
+        default_user=default_user,
+    )
+    server.run(_serve(settings, data))
+
+
+async def _serve(settings: Settings, shown: Path) -> None:
+    is_first = not (settings.data / "admin.key").exists()
+    if not _is_loopback(settings.host):
+        terminal.say(
+            f"Warning: {settings.host} can be reached by other machines, and this gateway speaks plain HTTP. "
+            "Put a proxy with TLS in front of it."
+        )
+    async with server.running(settings) as gateway:
+        if is_first:
+            terminal.say(f"gateway: the API key of the admin is in {shown / 'admin.key'}")
+        terminal.data(f"gateway: listening on {gateway.base_url}")
+        await server.until_told()
+        terminal.say("gateway: letting running calls end")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

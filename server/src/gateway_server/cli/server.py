@@ -1,0 +1,139 @@
+"""A gateway in this process: for `serve`, for `dev`, and for trying out a package."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from gateway_server.app import Gateway, create_app
+from gateway_server.cli.failures import Failure
+from gateway_server.settings import Settings
+
+GRACE = 30
+"""Seconds that calls get to end when the gateway is told to."""
+KEEP_ALIVE = 75
+BACKLOG = 2048
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` on the event loop of the server."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    with asyncio.Runner(loop_factory=uvicorn.Config(_nothing).get_loop_factory()) as runner:
+        runner.run(work)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Gateway]:
+    """A gateway that listens. It drains when the block ends.
+
+    Raises:
+        Failure: the address or the data folder is taken.
+    """
+    with _locked(settings.data), _listening(settings.host, settings.port) as listener:
+        gateway = create_app(replace(settings, port=listener.getsockname()[1]))
+        try:
+            await gateway.start()
+            async with _answering(gateway, listener):
+                yield gateway
+        finally:
+            await gateway.stop()
+
+
+@asynccontextmanager
+async def _answering(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
+    server = _Server(
+        uvicorn.Config(
+            gateway,
+            lifespan="off",  # begun and ended here, so that its errors are ours to tell
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # who calls is decided by the real address
+            server_header=False,
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+            backlog=BACKLOG,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await server.ready.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens, and leaves signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def until_told() -> None:
+    """Waits for SIGTERM or Ctrl-C. A second one ends the process at once."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        if told.is_set():
+            os._exit(1)
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tell)
+    await told.wait()
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Failure(f"Cannot listen on {host}:{port}: {reason}. Choose another with --host or --port.") from error
+    with listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Two gateways in one folder would remove each other's work."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (data / "gateway.lock").open("a")
+    except OSError as error:
+        raise Failure(
+            f"The data folder {data} cannot be used: {error.strerror}. Choose another with --data."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            message = f"Another gateway runs on the data folder {data}. Stop it, or choose another with --data."
+            raise Failure(message) from error
+        yield
+
+
+async def _nothing(*_: object) -> None: ...
