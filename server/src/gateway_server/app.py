@@ -41,7 +41,8 @@ from gateway_server.prefabs.environments import Environments, lay_out_support, s
 from gateway_server.settings import Settings
 from gateway_server.store.cipher import Cipher, write_private
 from gateway_server.store.database import Database
-from gateway_server.store.objects import Objects
+from gateway_server.store.local_objects import LocalObjects
+from gateway_server.store.signatures import Signer
 
 logger = logging.getLogger("gateway")
 SWEEP_EVERY = 60.0
@@ -59,7 +60,12 @@ class Gateway:
         """Set anew once the port is known, where it was left to the system."""
         self.database = Database(settings.database) if settings.database else Database.in_folder(data)
         self.cipher = Cipher.from_folder(data)
-        self.objects = Objects.open(settings, self.cipher, lambda: self.base_url)
+        self.objects = LocalObjects(
+            data / "objects",
+            bucket=settings.bucket,
+            signer=Signer.from_folder(data),
+            base_url=lambda: self.base_url,
+        )
         self.library = Library(self.database, self.objects, settings)
         self.uploads = Uploads(self.library, self.database, self.objects, settings)
         self.keys = Keys(self.database)
@@ -98,7 +104,7 @@ class Gateway:
             database=self.database,
             exchanges=self.exchanges,
         )
-        self._signed_objects = SignedObjects(self.library, self.uploads, self.objects, settings)
+        self._signed_objects = SignedObjects(self.library, self.objects, settings)
         self.web = self._build_web()
         self._background: list[asyncio.Task[None]] = []
 
@@ -123,7 +129,6 @@ class Gateway:
         await self.jobs.end_orphans()
         await self.catalogue.start()
         self.catalogue.on_gone = lambda version: self._forget(version.deployment.key if version.deployment else "")
-        await self.library.start()
         await self.agents.start()
         await self.engine.start()
         if self.engine.isolation.value == "none":
@@ -190,7 +195,7 @@ class Gateway:
         web.include_router(secret_routes.routes(vault=self.vault, identify=identify))
         web.include_router(key_routes.routes(keys=self.keys, tokens=self.tokens, identify=identify))
         web.include_router(quota_routes.routes(quotas=self.quotas, identify=identify))
-        web.include_router(agent_routes.routes(agents=self.agents, identify=identify, settings=self.settings))
+        web.include_router(agent_routes.routes(agents=self.agents, identify=identify))
         return web
 
 
