@@ -20,6 +20,7 @@ class Scope:
     """Connections may be shared by all threads of the process, so there is one scope, and it never ends."""
 
     def is_closed(self) -> bool:
+        """Never."""
         return False
 
 

@@ -93,6 +93,7 @@ class Signature:
 
     @classmethod
     def of(cls, node: FunctionNode) -> Signature:
+        """Of a function as it is written."""
         arguments = node.args
         plain = [*arguments.posonlyargs, *arguments.args]
         optional = {argument.arg for argument in plain[len(plain) - len(arguments.defaults) :]}

@@ -45,6 +45,8 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
+    """Which packages a version runs with, as uv resolved them."""
+
     #: Names the environment: the same for every version that resolves alike on this kind of interpreter.
     key: str
     #: Exact versions with hashes, as uv installs them; empty without dependencies.
@@ -59,6 +61,8 @@ class _Build:
 
 
 class Environments:
+    """Builds environments and keeps them, one for all versions that resolve alike."""
+
     def __init__(self, root: Path, sdk_wheel: Callable[[], Path], allow_source: bool = False) -> None:
         self._root = root
         self._sdk_wheel = sdk_wheel

@@ -22,6 +22,8 @@ MAX_TIMEOUT = 24 * 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class FileGroup:
+    """Files that go in or come out under one key."""
+
     key: str
     required: bool
     min_items: int = 0
@@ -31,6 +33,8 @@ class FileGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Secret:
+    """What a function needs to know and nobody may see."""
+
     name: str
     description: str = ""
     instructions: str | None = None
@@ -39,6 +43,8 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
+    """One callable function, as far as the manifest could be understood."""
+
     name: str
     #: Where it stands in the manifest, such as `/functions/0`.
     pointer: str
@@ -90,6 +96,7 @@ def _read_parts(name: str, description: str, raw: dict[str, Any], pointer: str, 
 
 
 def is_python_name(name: str) -> bool:
+    """Whether a `def` could have this name."""
     normal = unicodedata.normalize("NFKC", name) == name
     return normal and name.isidentifier() and not keyword.iskeyword(name) and len(name) <= 100
 

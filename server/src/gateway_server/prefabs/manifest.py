@@ -43,6 +43,8 @@ _ENTRY_POINT = re.compile(r"src(/[^\W\d]\w*)+\.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
+    """What a package says about itself."""
+
     id: str
     version: str
     name: str
@@ -64,6 +66,7 @@ class Manifest:
     warnings: tuple[Problem, ...] = ()
 
     def function(self, name: str) -> Function | None:
+        """The function of that name; None if there is none."""
         return next((function for function in self.functions if function.name == name), None)
 
 

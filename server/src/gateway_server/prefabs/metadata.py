@@ -23,12 +23,15 @@ MAX_BYTES = 4 * 1024**2
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies:
+    """What the package needs beside its own code."""
+
     requirements: tuple[str, ...] = ()
     requires_python: str | None = None
     warnings: tuple[Problem, ...] = ()
 
 
 def read_pyproject(root: Path, manifest: Manifest) -> Dependencies:
+    """What `pyproject.toml` of a folder says; PackageError if it cannot be understood."""
     report = Report()
     file = root / PYPROJECT
     if not file.is_file():

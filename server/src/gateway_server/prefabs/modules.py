@@ -47,6 +47,7 @@ class Module:
     dynamic: bool = False
 
     def bind(self, name: str, binding: Binding) -> None:
+        """Adds one of the meanings that a name has in the module."""
         self.bindings.setdefault(name, []).append(binding)
 
 
@@ -66,6 +67,7 @@ class Modules:
         self._modules: dict[str, Module] = {}
 
     def exists(self, name: str) -> bool:
+        """Whether the package holds this module, or a folder of that name."""
         return self._path(name) is not None or any(
             path.startswith(f"{name.replace('.', '/')}/") for path in self._files
         )
@@ -129,6 +131,7 @@ def _read(name: str, path: str, files: Mapping[str, Path]) -> Module:
 
 
 def parse(source: Path, path: str) -> ast.Module:
+    """The syntax tree of a file; SourceError, with file and line, if it has none."""
     if source.stat().st_size > MAX_SOURCE:
         raise SourceError(f"{path} is larger than {MAX_SOURCE // 1024**2} MiB")
     try:

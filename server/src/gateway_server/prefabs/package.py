@@ -67,6 +67,7 @@ class Package:
             raise
 
     def close(self) -> None:
+        """Removes what was unpacked."""
         if self.temporary is not None:
             self.temporary.remove()
 

@@ -35,6 +35,8 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
+    """One argument of a function."""
+
     name: str
     #: One of TYPES, or `any`.
     type: str
@@ -50,6 +52,7 @@ class Parameter:
 
 
 def read_parameters(raw: object, pointer: str, report: Report) -> tuple[Parameter, ...]:
+    """The parameters of one function; Unreadable if one cannot be understood."""
     if raw is None or raw == {}:
         return ()
     if not isinstance(raw, list):
@@ -153,6 +156,7 @@ def matches(value: object, kind: str) -> bool:
 
 
 def read_flag(raw: Mapping[str, Any], key: str, default: bool, pointer: str, report: Report) -> bool:
+    """A true or false of the manifest; anything else is read as what was meant, with a warning."""
     value = raw.get(key)
     if value is None:
         return default
@@ -165,6 +169,7 @@ def read_flag(raw: Mapping[str, Any], key: str, default: bool, pointer: str, rep
 
 
 def read_text(raw: Mapping[str, Any], key: str, pointer: str, report: Report) -> str:
+    """A text of the manifest; anything else is ignored, with a warning."""
     value = raw.get(key)
     if value is None or isinstance(value, str):
         return value or ""

@@ -27,10 +27,12 @@ def is_junk(path: str) -> bool:
 
 
 def is_junk_folder(name: str) -> bool:
+    """Whether tools left this folder behind, so that it is no part of the package."""
     return name in _JUNK_FOLDERS
 
 
 def is_junk_file(name: str) -> bool:
+    """Whether tools left this file behind, so that it is no part of the package."""
     # "._name" files are what macOS leaves in archives.
     return name in _JUNK_FILES or name.endswith(_JUNK_SUFFIXES) or name.startswith("._")
 
@@ -63,6 +65,7 @@ class Names:
         self._folders: dict[str, str] = {}
 
     def add(self, path: str) -> None:
+        """Takes one path; PackageError if another one is in its way."""
         folded = _fold(path)
         if folded in self._files:
             other = self._files[folded]

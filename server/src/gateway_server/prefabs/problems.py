@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 
 class Problem(NamedTuple):
+    """One thing that is wrong, and where."""
+
     #: JSON Pointer into the manifest; empty for the package as a whole.
     pointer: str
     message: str
@@ -36,14 +38,17 @@ class Report:
         self.warnings: list[Problem] = []
 
     def error(self, pointer: str, message: str) -> None:
+        """Something that refuses the package."""
         if len(self.errors) < MAX_PROBLEMS:
             self.errors.append(Problem(pointer, message))
 
     def warn(self, pointer: str, message: str) -> None:
+        """Something that its author should mend."""
         if len(self.warnings) < MAX_PROBLEMS:
             self.warnings.append(Problem(pointer, message))
 
     def raise_errors(self) -> None:
+        """PackageError with every error so far; nothing without any."""
         if self.errors:
             raise PackageError(self.errors)
 

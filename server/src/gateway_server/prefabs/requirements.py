@@ -37,6 +37,7 @@ def needs_extra(text: str) -> bool:
 
 
 def name_of(requirement: str) -> str:
+    """The name of the distribution that a requirement asks for, in its normal form."""
     return canonicalize_name(Requirement(requirement).name)
 
 

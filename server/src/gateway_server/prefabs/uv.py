@@ -41,6 +41,7 @@ class EnvironmentBuildError(Exception):
 
 
 def uv_command(*arguments: str) -> list[str]:
+    """The command line that runs our own uv."""
     return [find_uv_bin(), *arguments]
 
 
