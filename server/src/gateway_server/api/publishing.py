@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +13,12 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.faults import logger, unexpected
+from gateway_server.api.forms import FileForm
 from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
 from gateway_server.identity import access
 from gateway_server.models import Principal, rfc3339
@@ -55,6 +54,7 @@ class PrefabAnswer(BaseModel):
     functions: list[str]
 
 
+_BLOCK = 1 << 20
 _BODY = {
     "requestBody": {
         "required": True,
@@ -150,27 +150,19 @@ def describe(version: Version) -> PrefabAnswer:
 @asynccontextmanager
 async def _received(request: Request, scratch: Path) -> AsyncIterator[tuple[Path, Environment | None]]:
     """The archive under its own name in a folder of its own, and the settings that came with it."""
+    form = FileForm(request.headers.get("content-type"), _bounded(request))
+    await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="publish-", dir=scratch))
     try:
-        form = await MultiPartParser(request.headers, _bounded(request), max_files=1, max_fields=10).parse()
-    except (MultiPartException, KeyError) as error:
-        raise Invalid("Send the package as multipart/form-data with a part named file.") from error
-    try:
-        upload, settings = form.get("file"), form.get("settings")
-        if not isinstance(upload, UploadFile):
-            raise Invalid("The part file is missing.", [Problem("/file", "is missing")])
-        await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="publish-", dir=scratch))
-        try:
-            archive = folder / _safe_name(upload.filename or "")
-            await asyncio.to_thread(_copy, upload, archive)
-            yield archive, _read_settings(settings)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        unnamed = folder / "archive"
+        await _write(form.file(), unnamed)
+        archive = unnamed.rename(folder / _safe_name(form.filename))
+        yield archive, _read_settings(form.fields.get("settings"))
     finally:
-        await form.close()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request) -> AsyncIterator[bytes]:
     left = MAX_ARCHIVE + _FORM
     async for chunk in request.stream():
         left -= len(chunk)
@@ -179,10 +171,17 @@ async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
         yield chunk
 
 
-def _copy(upload: UploadFile, archive: Path) -> None:
-    upload.file.seek(0)
-    with archive.open("xb") as file:
-        shutil.copyfileobj(upload.file, file, 1 << 20)
+async def _write(pieces: AsyncIterator[bytes], path: Path) -> None:
+    with path.open("xb") as file:
+        held: list[bytes] = []
+        size = 0
+        async for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            if size >= _BLOCK:
+                await asyncio.to_thread(file.writelines, held)
+                held, size = [], 0
+        await asyncio.to_thread(file.writelines, held)
 
 
 def _safe_name(filename: str) -> str:
@@ -193,11 +192,11 @@ def _safe_name(filename: str) -> str:
     return name
 
 
-def _read_settings(text: object) -> Environment | None:
-    if text is None or text == "":
+def _read_settings(text: str | None) -> Environment | None:
+    if not text:
         return None
     try:
-        settings = orjson.loads(text) if isinstance(text, str) else None
+        settings = orjson.loads(text)
     except orjson.JSONDecodeError:
         settings = None
     if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):

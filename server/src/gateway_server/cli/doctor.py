@@ -61,7 +61,7 @@ def doctor(data: Path, is_json: bool) -> None:
     if is_json:
         terminal.document({"ok": is_well, "version": __version__, "findings": [asdict(found) for found in findings]})
     else:
-        terminal.table(("", "what", "found"), [(found.state, found.name, found.text) for found in findings])
+        terminal.table(("state", "what", "found"), [(found.state, found.name, found.text) for found in findings])
     if not is_well:
         bad = ", ".join(finding.name for finding in findings if finding.state == BAD)
         raise Failure(f"A gateway cannot run here: {bad}.")

@@ -27,7 +27,7 @@ BACKLOG = 2048
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Runs `work` on the event loop of the server."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    with asyncio.Runner(loop_factory=uvicorn.Config(_nothing).get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config(_nothing, log_config=None).get_loop_factory()) as runner:
         runner.run(work)
 
 
