@@ -50,7 +50,7 @@ class LocalObjects:
 
     def path(self, key: str) -> Path:
         """Where the bytes of an object lie."""
-        return self._kept.joinpath(*map(_component, key.split("/")))
+        return self._kept.joinpath(*map(component, key.split("/")))
 
     def receive(self, incoming: str, content_type: str | None = None) -> "LocalIncoming":
         """Begins an object; `incoming` is an id that nothing else uses."""
@@ -233,7 +233,7 @@ class LocalIncoming:
         await self._disk.run(self._draft.discard)
 
 
-def _component(name: str) -> str:
+def component(name: str) -> str:
     """One component of a key as a file name: any text but the names that mean something to the system."""
     safe = name.replace("%", "%25").replace("\0", "%00")
     if safe in ("", ".", ".."):
