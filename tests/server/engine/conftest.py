@@ -1,4 +1,6 @@
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +9,8 @@ from typing import Any
 import pytest
 from packages import zoo
 
+from gateway_runtime import linux
+from gateway_server.engine.local import pool
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.models import Deployment, Event, Progress
@@ -88,9 +92,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["auto", "off"])
-def sandbox(request: pytest.FixtureRequest) -> str:
-    return request.param
+def levels() -> list[str]:
+    """The levels of isolation that this machine may offer: as root all, else those that user namespaces allow."""
+    if sys.platform != "linux":
+        return ["off"]
+    child = os.fork()
+    if child == 0:
+        try:
+            linux.unshare(linux.CLONE_NEWUSER)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return [*(["uids"] if os.geteuid() == 0 else []), *(["pids"] if status == 0 else []), "off"]
 
 
-ISOLATED = (Isolation.UIDS, Isolation.PIDS)
+@pytest.fixture(params=levels())
+def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each level of isolation: the setting that asks for it, the stronger ones out of the way."""
+    if request.param == "off":
+        return "off"
+    monkeypatch.setattr(pool, "candidates", lambda _setting: [Isolation(request.param)])
+    return "required"
