@@ -17,6 +17,9 @@ install: .venv/.installed ## make .venv with everything that requirements.lock n
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e sdk -e runtime -e server
 	@touch $@
 
+demo: install ## the whole product on this machine, shown in a minute; nothing is left behind
+	@.venv/bin/python scripts/demo.py
+
 test: install ## every test
 	.venv/bin/pytest -n 2 --dist worksteal
 
