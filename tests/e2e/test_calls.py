@@ -40,7 +40,11 @@ def test_refusals_have_their_exceptions(gateway: Gateway):
         client.run(*BEHAVES, "ecco", {"text": ""})
     with pytest.raises(exceptions.ValidationError) as invalid:
         client.run(*BEHAVES, "add", {"a": True, "b": "x", "c": 1})
-    assert {problem["pointer"] for problem in invalid.value.errors} == {"/parameters/a", "/parameters/b", "/parameters/c"}
+    assert {problem["pointer"] for problem in invalid.value.errors} == {
+        "/parameters/a",
+        "/parameters/b",
+        "/parameters/c",
+    }
     with pytest.raises(exceptions.MissingSecretError) as missing:
         client.run(*BEHAVES, "environment", {})
     assert (missing.value.secret_name, missing.value.prefab_id) == ("API_SECRET", "behaves")
@@ -93,7 +97,10 @@ def test_secrets_reach_the_call_and_nothing_else(gateway: Gateway):
 
 def test_streams_arrive_while_the_function_runs(gateway: Gateway):
     began = time.monotonic()
-    arrived = [(e.type, time.monotonic() - began) for e in gateway.client().run(*BEHAVES, "tokens", {"n": 5, "delay": 0.2}, stream=True)]
+    arrived = [
+        (e.type, time.monotonic() - began)
+        for e in gateway.client().run(*BEHAVES, "tokens", {"n": 5, "delay": 0.2}, stream=True)
+    ]
     kinds = [kind for kind, _ in arrived]
     assert kinds == ["start", *["content"] * 5, "done"]
     assert arrived[1][1] < arrived[-1][1] - 0.5
@@ -188,7 +195,7 @@ def test_users_never_share_a_process(gateway: Gateway):
 
 
 def test_functions_call_other_functions_as_their_caller(gateway: Gateway, folder: Path):
-    source = '''
+    source = """
         import os
         from gateway_sdk import GatewayClient, exceptions
 
@@ -205,7 +212,7 @@ def test_functions_call_other_functions_as_their_caller(gateway: Gateway, folder
                                    headers={"X-Internal-Token": os.environ["X_INTERNAL_TOKEN"]})
                 seen[name] = answer.status_code
             return seen
-    '''
+    """
     gateway.publish(write_package(folder, source, prefab_id="nests", dependencies=("agent-builder-gateway-sdk",)))
     client = gateway.client("nester")
     result = client.run("nests", "1.0.0", "outer", {"text": "in"})
@@ -213,7 +220,11 @@ def test_functions_call_other_functions_as_their_caller(gateway: Gateway, folder
     assert told["inner"] == {"success": True, "text": "in"}
     inner = gateway.request("GET", f"/v1/jobs/{told['job']}").json()
     assert (inner["user"], inner["root_id"]) == ("nester", result.job_id)
-    assert client.run("nests", "1.0.0", "snoops", {}).get_function_result() == {"secrets": 403, "jobs": 403, "keys": 403}
+    assert client.run("nests", "1.0.0", "snoops", {}).get_function_result() == {
+        "secrets": 403,
+        "jobs": 403,
+        "keys": 403,
+    }
 
 
 def test_quotas_are_exact_under_concurrency(gateway: Gateway):

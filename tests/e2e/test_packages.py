@@ -121,7 +121,7 @@ def test_the_llm_client_chats_with_the_users_own_key(gateway: Gateway, model_url
     assert "sk-wrong-key-123" not in json.dumps(refused.output)
 
 
-SEVERAL = '''
+SEVERAL = """
 import os
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def make(title: str = "结果"):
         (folder / f"{title}.txt").write_text(key)
     Path("data/outputs/stray.txt").write_text("stray")
     return {"secret": os.environ["FIRST"][:1] + os.environ.get("SECOND", "-")}
-'''
+"""
 
 
 def test_several_outputs_secrets_and_names_beyond_ascii(gateway: Gateway, folder: Path):

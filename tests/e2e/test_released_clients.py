@@ -11,7 +11,7 @@ from gateways import Gateway
 from packages import write_package
 from uv import find_uv_bin
 
-STREAMING = '''
+STREAMING = """
 import time
 
 def talk(n: int):
@@ -19,9 +19,9 @@ def talk(n: int):
         time.sleep(0.05)
         yield {"type": "content", "data": f"w{i} "}
     yield {"type": "done", "data": {"success": True, "n": n}}
-'''
+"""
 
-SCRIPT = '''
+SCRIPT = """
 import json, os, sys, tempfile, time
 import httpx
 from gateway_sdk import GatewayClient, PrefabCall, exceptions
@@ -85,9 +85,9 @@ outside = GatewayClient.from_api_key(key, base_url=url)
 given = outside.upload_input_file(path, content_type="text/plain")
 told["input"] = outside.run("behaves", "1.0.0", "reads", {}, files={"input": [given]}).get_function_result()
 json.dump(told, sys.stdout)
-'''
+"""
 
-OLDEST = '''
+OLDEST = """
 import json, sys
 from gateway_sdk import GatewayClient, PrefabCall
 url, token, key = sys.argv[1:4]
@@ -98,7 +98,7 @@ for name, client in (("key", GatewayClient(base_url=url, api_key=key)), ("jwt", 
     events = [e.type.value for e in client.run("talks", "1.0.0", "talk", {"n": 2}, stream=True)]
     told[name] = [result.output["output"]["text"], [r.status.value for r in batch.results], events[-1]]
 json.dump(told, sys.stdout)
-'''
+"""
 
 
 @pytest.fixture(scope="module")

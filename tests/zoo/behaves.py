@@ -105,7 +105,11 @@ def large(size: int):
 def listing():
     """What lies in the workspace, and whether the absolute path made at import reaches it."""
     here = sorted(str(p) for p in INPUTS.rglob("*"))
-    return {"here": here, "absolute": sorted(p.name for p in ABSOLUTE.rglob("*")), "tmp": os.listdir(os.environ["TMPDIR"])}
+    return {
+        "here": here,
+        "absolute": sorted(p.name for p in ABSOLUTE.rglob("*")),
+        "tmp": os.listdir(os.environ["TMPDIR"]),
+    }
 
 
 def litter():

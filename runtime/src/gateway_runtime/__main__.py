@@ -5,7 +5,7 @@ import sys
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from gateway_runtime.zygote import main  # noqa: E402
+from gateway_runtime.zygote import main
 
 if __name__ == "__main__":
     main()

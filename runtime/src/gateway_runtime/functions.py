@@ -101,7 +101,7 @@ def _exhaust(events: Any, *, stream: bool, emit: Emit) -> bytes:
         if event is None:
             continue
         if done is not None:
-            print(f"event after the end dropped: {str(event)[:200]}", file=sys.stderr)
+            sys.stderr.write(f"event after the end dropped: {str(event)[:200]}\n")
         elif event["type"] == "error":
             events.close()
             message = event.get("data")
@@ -127,7 +127,7 @@ def as_event(value: object) -> dict[str, object] | None:
     if isinstance(event["type"], enum.Enum):
         event["type"] = event["type"].value
     if event["type"] == "log":
-        print(event.get("data", ""), file=sys.stderr)
+        sys.stderr.write(f"{event.get('data', '')}\n")
         return None
     if event["type"] not in EVENT_TYPES:
         return {"type": "content", "data": event.get("data", event)}
@@ -213,7 +213,9 @@ def describe(error: BaseException) -> dict[str, str]:
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
     lines += traceback.format_exception_only(error)
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
     try:
         message = str(error)
     except Exception:  # the user's own __str__ may raise anything

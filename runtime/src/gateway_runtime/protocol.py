@@ -22,7 +22,7 @@ The *worker* socket (a byte stream of frames) joins the engine and one worker:
                        DONE    the data of a generator's done event, as JSON text; only where a stream is wanted
                        SPILLED either of them, too long for a frame: its kind as one byte; it lies in .result
                        FAILURE {"error_code", "type", "message", "traceback"}
-                       IDLE    {"leftovers": bool}         the call is over; with leftovers the worker must not be reused
+                       IDLE    {"leftovers": bool}         the call is over; a worker with leftovers serves no other
 
 EVENT frames come in order; RESULT, DONE, SPILLED or FAILURE comes exactly once, and IDLE after it.
 """

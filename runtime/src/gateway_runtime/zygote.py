@@ -119,7 +119,9 @@ class _Zygote:
     def _tell(self, message: dict[str, object]) -> None:
         text = json.dumps(message).encode()
         if len(text) > CONTROL_LIMIT:
-            text = json.dumps({"failed": {"type": "ImportError", "message": "the import failed", "traceback": ""}}).encode()
+            text = json.dumps(
+                {"failed": {"type": "ImportError", "message": "the import failed", "traceback": ""}}
+            ).encode()
         try:
             self._control.send(text)
         except OSError:

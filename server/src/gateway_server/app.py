@@ -5,18 +5,17 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
 
 from gateway_server import __version__
 from gateway_server.api import agents as agent_routes
+from gateway_server.api import faults, openapi
 from gateway_server.api import files as file_routes
 from gateway_server.api import health as health_routes
 from gateway_server.api import jobs as job_routes
 from gateway_server.api import keys as key_routes
-from gateway_server.api import faults, openapi
 from gateway_server.api import prefabs as prefab_routes
 from gateway_server.api import quotas as quota_routes
 from gateway_server.api import secrets as secret_routes
@@ -31,6 +30,7 @@ from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.running import RunningCalls
 from gateway_server.calls.vault import Vault
 from gateway_server.engine.local.pool import LocalEngine
+from gateway_server.errors import Invalid
 from gateway_server.files.library import Library
 from gateway_server.files.uploads import Uploads
 from gateway_server.identity.keys import Keys
@@ -53,6 +53,7 @@ class Gateway:
     """One gateway, as an ASGI application. Its parts are built at once and started by the lifespan."""
 
     def __init__(self, settings: Settings) -> None:
+        _refuse_what_is_not_there(settings)
         self.settings = settings
         data = settings.data
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,6 +102,7 @@ class Gateway:
             authenticator=self.authenticator,
             pipeline=self.pipeline,
             jobs=self.jobs,
+            running=self.running,
             database=self.database,
             exchanges=self.exchanges,
         )
@@ -202,6 +204,15 @@ class Gateway:
 def create_app(settings: Settings) -> Gateway:
     """A gateway; run it with any ASGI server that speaks lifespan."""
     return Gateway(settings)
+
+
+def _refuse_what_is_not_there(settings: Settings) -> None:
+    if settings.store is not None:
+        raise Invalid(f"The store {settings.store} cannot be used yet: objects lie in the data folder.")
+    if settings.engine != "local":
+        raise Invalid(f"The engine {settings.engine} cannot be used yet: functions run on this machine.")
+    if settings.database is not None and not settings.database.startswith("sqlite:"):
+        raise Invalid("Only SQLite can be the database yet: sqlite:///PATH, or nothing for the data folder.")
 
 
 def _reachable(host: str) -> str:

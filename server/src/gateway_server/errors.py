@@ -8,7 +8,7 @@ GatewayFault
 │   ├── JobNotFound                ├── QuotaExceeded 429
 │   └── AgentNotFound              ├── IdempotencyConflict 422
 ├── VersionExists 409              ├── RuntimeCrashed 502
-├── MethodNotAllowed 405
+├── MethodNotAllowed 405           ├── Canceled 409
 ├── ServiceUnavailable 503         ├── Overloaded 503
 ├── DeadlineExceeded 504           └── InternalError 500
 
@@ -143,6 +143,12 @@ class QuotaExceeded(GatewayFault):
         message = f"The quota of {limit} ({quota_type.replace('_', ' ')}) is used up; it resets at {reset}."
         wait = max(1.0, (reset_at - now).total_seconds())
         super().__init__(message, retry_after=wait, limit=limit, used=used, quota_type=quota_type, reset_at=reset)
+
+
+class Canceled(GatewayFault):
+    """Somebody ended it."""
+
+    status, code = 409, "CANCELED"
 
 
 class RuntimeCrashed(GatewayFault):

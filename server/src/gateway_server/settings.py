@@ -41,6 +41,8 @@ class Settings:
 
     workers: int = field(default_factory=lambda: max(16, 8 * _cores()))
     """Functions that run at the same time; nested calls may exceed it, so that a tree of calls cannot block itself."""
+    nesting_limit: int = 16
+    """How deep functions may call functions."""
     queue: int = 1000
     """Calls that may wait for a worker."""
     batch_concurrency: int = 16

@@ -217,8 +217,8 @@ def test_children_that_a_call_left_behind_end_with_it(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
             assert value(await engine.call("misbehaves", "leaves_child")) == "left"
-            zygote_only = 1 if engine.local.isolation != "pids" else 1
-            await until(lambda: len(alive_below(engine.local._launcher.pid)) <= zygote_only)
+
+            await until(lambda: len(alive_below(engine.local._launcher.pid)) <= 1)  # the zygote
 
     run(main())
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import create_engine
+from sqlalchemy import StaticPool, create_engine
 from starlette.requests import Request
 
 from gateway_server.api import faults
@@ -26,7 +28,6 @@ from gateway_server.settings import Settings
 from gateway_server.store import migrations
 from gateway_server.store.database import Database
 from gateway_server.store.local_objects import LocalObjects
-from gateway_server.store.schema import metadata
 from gateway_server.store.signatures import Signer
 
 PRINCIPALS = {
@@ -62,12 +63,13 @@ class House:
         self.folder = folder
         self.clock = Clock()
         self.settings = Settings(data=folder, **settings)  # type: ignore[arg-type]
+        self.address = "http://gateway"
         self.database = _database(folder)
         self.objects = LocalObjects(
             folder / "objects",
             bucket="agent-builder",
             signer=Signer(b"0" * 32, self.clock.timestamp),
-            base_url=lambda: "http://gateway",
+            base_url=lambda: self.address,
         )
         granted = ["s3://agent-builder/shared/"]
         self.library = Library(self.database, self.objects, self.settings, granted=granted, clock=self.clock)
@@ -110,15 +112,22 @@ class House:
 
 
 def _database(folder: Path) -> Database:
-    engine = create_engine(f"sqlite:///{folder / 'gateway.db'}")
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
-        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{migrations.HEAD}')")
-    engine.dispose()
+    """A new database; the schema is made once a process and copied from then on."""
+    (folder / "gateway.db").write_bytes(_empty_database())
     database = Database.in_folder(folder)
     database.open()
     return database
+
+
+@cache
+def _empty_database() -> bytes:
+    raw = sqlite3.connect(":memory:")
+    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+    with engine.begin() as connection:
+        migrations.upgrade(connection)
+    data = raw.serialize()
+    raw.close()
+    return data
 
 
 async def _identify(request: Request) -> Principal:

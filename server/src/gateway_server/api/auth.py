@@ -41,7 +41,9 @@ class Authenticator:
         """
         if token := headers.get("x-internal-token"):
             if token.startswith(PREFIX):
-                raise Unauthenticated("X-Internal-Token takes an internal token; send API keys as Authorization: Bearer.")
+                raise Unauthenticated(
+                    "X-Internal-Token takes an internal token; send API keys as Authorization: Bearer."
+                )
             return self._tokens.verify(token)
         if proof := _bearer(headers.get("authorization")) or headers.get("x-api-key"):
             return await self._keys.verify(proof) if proof.startswith(PREFIX) else self._tokens.verify(proof)
@@ -84,7 +86,7 @@ def _bearer(header: str | None) -> str | None:
 
 
 def _refuse_other_sites(headers: Mapping[str, str]) -> None:
-    """A page of another site must not use the trust that this machine's own programs have (DNS rebinding, forged forms)."""
+    """A page of another site must not have the trust of this machine's own programs (rebound names, forged forms)."""
     host = urlsplit(f"//{headers.get('host', '')}").hostname
     origin = headers.get("origin")
     if host not in _LOOPBACK_NAMES or (origin and urlsplit(origin).hostname not in _LOOPBACK_NAMES):

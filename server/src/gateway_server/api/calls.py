@@ -13,7 +13,8 @@ from gateway_server.api.faults import JSON, answer
 from gateway_server.calls.inputs import RunRequest, parse_run
 from gateway_server.calls.jobs import Ending, Jobs, new_id
 from gateway_server.calls.pipeline import Outcome, Pipeline
-from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
+from gateway_server.calls.running import RunningCalls
+from gateway_server.errors import Canceled, GatewayFault, Invalid, PayloadTooLarge, Problem
 from gateway_server.models import Call, JobStatus, Principal, Progress
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
@@ -34,6 +35,7 @@ class RunRoutes:
         authenticator: Authenticator,
         pipeline: Pipeline,
         jobs: Jobs,
+        running: RunningCalls,
         database: Database,
         exchanges: Exchanges,
     ) -> None:
@@ -41,6 +43,7 @@ class RunRoutes:
         self._authenticator = authenticator
         self._pipeline = pipeline
         self._jobs = jobs
+        self._running = running
         self._database = database
         self._exchanges = exchanges
 
@@ -121,7 +124,9 @@ class RunRoutes:
 
         tasks = [asyncio.create_task(one(call)) for call in request.calls]
         try:
-            outcomes = await asyncio.gather(*tasks)
+            with self._running.batch(batch_id):
+                outcomes = await asyncio.gather(*tasks)
+                canceled = self._running.is_canceled(batch_id)
         except asyncio.CancelledError:
             for task in tasks:
                 task.cancel()
@@ -129,7 +134,8 @@ class RunRoutes:
             await asyncio.shield(self._close_batch(batch_id, JobStatus.CANCELED))
             raise
         succeeded = sum(outcome.result is not None for outcome in outcomes)
-        await self._close_batch(batch_id, JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED)
+        status = JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED
+        await self._close_batch(batch_id, JobStatus.CANCELED if canceled else status)
         overall = b"COMPLETED" if succeeded == len(outcomes) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
         exchange.begin(200, [*JSON, (b"x-job-id", batch_id.encode())])
         await exchange.write(_reply(batch_id, overall, [_item(outcome) for outcome in outcomes]))
@@ -142,6 +148,8 @@ class RunRoutes:
         try:
             if isinstance(call, GatewayFault):
                 raise call
+            if self._running.is_canceled(batch_id):
+                raise Canceled("The batch was canceled before this call began.")
             ready = await self._pipeline.prepare(principal, call, timeout=timeout)
             await self._pipeline.admit(ready, job_id, batch_id)
         except GatewayFault as fault:
@@ -246,4 +254,3 @@ async def _send_fault(fault: GatewayFault, send: Send) -> None:
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from gateway_server.api.auth import Identify
 from gateway_server.calls.jobs import Job, Jobs
 from gateway_server.calls.running import RunningCalls
+from gateway_server.errors import JobNotFound
 from gateway_server.identity import access
 from gateway_server.models import JobStatus, Principal, Scope, rfc3339
 
@@ -95,6 +96,11 @@ def routes(*, jobs: Jobs, running: RunningCalls, identify: Identify) -> APIRoute
     @router.post("/v1/jobs/{job_id}/cancel", response_model=CancelAnswer)
     async def cancel_job(job_id: str, principal: Principal = caller) -> CancelAnswer:
         """Ends a job with everything below it; one that has ended stays as it is."""
+        if principal.job_id is not None:  # code inside a call may end what it began, and look at nothing
+            call = running.find(job_id)
+            if call is None or call.caller_id != principal.job_id:
+                raise JobNotFound(f"There is no running job {job_id[:60]} of this call.")
+            return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=running.cancel(job_id))
         job = await jobs.find(job_id, principal)
         canceled = running.cancel(job_id)
         status = JobStatus.CANCELED if canceled and job.ended_at is None else job.status

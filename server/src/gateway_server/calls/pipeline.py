@@ -23,12 +23,14 @@ from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.engine.local.worker import Worker
 from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import (
+    Canceled,
     DeadlineExceeded,
     GatewayFault,
     InternalError,
     Invalid,
     NotFound,
     Overloaded,
+    PermissionDenied,
     RuntimeCrashed,
     ServiceUnavailable,
 )
@@ -122,6 +124,8 @@ class Pipeline:
         Raises:
             GatewayFault: the refusal.
         """
+        if principal.depth > self._settings.nesting_limit:
+            raise PermissionDenied(f"Functions call each other more than {self._settings.nesting_limit} levels deep.")
         version = await self._catalogue.find(call.prefab_id, call.version)
         function = _function(version, call)
         self._validator(version, function).check(call)
@@ -148,9 +152,7 @@ class Pipeline:
 
         def work(connection: Connection) -> None:
             self._quotas.charge(connection, ready.principal.user)
-            self._jobs.open(
-                connection, job_id=job_id, principal=ready.principal, call=ready.call, parent_id=parent_id
-            )
+            self._jobs.open(connection, job_id=job_id, principal=ready.principal, call=ready.call, parent_id=parent_id)
 
         await self._database.write(work, durable=False)
 
@@ -179,8 +181,7 @@ class Pipeline:
                 if not limit.expired():  # not ours: a mistake below
                     outcome = Outcome(job_id=job_id, fault=InternalError("A part of the gateway timed out."), files={})
             except asyncio.CancelledError:
-                error = {"error_code": "CANCELED", "message": "The job was canceled."}
-                outcome = Outcome(job_id=job_id, error=error, files={})
+                outcome = Outcome(job_id=job_id, error=Canceled("The job was canceled.").detail(), files={})
                 await asyncio.shield(self._close(ready, call, outcome, JobStatus.CANCELED))
                 if not call.canceled:
                     raise
@@ -324,4 +325,3 @@ def _function(version: Version, call: Call) -> Function:
     if function.disabled is not None:
         raise Invalid(f"The function {function.name} cannot be called: {function.disabled}")
     return function
-

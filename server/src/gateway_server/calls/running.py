@@ -36,6 +36,7 @@ class RunningCalls:
     def __init__(self) -> None:
         self._calls: dict[str, Running] = {}
         self._below: dict[str, set[str]] = {}
+        self._batches: dict[str, bool] = {}  # open batch -> whether it was canceled
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -58,6 +59,19 @@ class RunningCalls:
                     del self._below[job_id]
             self.cancel(call.job_id)
 
+    @contextmanager
+    def batch(self, job_id: str) -> Iterator[None]:
+        """Registers a batch while its calls run."""
+        self._batches[job_id] = False
+        try:
+            yield
+        finally:
+            del self._batches[job_id]
+
+    def is_canceled(self, batch_id: str) -> bool:
+        """Whether the calls of a batch that have not begun should not begin."""
+        return self._batches.get(batch_id, False)
+
     def find(self, job_id: str) -> Running | None:
         """The call, if it still runs."""
         return self._calls.get(job_id)
@@ -71,4 +85,7 @@ class RunningCalls:
         found = [*self.below(job_id), *filter(None, [self._calls.get(job_id)])]
         for call in found:
             call.cancel()
-        return bool(found)
+        is_batch = job_id in self._batches
+        if is_batch:
+            self._batches[job_id] = True
+        return bool(found) or is_batch

@@ -70,7 +70,9 @@ class Vault:
         try:
             return {n: self._cipher.open(v, _context(user, prefab_id, n)).decode() for n, v in sealed.items()}
         except SealBroken as error:
-            text = f"A secret of prefab {prefab_id} was sealed with another master key. Set it again, or restore the key."
+            text = (
+                f"A secret of prefab {prefab_id} was sealed with another master key. Set it again, or restore the key."
+            )
             raise ServiceUnavailable(text) from error
 
 

@@ -22,8 +22,8 @@ import socket
 import sys
 
 sys.path.insert(0, sys.argv[1])
-from gateway_runtime import linux  # noqa: E402
-from gateway_runtime.family import adopt_orphans, kill_descendants  # noqa: E402
+from gateway_runtime import linux
+from gateway_runtime.family import adopt_orphans, kill_descendants
 
 CONTROL = 3
 PACKET = 1 << 18
@@ -217,7 +217,7 @@ def _enter_root(root: str, mounts: list[list[object]]) -> None:
             _show(f"/etc/{name}", f"{root}/etc/{name}", read_only=True)
     for name in _DEVICES:
         _show(f"/dev/{name}", f"{root}/dev/{name}", read_only=False)
-    for name in ("dev/shm", "tmp", "proc", "old"):  # noqa: S108
+    for name in ("dev/shm", "tmp", "proc", "old"):
         os.makedirs(f"{root}/{name}")
     for source, target, read_only in mounts:
         _show(str(source), f"{root}{target}", read_only=bool(read_only))

@@ -116,7 +116,9 @@ class LocalEngine:
         try:
             await zygote.start(base_url="", preload=False, timeout=20)
             worker = await zygote.fork("")
-            events = worker.run({"function": "", "parameters": {}, "environment": {}, "stream": False}, zygote.output.extend)
+            events = worker.run(
+                {"function": "", "parameters": {}, "environment": {}, "stream": False}, zygote.output.extend
+            )
             async for _ in events:
                 pass  # fails, as there is no package; that it answers is the point
         except ServiceUnavailable:

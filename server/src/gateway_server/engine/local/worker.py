@@ -232,7 +232,7 @@ def _open_up(action: Callable[..., Any], path: str, _error: object) -> None:
     """Folders that the function closed to everybody, ourselves included, are opened before they go."""
     os.chmod(os.path.dirname(path), 0o700)
     if os.path.isdir(path) and not os.path.islink(path):
-        os.chmod(path, 0o700)  # noqa: S103
+        os.chmod(path, 0o700)
         shutil.rmtree(path)
     else:
         action(path)
