@@ -48,7 +48,7 @@ def start(stage: Stage) -> None:
 def publish(stage: Stage) -> None:
     stage.section(
         "Publish prefabs",
-        "Each is checked against its manifest and gets an environment from the package registry. None of its code runs.",
+        "Each is checked against its manifest, by reading alone, and gets an environment of its own.",
     )
     for path in PREFABS:
         name = stage.gateway("prefab", "publish", path)
@@ -69,7 +69,7 @@ def call(stage: Stage) -> None:
     line = 'result = client.run("echo", "1.0.0", "echo", {"text": "hello"})'
     for _ in range(2):
         stage.python(line)
-        result = stage.python("result.get_function_result()", is_shown=True)
+        result = stage.value("result.get_function_result()")
         stage.expect(result == {"success": True, "text": "hello"}, f"echo returned {result!r}")
 
 
@@ -88,7 +88,7 @@ def call_with_files(stage: Stage) -> None:
         'files={"input": [report]})'
     )
     stage.expect(stage.names["result"].is_success(), f"extract_text failed: {stage.names['result'].error}")
-    stage.python('result.get_files()["output"][0]', is_shown=True)
+    stage.value('result.get_files()["output"][0]')
     stage.names["here"] = str(stage.folder)
     stage.python('path = client.save_file(result.get_files()["output"][0], here)')
     text = Path(stage.names["path"]).read_text("utf-8")
@@ -122,7 +122,7 @@ def batch(stage: Stage) -> None:
     stage.python('inputs = [{"text": "one"}, {"txt": "two"}, {"text": "three"}]')
     stage.python('batch = client.run_batch([PrefabCall("echo", "1.0.0", "echo", item) for item in inputs])')
     outcome = stage.names["batch"]
-    stage.python("batch.status", is_shown=True)
+    stage.value("batch.status")
     for result in outcome.results:
         if result.is_success():
             stage.say(f"{result.status}  {result.get_function_result()}")
@@ -133,9 +133,7 @@ def batch(stage: Stage) -> None:
 
 
 def ask_agent(stage: Stage) -> None:
-    stage.section(
-        "Ask an agent", "An agent is a web application. The gateway calls it for alice; it calls prefabs for her."
-    )
+    stage.section("Ask an agent", "A web application that the gateway calls for alice, and that calls prefabs for her.")
     url = stage.start_agent("examples/guide_agent/main.py")
     stage.gateway("agent", "add", "guide", url, is_admin=True)
     reply = _agent(stage, "/process-and-save", f'{{"parameters": {{"input_file": "{stage.names["sales"]}"}}}}')
@@ -160,7 +158,7 @@ def look_up(stage: Stage) -> None:
     result = stage.names["client"].run("my-prefab", "1.0.0", "greet", {"name": "alice"})
     stage.expect(result.is_success(), f"my-prefab failed: {result.error}")
     stage.gateway("run", "my-prefab@1.0.0", "greet", "-p", "name=alice")
-    stage.gateway("job", "list", "--limit", "6")
+    stage.gateway("job", "list", "--limit", "6", is_table=True)
     log = stage.gateway("job", "logs", result.job_id)
     stage.expect("greeting alice" in log, f"the log is {log!r}")
 
@@ -169,7 +167,7 @@ def chat(stage: Stage) -> None:
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key:
         stage.section(
-            "What needs a key", "llm-client speaks to a language model. Without a key the gateway says what to do."
+            "What needs a key", "llm-client asks a language model. Without a key the gateway says what to do."
         )
         try:
             stage.python(

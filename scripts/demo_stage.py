@@ -69,6 +69,11 @@ class Stage:
         """Some lines."""
         self._print(Text(text, style=style))
 
+    def table(self, text: str) -> None:
+        """Lines that are cut rather than folded where the terminal is narrow."""
+        for line in text.splitlines():
+            self._print(Text(line, no_wrap=True, overflow="ellipsis"))
+
     def code(self, text: str, *, is_first: bool = True) -> None:
         """A line of Python."""
         self._print(_line(">>>" if is_first else "...", text))
@@ -91,9 +96,9 @@ class Stage:
     def _print(self, text: Text) -> None:
         if self.console.is_terminal:
             self.console.print(Padding(text, (0, 0, 0, MARGIN)))
-        else:  # whatever reads a pipe folds lines itself
+        else:
             for line in text.plain.splitlines() or [""]:
-                self.console.print(Text(" " * MARGIN + line), soft_wrap=True)
+                _tell(self.console, Text(" " * MARGIN + line))
 
     def expect(self, is_so: bool, otherwise: str) -> None:
         """Ends the demo where something is not as it should be."""
@@ -102,24 +107,32 @@ class Stage:
 
     # What is done
 
-    def python(self, line: str, *, is_shown: bool = False) -> Any:
-        """Shows a line of Python and runs exactly it; the value, where it is an expression."""
+    def python(self, line: str) -> None:
+        """Shows a line of Python and runs exactly it, with its time."""
         shown = _line(">>>", line)
-        code, is_expression = _compiled(line)
-        began = time.monotonic()
+        began = ended = 0.0
         try:
             with self._busy(shown):
-                value = eval(code, self.names) if is_expression else exec(code, self.names)
+                began = time.monotonic()
+                try:
+                    exec(line, self.names)
+                finally:
+                    ended = time.monotonic()
         finally:
-            self.row(shown, time.monotonic() - began)
-        if is_shown:
-            self.say(repr(value))
+            self.row(shown, ended - began)
+
+    def value(self, line: str) -> Any:
+        """Shows an expression of Python, and what it gives."""
+        self.code(line)
+        value = eval(line, self.names)
+        self.say(repr(value))
         return value
 
     def gateway(
         self,
         *arguments: str,
         show: Callable[[str], str] = str,
+        is_table: bool = False,
         is_admin: bool = False,
         stdin: str | None = None,
     ) -> str:
@@ -131,7 +144,7 @@ class Stage:
             out.seek(0)
             text = out.read().decode().strip()
         self.row(shown, time.monotonic() - began)
-        self.say(show(text) if text else "\n".join(words[-1:]))
+        (self.table if is_table else self.say)(show(text) if text else "\n".join(words[-1:]))
         return text
 
     def gateway_json(self, *arguments: str) -> dict[str, Any]:
@@ -252,27 +265,27 @@ class Stage:
 
 def run_story(story: Callable[[Stage], None], farewell: Callable[[Stage, float], None]) -> int:
     """Plays it, and takes everything away again, however it ends."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="gateway-demo-"))
     stage = Stage(folder, console)
-    console.print(Text("agent-builder gateway: the whole product on this machine", style="bold"))
-    console.print(Text(f"in {folder}, which is removed at the end", style="dim"))
+    _tell(console, Text("agent-builder gateway: the whole product on this machine", style="bold"))
+    _tell(console, Text(f"in {folder}, which is removed at the end", style="dim"))
     code = 1
     try:
         os.chdir(ROOT)
         story(stage)
         code = 0
     except Interrupted:
-        console.print(Text("\nInterrupted.", style="bold"))
+        _tell(console, Text("\nInterrupted.", style="bold"))
         code = 130
     except Exception as error:
         reason = str(error) if isinstance(error, Trouble) else f"{type(error).__name__}: {error}"
-        console.print(Text(f"\nThe demo stopped. {reason}", style="bold red"))
+        _tell(console, Text(f"\nThe demo stopped. {reason}", style="bold red"))
         if words := stage.last_words():
-            console.print(Text(words, style="dim"))
+            _tell(console, Text(words, style="dim"))
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # cleaning up is short, and must be whole
@@ -281,6 +294,10 @@ def run_story(story: Callable[[Stage], None], farewell: Callable[[Stage, float],
     if code == 0:
         farewell(stage, time.monotonic() - began)
     return code
+
+
+def _tell(console: Console, text: Text) -> None:
+    console.print(text, soft_wrap=not console.is_terminal)  # whatever reads a pipe folds lines itself
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -293,13 +310,6 @@ def _environment() -> dict[str, str]:
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     return environment
-
-
-def _compiled(line: str) -> tuple[Any, bool]:
-    try:
-        return compile(line, "<demo>", "eval"), True
-    except SyntaxError:
-        return compile(line, "<demo>", "exec"), False
 
 
 def _shell(arguments: Sequence[str]) -> str:
