@@ -23,14 +23,6 @@ class WebAgent:
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "proxy_headers": False}
         config = uvicorn.Config(self._app, interface="asgi3", ws="none", **options)
-            self._app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            ws="none",
-            interface="asgi3",
-            proxy_headers=False,
-        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self.listener],), daemon=True)
 

@@ -16,7 +16,8 @@ SOURCE = '''
         """Sends a request with the token of the call."""
         address = os.environ["GATEWAY_BASE_URL"] + path
         headers = {"X-Internal-Token": os.environ["X_INTERNAL_TOKEN"], "Content-Type": "application/json"}
-        body = None if method == "GET" else b'{"prefab_id": "a-b-c", "secret_name": "A", "secret_value": "x", "limit": 1}'
+        values = {"prefab_id": "a-b-c", "secret_name": "A", "secret_value": "x", "limit": 1}
+        body = None if method == "GET" else json.dumps(values).encode()
         request = urllib.request.Request(address, body, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
