@@ -124,13 +124,14 @@ def test_it_cleans_up_when_it_is_interrupted(tmp_path, number):
         start_new_session=True,
     )
     text = ""
-    for line in process.stdout:
-        text += line
-        if "echo@1.0.0" in line:  # in the middle of publishing
-            process.send_signal(number)
-            break
-    text += process.stdout.read()
-    assert process.wait(timeout=30) == 130, text
+    with process:
+        for line in process.stdout:
+            text += line
+            if "echo@1.0.0" in line:  # in the middle of publishing
+                process.send_signal(number)
+                break
+        text += process.stdout.read()
+    assert process.returncode == 130, text
     assert "Interrupted." in text
     assert "Traceback" not in text
     wait_until_gone(FOLDER.search(text)[1])
