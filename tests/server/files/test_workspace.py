@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -206,11 +209,14 @@ async def test_outputs_are_kept_under_the_job(house: House, workspace: Path) -> 
     assert await house.library.store_outputs(user="alice", job_id="j", root_id="j", outputs={}) == {}
 
 
-async def test_an_output_that_became_a_pipe_is_left_out(house: House, workspace: Path) -> None:
+@pytest.mark.parametrize("replace", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
+async def test_an_output_that_became_something_else_is_left_out(
+    house: House, workspace: Path, replace: Callable[[Path], None]
+) -> None:
     (workspace / "data/outputs/x").write_bytes(b"x")
     found = collect(workspace).outputs
     (workspace / "data/outputs/x").unlink()
-    os.mkfifo(workspace / "data/outputs/x")
+    replace(workspace / "data/outputs/x")
     stored = await house.library.store_outputs(
         user="alice", job_id="j", root_id="j", outputs={"output": found}, durable=False
     )
@@ -225,3 +231,21 @@ async def test_a_repeated_job_replaces_its_outputs(house: House, workspace: Path
     [file] = stored["output"]
     assert (await house.library.find(PRINCIPALS["person"], file.s3_url)).size == 6
     assert len(house.on_disk()) == 1
+
+
+async def test_a_copy_that_is_cancelled_lets_go_of_its_file_first(house: House) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        go_on.wait()
+
+    task = asyncio.create_task(house.objects.disk.run(work))
+    await asyncio.to_thread(started.wait)
+    task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -207,8 +207,7 @@ class Library(Keeping):
         """Whether the key is the caller's, in an area, rather than in what the operator lets everybody read."""
         place = place_of(key)
         if place is not None:
-            if place.user != principal.user:
-                raise PermissionDenied(f"{s3_url} belongs to another user.")
+            access.may_read_file(principal, place.user, place.agent, in_tree=True)  # the tree is looked at later
             return True
         if not any(s3_url.startswith(prefix) for prefix in self._granted):
             raise PermissionDenied(f"{s3_url} lies outside of the areas that can be read.")

@@ -36,12 +36,15 @@ class Output:
         """A descriptor for reading it, without following a link.
 
         Raises:
-            OSError: it is no regular file any more.
+            FileNotFoundError: it is no regular file any more.
         """
         folder, _, name = self.path.rpartition("/")
-        with opened(self.workspace, f"{OUTPUTS}/{folder}") as inside:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=inside)
+        try:
+            with opened(self.workspace, f"{OUTPUTS}/{folder}") as inside:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = os.open(name, flags, dir_fd=inside)
+        except OSError as error:
+            raise FileNotFoundError(name) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise FileNotFoundError(name)

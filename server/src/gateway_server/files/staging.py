@@ -5,13 +5,14 @@ is opened in the one above it and never through a link, every file is new, and i
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from gateway_runtime.workspace import INPUTS, opened
-from gateway_server.errors import RuntimeCrashed
+from gateway_server.errors import RuntimeCrashed, ServiceUnavailable
 from gateway_server.files.names import safe_name, unique
 from gateway_server.files.records import StoredFile
 from gateway_server.store.objects import Objects
@@ -50,6 +51,8 @@ async def stage(
             if isinstance(outcome, BaseException):
                 raise outcome
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ServiceUnavailable("There is no room for the inputs of the call.") from error
         raise RuntimeCrashed("The workspace of the worker cannot be used; the prefab has changed it.") from error
 
 

@@ -27,15 +27,21 @@ class Disk:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
 
     async def run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Does `work` in a thread.
+        """Does `work` in a thread. Cancelled, it returns only when the thread has let go of what it was given.
 
         Raises:
             FileNotFound: a file that it needs is missing.
             ServiceUnavailable: the disk is full or broken.
         """
-        loop = asyncio.get_running_loop()
+        job = self._threads.submit(work, *arguments, **named)
+        future = asyncio.wrap_future(job)
         try:
-            return await loop.run_in_executor(self._threads, lambda: work(*arguments, **named))
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not job.cancel():
+                await asyncio.wait([future])
+                future.exception()
+            raise
         except FileNotFoundError as error:
             raise FileNotFound("There is no such file.") from error
         except OSError as error:
