@@ -150,9 +150,9 @@ def command_line(pid: int) -> bytes:
     return b""
 
 
-def memory_mb(pid: int) -> float:
-    """Resident memory."""
+def memory_mb(pid: int, which: str = "VmRSS") -> float:
+    """Resident memory: VmRSS now, VmHWM at its highest."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+        if line.startswith(which):
             return int(line.split()[1]) / 1024
     return 0.0

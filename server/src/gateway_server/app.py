@@ -57,8 +57,10 @@ class Gateway:
         self.settings = settings
         data = settings.data
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.base_url = settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}"
-        """Set anew once the port is known, where it was left to the system."""
+        self.local_url = f"http://{_reachable(settings.host)}:{settings.port}"
+        """How programs on this machine reach the gateway, functions among them."""
+        self.base_url = settings.public_url or self.local_url
+        """How everybody else does."""
         self.database = Database(settings.database) if settings.database else Database.in_folder(data)
         self.cipher = Cipher.from_folder(data)
         self.objects = LocalObjects(
@@ -80,7 +82,7 @@ class Gateway:
         )
         self.catalogue = Catalogue(self.database, self.environments, data / "prefabs")
         self.engine = LocalEngine(
-            settings, support=lay_out_support(data / "support"), workspaces=data / "work", base_url=self._call_url
+            settings, support=lay_out_support(data / "support"), workspaces=data / "work", base_url=lambda: self.local_url
         )
         self.agents = Agents(self.database, self.tokens, settings)
         self.authenticator = Authenticator(settings, self.keys, self.tokens)
@@ -145,9 +147,6 @@ class Gateway:
         await self.exchanges.drain()
         await self.agents.close()
         await self.database.close()
-
-    def _call_url(self) -> str:
-        return self.base_url
 
     def _forget(self, key: str) -> None:
         task = asyncio.create_task(self.engine.forget(key))

@@ -29,6 +29,11 @@ class NetworkType(click.ParamType[Network]):
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option(
+    "--public-url",
+    metavar="URL",
+    help="The address in the URLs that clients get, where it is another than the one listened on (behind a proxy).",
+)
+@click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default="gateway-data",
@@ -58,6 +63,7 @@ class NetworkType(click.ParamType[Network]):
 def serve(
     host: str,
     port: int,
+    public_url: str | None,
     data: Path,
     database: str | None,
     store: str | None,
@@ -79,6 +85,7 @@ def serve(
         data=data.absolute(),
         host=host,
         port=port,
+        public_url=public_url.rstrip("/") if public_url else None,
         database=database,
         store=store,
         engine=engine,
@@ -100,7 +107,7 @@ async def _serve(settings: Settings, shown: Path) -> None:
     async with server.running(settings) as gateway:
         if is_first:
             terminal.say(f"gateway: the API key of the admin is in {shown / 'admin.key'}")
-        terminal.data(f"gateway: listening on {gateway.base_url}")
+        terminal.data(f"gateway: listening on {gateway.local_url}")
         await server.until_told()
         terminal.say("gateway: letting running calls end")
 
