@@ -30,7 +30,7 @@ def require_scope(principal: Principal, scope: Scope) -> None:
     if principal.job_id is not None:
         raise PermissionDenied("Code that runs inside a call may run prefabs and use files, and nothing else.")
     if scope not in principal.scopes and Scope.ADMIN not in principal.scopes:
-        raise PermissionDenied(f"This needs an API key with the scope {scope!r}.")
+        raise PermissionDenied(f"This needs an API key with the scope {scope.value!r}.")
 
 
 def require_person(principal: Principal) -> None:
