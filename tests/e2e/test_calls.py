@@ -376,3 +376,65 @@ def test_a_two_part_upload_and_its_checksum(gateway: Gateway, folder: Path):
     client.save_file(url, str(folder / "back.bin"), progress=lambda done, total: seen.append(done))
     assert hashlib.sha256((folder / "back.bin").read_bytes()).hexdigest() == digest.hexdigest()
     assert seen[-1] == 40 << 20
+
+
+def test_canceling_a_batch_ends_what_runs_and_begins_no_more(gateway: Gateway):
+    calls = [PrefabCall(*MISBEHAVES, "hangs", {}) for _ in range(30)]
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        running = threads.submit(gateway.client("quitter").run_batch, calls)
+        key = gateway.key("quitter")
+
+        def started() -> str | None:
+            jobs = gateway.request("GET", "/v1/jobs", key=key).json()["jobs"]
+            return jobs[0]["id"] if jobs else None
+
+        batch_id = until(started, what="the batch's record")
+        children = f"/v1/jobs/{batch_id}"
+        until(lambda: len(gateway.request("GET", children, key=key).json()["children"]) >= 16, what="16 calls")
+        assert gateway.request("POST", f"/v1/jobs/{batch_id}/cancel", key=key).json()["canceled"]
+        batch = running.result(20)
+    assert [result.error["error_code"] for result in batch.results] == ["CANCELED"] * 30
+    assert gateway.request("GET", children, key=key).json()["status"] == "canceled"
+
+
+NESTS = '''
+from gateway_sdk import GatewayClient
+
+def opens_and_leaves():
+    stream = GatewayClient().run("misbehaves", "1.0.0", "yields_forever", {}, stream=True)
+    for event in stream:
+        if event.type == "content":
+            return stream.job_id
+
+def waits_below():
+    GatewayClient().run("misbehaves", "1.0.0", "hangs", {})
+
+def deeper(level: int):
+    result = GatewayClient().run("burrows", "1.0.0", "deeper", {"level": level + 1})
+    return result.get_function_result() or {"error": str(result.error)}
+'''
+
+
+@pytest.fixture(scope="module")
+def burrows(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Gateway:
+    folder = tmp_path_factory.mktemp("burrows")
+    gateway.publish(write_package(folder, NESTS, prefab_id="burrows", dependencies=("agent-builder-gateway-sdk",)))
+    return gateway
+
+
+def test_a_function_may_end_the_calls_that_it_made(burrows: Gateway):
+    inner = burrows.client("nested").run("burrows", "1.0.0", "opens_and_leaves", {}).get_function_result()
+    until(lambda: burrows.request("GET", f"/v1/jobs/{inner}").json()["status"] == "canceled", 2.0)
+
+
+def test_the_end_of_a_call_is_the_end_of_the_calls_below_it(burrows: Gateway):
+    with pytest.raises(exceptions.DeadlineExceededError):
+        burrows.client("deep", timeout=1.5).run("burrows", "1.0.0", "waits_below", {})
+    key = burrows.key("deep")
+    ended = lambda: [job["status"] for job in burrows.request("GET", "/v1/jobs", key=key).json()["jobs"]]  # noqa: E731
+    until(lambda: len(ended()) == 2 and "running" not in ended(), 3.0)
+
+
+def test_functions_that_call_themselves_come_to_an_end(burrows: Gateway):
+    result = burrows.client("endless", timeout=60).run("burrows", "1.0.0", "deeper", {"level": 0})
+    assert "levels deep" in json.dumps(result.error or result.output)
