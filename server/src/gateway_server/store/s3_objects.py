@@ -1,0 +1,303 @@
+"""Objects in S3, or in what speaks like it. Clients send and fetch bytes there, past the gateway.
+
+`obstore` carries what does pass through the gateway; the steps of an upload in parts are requests of our own. Where the
+store is, and with which key, is read from the usual variables (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
+`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`).
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+import httpx
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from gateway_server.errors import FileNotFound, PayloadTooLarge, ServiceUnavailable
+from gateway_server.models import now
+from gateway_server.store.disk import write_all
+from gateway_server.store.objects import BLOCK, Assembly, Written
+from gateway_server.store.s3_parts import S3Parts
+from gateway_server.store.s3_signatures import Credentials, presign
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+_BUFFER = 8 << 20
+"""Bytes of a part of what passes through the gateway."""
+_LEFTOVERS = 500
+
+
+class S3Objects:
+    """A prefix of one bucket."""
+
+    direct = True
+
+    def __init__(self, bucket: str, prefix: str, *, endpoint: str, path_style: bool, credentials: Credentials) -> None:
+        self._root = f"s3://{bucket}/{prefix}"
+        self._prefix = prefix
+        self._credentials = credentials
+        place = urlsplit(endpoint)
+        host = (
+            f"{place.scheme}://{place.netloc}/{bucket}" if path_style else f"{place.scheme}://{bucket}.{place.netloc}"
+        )
+        self._address = host
+        self._http = httpx.AsyncClient(timeout=60)
+        self._parts = S3Parts(self._http, self._presigned)
+        self._store = S3Store(
+            bucket,
+            endpoint=endpoint if path_style else host,
+            region=credentials.region,
+            config=_config(credentials),
+            virtual_hosted_style_request=not path_style,
+            client_options={"allow_http": place.scheme == "http"},
+        )
+
+    @classmethod
+    def from_url(cls, url: str, environment: Mapping[str, str] = os.environ) -> "S3Objects":
+        """The store behind `s3://bucket/prefix`.
+
+        Raises:
+            ValueError: the URL or the variables do not name a store.
+        """
+        parsed = urlsplit(url)
+        if parsed.scheme != "s3" or not parsed.netloc:
+            raise ValueError(f"{url!r} is no store; it should look like s3://bucket/prefix")
+        try:
+            key, secret = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        except KeyError as error:
+            raise ValueError(f"the store needs the environment variable {error}") from error
+        region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+        endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+        prefix = parsed.path.strip("/")
+        return cls(
+            parsed.netloc,
+            f"{prefix}/" if prefix else "",
+            endpoint=endpoint or f"https://s3.{region}.amazonaws.com",
+            path_style=endpoint is not None,
+            credentials=Credentials(
+                access_key_id=key,
+                secret_access_key=secret,
+                session_token=environment.get("AWS_SESSION_TOKEN"),
+                region=region,
+            ),
+        )
+
+    def url(self, key: str) -> str:
+        """The s3:// URL of a key."""
+        return self._root + key
+
+    def key(self, s3_url: str) -> str | None:
+        """The key that an s3:// URL of this store names; None for every other store."""
+        return s3_url[len(self._root) :] if s3_url.startswith(self._root) else None
+
+    def receive(self, incoming: str, content_type: str | None = None) -> "S3Incoming":
+        """Begins an object; `incoming` is an id that nothing else uses."""
+        return S3Incoming(self._store, self._waiting(incoming), self._prefix)
+
+    async def put_file(
+        self, incoming: str, key: str, source: Callable[[], int], limit: int, *, durable: bool = True
+    ) -> Written:
+        """Stores a file; `source` opens it and gives the descriptor, in a thread.
+
+        Raises:
+            PayloadTooLarge: it has more than `limit` bytes.
+            FileNotFound: it cannot be opened any more.
+        """
+        try:
+            descriptor = await asyncio.to_thread(source)
+        except FileNotFoundError as error:
+            raise FileNotFound("There is no such file.") from error
+        receiving = self.receive(incoming)
+        try:
+            while data := await asyncio.to_thread(os.pread, descriptor, BLOCK, receiving.size):
+                if receiving.size + len(data) > limit:
+                    raise PayloadTooLarge(f"The file has more than {limit} bytes.")
+                await receiving.write(data)
+            return await receiving.commit(key)
+        finally:
+            os.close(descriptor)
+            await receiving.discard()
+
+    async def size(self, key: str) -> int | None:
+        """Bytes of an object; None if there is none."""
+        try:
+            with _translated():
+                return (await obstore.head_async(self._store, self._prefix + key))["size"]
+        except FileNotFound:
+            return None
+
+    async def copy_out(self, key: str, descriptor: int) -> None:
+        """Writes an object into an open, empty file.
+
+        Raises:
+            FileNotFound: there is no such object.
+        """
+        own = os.dup(descriptor)
+        try:
+            async for data in self.read(key):
+                await asyncio.shield(asyncio.to_thread(write_all, own, data))
+        finally:
+            os.close(own)
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of an object from `start` up to `end`, in blocks.
+
+        Raises:
+            FileNotFound: there is no such object.
+        """
+        with _translated():
+            wanted = {"offset": start} if end is None else (start, end)
+            options = {"range": wanted} if start or end is not None else {}
+            found = await obstore.get_async(self._store, self._prefix + key, options=options)  # type: ignore[arg-type]
+            async for data in found.stream(min_chunk_size=BLOCK):
+                yield bytes(data)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Removes objects; those that do not exist are passed over."""
+        with suppress(FileNotFound), _translated():
+            await obstore.delete_async(self._store, [self._prefix + key for key in keys])
+
+    def sign_get(self, key: str, expires_in: float, filename: str, content_type: str | None) -> str:
+        """A URL that yields the object to anybody for `expires_in` seconds."""
+        parameters = {"response-content-disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"}
+        if content_type:
+            parameters["response-content-type"] = content_type
+        return self._presigned("GET", key, expires_in, parameters=parameters)
+
+    def sign_put(self, key: str, expires_in: float, content_type: str | None) -> str:
+        """A URL that takes the bytes of this one object, with exactly this Content-Type if there is one."""
+        headers = {"content-type": content_type} if content_type else {}
+        return self._presigned("PUT", key, expires_in, headers=headers)
+
+    def sign_part(self, assembly: Assembly, number: int, expires_in: float) -> str:
+        """A URL that takes one part, as often as needed; the last one to arrive whole counts."""
+        parameters = {"partNumber": str(number), "uploadId": assembly.handle or ""}
+        return self._presigned("PUT", assembly.key, expires_in, parameters=parameters)
+
+    def _presigned(
+        self,
+        method: str,
+        key: str,
+        expires_in: float,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        url = f"{self._address}/{quote(self._prefix + key, safe='/~')}"
+        return presign(self._credentials, method, url, expires_in, now(), parameters=parameters, headers=headers)
+
+    async def begin(self, assembly: Assembly) -> str:
+        """Makes room for an object in parts; returns the store's handle of it."""
+        return await self._parts.begin(assembly)
+
+    async def received(self, assembly: Assembly) -> list[int]:
+        """The numbers of the parts that have arrived whole, ascending.
+
+        Raises:
+            FileNotFound: there is no such upload (any more).
+        """
+        return await self._parts.received(assembly)
+
+    async def assemble(self, assembly: Assembly, sha256: str | None) -> Written:
+        """Makes the object of its parts. The digest is taken on trust: the bytes have not been here.
+
+        Raises:
+            Invalid: parts are missing or have the wrong size.
+            FileNotFound: there is no such upload (any more).
+        """
+        try:
+            await self._parts.complete(assembly)
+        except FileNotFound:
+            if await self.size(assembly.key) != assembly.size:  # else: completed, and the gateway died after it
+                raise
+        return Written(assembly.size, sha256.lower() if sha256 else None)
+
+    async def discard(self, assembly: Assembly) -> None:
+        """Forgets an object in parts; one that does not exist is passed over."""
+        await self._parts.abort(assembly)
+
+    async def leftovers(self, before: float) -> list[str]:
+        """Ids of what came in before a POSIX time and was neither committed nor discarded (a few hundred at a time)."""
+        found: list[str] = []
+        with _translated():
+            async for some in obstore.list(self._store, self._waiting("")):
+                old = [entry for entry in some if entry["last_modified"].timestamp() < before]
+                found += [entry["path"].rpartition("/")[2] for entry in old]
+                if len(found) >= _LEFTOVERS:
+                    break
+        return found
+
+    async def drop(self, incoming: Sequence[str]) -> None:
+        """Removes leftovers."""
+        if incoming:
+            with suppress(FileNotFound), _translated():
+                await obstore.delete_async(self._store, [self._waiting(identifier) for identifier in incoming])
+
+    def _waiting(self, incoming: str) -> str:
+        return f"{self._prefix}incoming/{incoming}"
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+
+class S3Incoming:
+    """An object on its way through the gateway: first under a name of its own, since a form may tell the key last."""
+
+    def __init__(self, store: S3Store, waiting: str, prefix: str) -> None:
+        self.size = 0
+        self._store = store
+        self._waiting = waiting
+        self._prefix = prefix
+        self._digest = hashlib.sha256()
+        self._writer = obstore.open_writer_async(store, waiting, buffer_size=_BUFFER, max_concurrency=2)
+        self._begun = False
+
+    async def write(self, data: bytes) -> None:
+        """Adds bytes."""
+        self.size += len(data)
+        self._begun = True
+        await asyncio.to_thread(self._digest.update, data)
+        with _translated():
+            await self._writer.write(data)
+
+    async def commit(self, key: str) -> Written:
+        """Makes the object visible under `key`. The store copies it there, which S3 does up to 5 GB."""
+        self._begun = True
+        with _translated():
+            await self._writer.close()
+            await obstore.copy_async(self._store, self._waiting, self._prefix + key)
+        return Written(self.size, self._digest.hexdigest())
+
+    async def discard(self) -> None:
+        """Removes what waits under its own name."""
+        if self._begun:
+            with suppress(FileNotFound), _translated():
+                await obstore.delete_async(self._store, self._waiting)
+
+
+def _config(credentials: Credentials) -> "S3Config":
+    config: S3Config = {
+        "access_key_id": credentials.access_key_id,
+        "secret_access_key": credentials.secret_access_key,
+    }
+    if credentials.session_token:
+        config["session_token"] = credentials.session_token
+    return config
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Errors of the store's library become ours, here and nowhere else."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFound("There is no such file.") from error
+    except (BaseError, OSError) as error:
+        raise ServiceUnavailable("The store of files does not answer.") from error

@@ -1,0 +1,168 @@
+"""The store on S3: the same promises, against a server that speaks S3 where `TEST_S3_URL` names a bucket of one.
+
+The server is found by the usual variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, ServiceUnavailable
+from gateway_server.files.keys import Area
+from gateway_server.files.library import Library
+from gateway_server.files.uploads import Uploads
+from gateway_server.files.wishes import wish
+from gateway_server.models import Principal, now
+from gateway_server.settings import Settings
+from gateway_server.store.objects import Assembly
+from gateway_server.store.s3_objects import S3Objects
+from gateway_server.store.s3_signatures import Credentials, presign
+
+from .conftest import PRINCIPALS, House, stream
+
+KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+NEEDS_SERVER = pytest.mark.skipif("TEST_S3_URL" not in os.environ, reason="TEST_S3_URL names no bucket")
+AGENT = PRINCIPALS["agent"]
+
+
+def test_a_signature_is_the_one_of_the_documentation() -> None:
+    credentials = Credentials(
+        access_key_id="AKIAIOSFODNN7EXAMPLE", secret_access_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    )
+    url = "https://examplebucket.s3.amazonaws.com/test.txt"
+    signed = presign(credentials, "GET", url, 86400, datetime(2013, 5, 24, tzinfo=UTC))
+    assert signed.endswith("X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
+
+
+def test_a_store_is_named_by_url_and_environment() -> None:
+    store = S3Objects.from_url("s3://bucket/some/prefix/", KEYS)
+    assert store.url("k") == "s3://bucket/some/prefix/k"
+    assert store.key("s3://bucket/some/prefix/k") == "k"
+    assert store.key("s3://bucket/other/k") is None
+    signed = store.sign_get("名 1.txt", 60, "名", None)
+    assert signed.startswith("https://bucket.s3.us-east-1.amazonaws.com/some/prefix/%E5%90%8D%201.txt?")
+    local = S3Objects.from_url("s3://bucket", KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    assert local.sign_get("k", 60, "k", None).startswith("http://127.0.0.1:9/bucket/k?")
+    assert "hidden" not in repr(Credentials(access_key_id="k", secret_access_key="hidden", session_token="hidden"))
+    for url, environment in [("s3://bucket", {}), ("http://bucket", KEYS), ("s3://", KEYS)]:
+        with pytest.raises(ValueError):
+            S3Objects.from_url(url, environment)
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[S3Objects]:
+    store = S3Objects.from_url(f"{os.environ['TEST_S3_URL'].rstrip('/')}/{uuid.uuid4()}")
+    yield store
+    await store.close()
+
+
+async def content(store: S3Objects, key: str, start: int = 0, end: int | None = None) -> bytes:
+    return b"".join([data async for data in store.read(key, start, end)])
+
+
+@NEEDS_SERVER
+@pytest.mark.anyio
+async def test_objects_are_whole_or_not_there(store: S3Objects, tmp_path: Path) -> None:
+    incoming = store.receive("one")
+    data = os.urandom(9 << 20)
+    for at in range(0, len(data), 1 << 20):
+        await incoming.write(data[at : at + (1 << 20)])
+    assert await store.size("a/名.bin") is None
+    written = await incoming.commit("a/名.bin")
+    await incoming.discard()
+    assert (written.size, written.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert await store.size("a/名.bin") == len(data)
+    assert await content(store, "a/名.bin") == data
+    assert await content(store, "a/名.bin", 5, 9) == data[5:9]
+    assert await content(store, "a/名.bin", len(data) - 3) == data[-3:]
+    with (tmp_path / "copy").open("wb") as file:
+        await store.copy_out("a/名.bin", file.fileno())
+    assert (tmp_path / "copy").read_bytes() == data
+    assert await store.leftovers(now().timestamp() + 60) == []
+    await store.delete(["a/名.bin", "never"])
+    with pytest.raises(FileNotFound):
+        await content(store, "a/名.bin")
+
+
+@NEEDS_SERVER
+@pytest.mark.anyio
+async def test_what_was_cut_is_a_leftover(store: S3Objects, tmp_path: Path) -> None:
+    incoming = store.receive("cut")
+    await incoming.write(b"half")
+    await incoming.discard()
+    left = store.receive("left")
+    await left.write(b"half")
+    await left.commit("kept")
+    assert await store.leftovers(now().timestamp() + 60) == ["left"]
+    assert await store.leftovers(now().timestamp() - 60) == []
+    await store.drop(["left"])
+    assert await store.leftovers(now().timestamp() + 60) == []
+    (tmp_path / "file").write_bytes(b"12345")
+    with pytest.raises(PayloadTooLarge):
+        await store.put_file("id", "k", lambda: os.open(tmp_path / "file", os.O_RDONLY), 4)
+    assert (await store.put_file("id", "k", lambda: os.open(tmp_path / "file", os.O_RDONLY), 5)).size == 5
+    with pytest.raises(FileNotFound):
+        await store.put_file("id", "k", lambda: os.open(tmp_path / "none", os.O_RDONLY), 5)
+
+
+@NEEDS_SERVER
+@pytest.mark.anyio
+async def test_a_library_works_past_the_gateway(house: House, store: S3Objects) -> None:
+    settings = Settings(data=house.folder, part_size=5 << 20)
+    library = Library(house.database, store, settings)
+    uploads = Uploads(library, house.database, store, settings)
+    person = Principal(user="alice")
+    async with httpx.AsyncClient() as client:
+        upload_url, s3_url = await library.input_url(person, "名 +.txt", "text/plain")
+        assert (await client.put(upload_url, content=b"data", headers={"content-type": "text/html"})).status_code == 403
+        with pytest.raises(FileNotFound):
+            await library.find(person, s3_url)
+        assert (
+            await client.put(upload_url, content=b"data", headers={"content-type": "text/plain"})
+        ).status_code == 200
+        file = await library.find(person, s3_url)
+        assert (file.name, file.size) == ("名 +.txt", 4)
+        answer = await client.get(library.sign(file, 60).url, headers={"range": "bytes=1-2"})
+        assert (answer.status_code, answer.content) == (206, b"at")
+        assert answer.headers["content-type"] == "text/plain"
+        assert "%E5%90%8D" in answer.headers["content-disposition"]
+        tampered = library.sign(file, 60).url.replace("Expires=60", "Expires=61")
+        assert (await client.get(tampered)).status_code == 403
+
+        data = os.urandom((11 << 20) + 3)
+        upload = await uploads.create(AGENT, wish(Area.OUTPUTS, "big"), len(data))
+        parts = [data[at : at + upload.part_size] for at in range(0, len(data), upload.part_size)]
+        for url, part in list(zip(upload.part_urls, parts, strict=True))[1:]:
+            assert (await client.put(url, content=part)).status_code == 200
+        assert (await uploads.resume(AGENT, upload.id)).received == [2, 3]
+        with pytest.raises(Invalid, match="1 of 3 parts have not arrived: 1"):
+            await uploads.complete(AGENT, upload.id, None)
+        await client.put(upload.part_urls[0], content=parts[0])
+        stored = await uploads.complete(AGENT, upload.id, hashlib.sha256(data).hexdigest())
+        assert await uploads.complete(AGENT, upload.id, None) == stored
+        assert await content(store, stored.key) == data
+
+        aborted = await uploads.create(AGENT, wish(Area.OUTPUTS, "big"), 5)
+        await uploads.abort(AGENT, aborted.id)
+        with pytest.raises(FileNotFound):
+            await uploads.resume(AGENT, aborted.id)
+        form = await library.put(AGENT, stream(b"a", b"b"), lambda: wish(Area.OUTPUTS, "form"))
+        assert await content(store, form.key) == b"ab"
+        await library.delete(AGENT, form.s3_url)
+        assert await store.size(form.key) is None
+
+
+@pytest.mark.anyio
+async def test_a_store_that_does_not_answer_is_told() -> None:
+    store = S3Objects.from_url("s3://bucket", KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    with pytest.raises(ServiceUnavailable):
+        await store.received(Assembly(id="i", key="k", size=1, part_size=1, handle="h"))
+    await store.close()
