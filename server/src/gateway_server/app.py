@@ -82,10 +82,13 @@ class Gateway:
         )
         self.catalogue = Catalogue(self.database, self.environments, data / "prefabs")
         self.engine = LocalEngine(
-            settings, support=lay_out_support(data / "support"), workspaces=data / "work", base_url=lambda: self.local_url
+            settings,
+            support=lay_out_support(data / "support"),
+            workspaces=data / "work",
+            base_url=lambda: self.local_url,
         )
         self.agents = Agents(self.database, self.tokens, settings)
-        self.authenticator = Authenticator(settings, self.keys, self.tokens)
+        self.authenticator = Authenticator(settings, self.keys, self.tokens, self.engine.owns)
         self.exchanges = Exchanges()
         self.pipeline = Pipeline(
             settings=settings,
@@ -132,7 +135,9 @@ class Gateway:
         await self._make_admin_key()
         await self.jobs.end_orphans()
         await self.catalogue.start()
-        self.catalogue.on_gone = lambda version: self._forget(version.deployment.key if version.deployment else "")
+        self.catalogue.on_gone = lambda version: self.engine.forget(
+            version.deployment.key if version.deployment else ""
+        )
         await self.agents.start()
         await self.engine.start()
         if self.engine.isolation.value == "none":
@@ -147,11 +152,6 @@ class Gateway:
         await self.exchanges.drain()
         await self.agents.close()
         await self.database.close()
-
-    def _forget(self, key: str) -> None:
-        task = asyncio.create_task(self.engine.forget(key))
-        self._background.append(task)
-        task.add_done_callback(self._background.remove)
 
     async def _make_admin_key(self) -> None:
         file = self.settings.data / "admin.key"

@@ -1,5 +1,6 @@
 """From the headers of a request to the one who calls."""
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from gateway_server.errors import PermissionDenied, Unauthenticated
+from gateway_server.identity import peers
 from gateway_server.identity.keys import PREFIX, Keys
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Principal, Scope
@@ -24,17 +26,18 @@ class Authenticator:
     of these, an address that the operator trusts.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, tokens: Tokens) -> None:
+    def __init__(self, settings: Settings, keys: Keys, tokens: Tokens, is_worker: Callable[[int], bool]) -> None:
         self._settings = settings
         self._keys = keys
         self._tokens = tokens
+        self._is_worker = is_worker
 
     async def __call__(self, request: Request) -> Principal:
         """As a dependency of a route."""
-        return await self.identify(request.headers, request.client.host if request.client else None)
+        return await self.identify(request.headers, request.client)
 
-    async def identify(self, headers: Mapping[str, str], address: str | None) -> Principal:
-        """Who sent these headers from that address.
+    async def identify(self, headers: Mapping[str, str], client: tuple[str, int] | None) -> Principal:
+        """Who sent these headers from that address and port.
 
         Raises:
             Unauthenticated: nobody we know; an invalid proof is never ignored in favour of a trusted address.
@@ -47,7 +50,7 @@ class Authenticator:
             return self._tokens.verify(token)
         if proof := _bearer(headers.get("authorization")) or headers.get("x-api-key"):
             return await self._keys.verify(proof) if proof.startswith(PREFIX) else self._tokens.verify(proof)
-        return self._trusted(headers, address)
+        return await self._trusted(headers, client)
 
     async def from_api_key(self, headers: Mapping[str, str]) -> Principal:
         """Who an API key stands for, where nothing but a key will do.
@@ -60,22 +63,33 @@ class Authenticator:
             raise Unauthenticated("An API key is needed: Authorization: Bearer sk-…")
         return await self._keys.verify(proof)
 
-    def _trusted(self, headers: Mapping[str, str], address: str | None) -> Principal:
-        if address is not None:
-            try:
-                ip = ipaddress.ip_address(address)
-            except ValueError:
-                ip = None
-            if ip is not None and self._settings.trust_same_host and ip.is_loopback:
+    async def _trusted(self, headers: Mapping[str, str], client: tuple[str, int] | None) -> Principal:
+        """The default user, where the address is enough."""
+        ip = _address(client)
+        if client is not None and ip is not None:
+            if self._settings.trust_same_host and ip.is_loopback:
                 _refuse_other_sites(headers)
-                scopes = frozenset({Scope.CALL, Scope.PUBLISH})
-                return Principal(user=self._settings.default_user, scopes=scopes)
-            if ip is not None and any(ip in network for network in self._settings.trusted_networks):
+                await self._refuse_functions(client)
+                return Principal(user=self._settings.default_user, scopes=frozenset({Scope.CALL, Scope.PUBLISH}))
+            if any(ip in network for network in self._settings.trusted_networks):
                 return Principal(user=self._settings.default_user)
         raise Unauthenticated(
             "The request names no caller. Send an internal token (X-Internal-Token) or an API key "
             "(Authorization: Bearer sk-…)."
         )
+
+    async def _refuse_functions(self, client: tuple[str, int]) -> None:
+        """Functions reach this address, too, and have a token of their own."""
+        pid = await asyncio.to_thread(peers.process_of, *client)
+        if peers.AVAILABLE and (pid is None or self._is_worker(pid)):
+            raise Unauthenticated("Without a token, requests are taken from your own programs only.")
+
+
+def _address(client: tuple[str, int] | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return None if client is None else ipaddress.ip_address(client[0])
+    except ValueError:
+        return None
 
 
 def _bearer(header: str | None) -> str | None:

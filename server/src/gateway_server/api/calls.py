@@ -14,7 +14,7 @@ from gateway_server.calls.inputs import RunRequest, parse_run
 from gateway_server.calls.jobs import Ending, Jobs, new_id
 from gateway_server.calls.pipeline import Outcome, Pipeline
 from gateway_server.calls.running import RunningCalls
-from gateway_server.errors import Canceled, GatewayFault, Invalid, PayloadTooLarge, Problem
+from gateway_server.errors import Canceled, GatewayFault, Invalid, MethodNotAllowed, PayloadTooLarge, Problem
 from gateway_server.models import Call, JobStatus, Principal, Progress
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
@@ -52,9 +52,8 @@ class RunRoutes:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             if scope["method"] != "POST":
-                raise Invalid(f"{scope['path']} takes POST.")
-            client = scope.get("client")
-            principal = await self._authenticator.identify(headers, client[0] if client else None)
+                raise MethodNotAllowed(f"{scope['path']} takes POST.")
+            principal = await self._authenticator.identify(headers, scope.get("client"))
             body = await _read_body(receive, self._settings.request_limit)
             timeout = parse_duration(headers.get("cancel-after"))
             key = _checked_key(headers.get("idempotency-key"))

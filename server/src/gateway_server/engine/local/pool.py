@@ -34,6 +34,8 @@ class Host:
         self.failed: tuple[float, ImportFailed] | None = None
         self.idle: dict[str, deque[Worker]] = {}
         self.busy = 0
+        self.retired = False
+        """Whether the version is gone: what runs may end, and nothing else begins."""
         self.used_at = time.monotonic()
 
     def take_idle(self, user: str) -> Worker | None:
@@ -151,12 +153,28 @@ class LocalEngine:
             self._release()
             if worker is not None:
                 self._take_back(host, worker)
+            if host.retired and not host.busy:
+                self._end(host)
 
-    async def forget(self, key: str) -> None:
-        """Ends the processes of a version that was removed or replaced."""
+    def forget(self, key: str) -> None:
+        """Ends the processes of a version that was removed or replaced, once the calls that it serves have ended."""
         host = self._hosts.pop(key, None)
         if host is not None:
-            self._end(host)
+            host.retired = True
+            if not host.busy:
+                self._end(host)
+
+    def owns(self, pid: int) -> bool:
+        """Whether a process of this machine descends from the launcher, as everything does that packages run."""
+        while pid > 1:
+            if pid == self._launcher.pid:
+                return True
+            try:
+                status = Path(f"/proc/{pid}/stat").read_text()
+            except OSError:
+                return False
+            pid = int(status.rpartition(")")[2].split()[1])
+        return False
 
     async def close(self) -> None:
         """Ends every process."""
@@ -210,6 +228,7 @@ class LocalEngine:
             raise host.failed[1]
         if host.starting is None:
             host.starting = asyncio.create_task(self._start_zygote(host))
+            host.starting.add_done_callback(_look_at)  # whoever waited may have left
         return await asyncio.shield(host.starting)
 
     async def _start_zygote(self, host: Host) -> Zygote:
@@ -287,3 +306,8 @@ class LocalEngine:
         if host.zygote is not None:
             host.zygote.close()
             self._slots.discard(host.zygote.slot)
+
+
+def _look_at(task: asyncio.Task[Zygote]) -> None:
+    if not task.cancelled():
+        task.exception()
