@@ -6,10 +6,9 @@ import sys
 import click
 
 from gateway_server.cli import arguments, http, terminal
-from gateway_server.cli.failures import Code, Failure
+from gateway_server.cli.failures import Failure, code_of
 
 CALL_TIMEOUT = 1200.0
-_CODES = {401: Code.AUTH, 403: Code.AUTH, 504: Code.TIMEOUT}
 
 
 @click.command()
@@ -68,8 +67,7 @@ def call(agent_id: str, path: str, data: str | None, method: str | None) -> None
         if sys.stdout.isatty() and not text.endswith("\n"):
             terminal.data("")
         if response.status_code >= 400:
-            code = _CODES.get(response.status_code, Code.FAILED)
-            raise Failure(f"HTTP {response.status_code} from {method} {place}", code)
+            raise Failure(f"HTTP {response.status_code} from {method} {place}", code_of(response.status_code))
 
 
 def _body(data: str | None) -> bytes | None:

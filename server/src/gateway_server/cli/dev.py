@@ -21,6 +21,8 @@ from gateway_server.prefabs.functions import Function
 from gateway_server.settings import Settings
 
 DATA = ".gateway"
+GRACE = 2
+"""Seconds that calls get to end."""
 SETTLE = 100
 """Milliseconds without a further change, after which a prefab is published again."""
 _SAMPLES: dict[str, Any] = {"number": 1.5, "integer": 1, "boolean": True, "object": {}, "array": []}
@@ -36,7 +38,13 @@ _SAMPLES: dict[str, Any] = {"number": 1.5, "integer": 1, "boolean": True, "objec
     show_default=True,
     help="The folder of everything that survives.",
 )
-@click.option("--sandbox", type=click.Choice(["required", "auto", "off"]), default="auto", show_default=True)
+@click.option(
+    "--sandbox",
+    type=click.Choice(["required", "auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="required refuses to start where the machine cannot lock prefabs in.",
+)
 def dev(paths: tuple[Path, ...], port: int, data: Path, sandbox: str) -> None:
     """Run a gateway for the prefabs at PATH… (or here), and publish each again whenever it changes.
 
@@ -70,7 +78,7 @@ def _packages(path: Path) -> list[Path]:
 async def _dev(settings: Settings, packages: list[Path]) -> None:
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     (settings.data / ".gitignore").write_text("*\n")
-    async with server.running(settings) as gateway:
+    async with server.running(settings, grace=GRACE) as gateway:
         terminal.data(f"gateway: listening on {gateway.base_url}")
         if not packages:
             terminal.say("There is no prefab here. Write one to begin with: gateway init NAME, then gateway dev NAME")
@@ -84,34 +92,49 @@ async def _dev(settings: Settings, packages: list[Path]) -> None:
 
 
 async def _follow(gateway: Gateway, package: Path) -> None:
-    """Publishes a package, and again after every change."""
-    await _publish(gateway, package, is_new=True)
-    async for _ in awatch(package, watch_filter=_Sources(), step=SETTLE, recursive=True):
-        await _publish(gateway, package, is_new=False)
+    """Publishes a package, and again after every change; also after those that come while it is being published."""
+    changed = asyncio.Event()
+    watch = asyncio.create_task(_watch(package, changed))
+    shown: Version | None = None
+    try:
+        while True:
+            changed.clear()
+            shown = await _publish(gateway, package, shown)
+            await changed.wait()
+    finally:
+        watch.cancel()
+
+
+async def _watch(package: Path, changed: asyncio.Event) -> None:
+    async for _ in awatch(package, watch_filter=_Sources(), step=SETTLE):
+        changed.set()
 
 
 class _Sources(DefaultFilter):
-    """What editors, tools and this gateway itself write is no change of a prefab."""
+    """What tools and this gateway itself write is no change of a prefab."""
 
-    ignore_dirs = (*DefaultFilter.ignore_dirs, DATA, "dist", "build", ".ruff_cache", "data")
+    ignore_dirs = (*DefaultFilter.ignore_dirs, DATA, ".ruff_cache")
 
 
-async def _publish(gateway: Gateway, package: Path, *, is_new: bool) -> None:
+async def _publish(gateway: Gateway, package: Path, shown: Version | None) -> Version | None:
+    """The version that is there now; told, unless it is the one that was shown last."""
     began = time.monotonic()
     try:
         version = await gateway.catalogue.publish(package, PUBLISHER, replacing=True)
     except GatewayFault as fault:
         terminal.say(f"{package}: {refused(fault.status, fault.detail()).message}")
-        return
-    except Exception as error:  # a file that vanished while it was read; the next change tries again
+        return None
+    except Exception as error:  # such as a file that vanished while it was read; the next change tries again
         terminal.say(f"{package}: {type(error).__name__}: {error}")
-        return
+        return None
+    if shown is not None and shown.digest == version.digest:
+        return version
     for warning in version.warnings:
         terminal.say(f"{package}: warning: {warning.pointer}: {warning.message}")
-    named = f"{version.prefab_id}@{version.version}"
-    terminal.say(f"{named} published in {time.monotonic() - began:.1f} s")
-    if is_new:
+    terminal.say(f"{version.prefab_id}@{version.version} published in {time.monotonic() - began:.1f} s")
+    if shown is None or shown.manifest != version.manifest:
         _show_commands(gateway, version)
+    return version
 
 
 def _show_commands(gateway: Gateway, version: Version) -> None:

@@ -28,7 +28,8 @@ HOW_TO_IDENTIFY = (
     "Set GATEWAY_API_KEY to an API key of this gateway. On the machine that serves it the first one is in its data "
     "folder: export GATEWAY_API_KEY=$(cat gateway-data/admin.key)"
 )
-_CODES = {401: Code.AUTH, 403: Code.AUTH, 504: Code.TIMEOUT}
+_CODES = {"UNAUTHENTICATED": Code.AUTH, "PERMISSION_DENIED": Code.AUTH, "DEADLINE_EXCEEDED": Code.TIMEOUT}
+_STATUSES = {401: Code.AUTH, 403: Code.AUTH, 504: Code.TIMEOUT}
 MOST_PROBLEMS = 20
 
 
@@ -48,11 +49,16 @@ def refused(status: int, detail: dict[str, Any]) -> Failure:
         told = [f"  {item.get('pointer') or '/'}: {item.get('message')}" for item in problems if isinstance(item, dict)]
         told = [line for line in told if line.split(": ", 1)[1] not in message]
         message = "\n".join([message, *told[:MOST_PROBLEMS]])
-    if any("must be" in str(item) or "is not of type" in str(item) for item in problems or ()):
+    if "is not of type" in message:
         message += "\nParameters given as k=v are texts; give numbers, lists and the like as k:=json."
     if status == 401:
         message += f"\n{HOW_TO_IDENTIFY}"
-    return Failure(message, _CODES.get(status, Code.FAILED))
+    return Failure(message, code_of(status, str(detail.get("error_code"))))
+
+
+def code_of(status: int | None, error_code: str = "") -> Code:
+    """The exit code of a refusal, by what it is called or by its HTTP status."""
+    return _CODES.get(error_code) or _STATUSES.get(status or 0, Code.FAILED)
 
 
 def explain(error: Exception) -> Failure:

@@ -29,9 +29,9 @@ def get(url: str, path: str) -> None:
 
 
 @click.command()
-@click.option("--area", type=click.Choice(AREAS))
+@click.option("--area", type=click.Choice(AREAS), help="Only this part of the store.")
 @click.option("--prefix", help="The beginning of their keys.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
 @arguments.as_json
 def list_(area: str | None, prefix: str | None, limit: int, is_json: bool) -> None:
     """List your files."""

@@ -9,19 +9,29 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from gateway_server.cli.failures import Failure, refused, unreachable
+from gateway_server.cli.failures import Code, Failure, refused, unreachable
 
 TIMEOUT = 60.0
 
 
 def base_url() -> str:
     """Where the gateway is."""
-    return (os.environ.get("GATEWAY_BASE_URL", "").strip() or "http://127.0.0.1:8000").rstrip("/")
+    address = (os.environ.get("GATEWAY_BASE_URL", "").strip() or "http://127.0.0.1:8000").rstrip("/")
+    try:
+        is_right = address.startswith(("http://", "https://")) and bool(urlsplit(address).hostname)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise Failure(f"GATEWAY_BASE_URL={address} is no address such as http://127.0.0.1:8000")
+    return address
 
 
 def api_key() -> str | None:
     """Who we are; None where nothing says so."""
-    return os.environ.get("GATEWAY_API_KEY", "").strip() or None
+    key = os.environ.get("GATEWAY_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise Failure("GATEWAY_API_KEY is no API key: it holds characters that no key has.", Code.AUTH)
+    return key or None
 
 
 def segment(text: str) -> str:
@@ -58,7 +68,7 @@ def stream(
     try:
         with (
             _client() as client,
-            client.stream(method, path, json=json, params=present, headers=headers, **request) as response,
+            client.stream(method, path, json=json, params=present or None, headers=headers, **request) as response,
         ):
             if response.status_code >= 400 and not is_passed:
                 response.read()

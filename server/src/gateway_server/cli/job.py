@@ -15,9 +15,9 @@ LONGEST_PAUSE = 2.0
 
 
 @click.command()
-@click.option("--status", type=click.Choice(STATES))
+@click.option("--status", type=click.Choice(STATES), help="Only jobs in this state.")
 @click.option("--prefab", "prefab_id", metavar="ID", help="Only jobs of this prefab.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @click.option("--all-users", is_flag=True, help="For an admin: everybody's jobs.")
 @arguments.as_json
 def list_(status: str | None, prefab_id: str | None, limit: int, all_users: bool, is_json: bool) -> None:

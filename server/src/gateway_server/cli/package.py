@@ -95,7 +95,7 @@ async def _run(
     seconds: float,
     shown: dict[str, bool],
 ) -> None:
-    async with server.running(settings) as gateway:
+    async with server.running(settings, grace=0) as gateway:
         version = await gateway.catalogue.publish(path, PUBLISHER)
         for name in _declared(version, function) & os.environ.keys():
             await gateway.vault.put(USER, version.prefab_id, name, os.environ[name])

@@ -65,7 +65,7 @@ def _publish(name: str, archive: Any, settings: dict[str, str]) -> dict[str, Any
 
 
 @click.command()
-@click.option("--status", type=click.Choice(["building", "deployed", "failed"]))
+@click.option("--status", type=click.Choice(["building", "deployed", "failed"]), help="Only these.")
 @arguments.as_json
 def list_(status: str | None, is_json: bool) -> None:
     """List the versions that are published, newest first."""

@@ -21,7 +21,7 @@ class LimitType(click.ParamType[int | str]):
 @click.command()
 @click.option("--user", required=True, help="Whose quota it is.")
 @click.option("--limit", required=True, type=LimitType(), metavar="N", help="Calls; none for the gateway's default.")
-@click.option("--period", type=click.Choice(["day"]), default="day", show_default=True)
+@click.option("--period", type=click.Choice(["day"]), default="day", show_default=True, help="Of what.")
 def set_(user: str, limit: int | str, period: str) -> None:
     """Set the limit of a user."""
     body = {"limit": None if limit == "none" else limit, "period": period}

@@ -8,10 +8,9 @@ import click
 
 from gateway_sdk import GatewayClient, PrefabResult, StreamEvent, StreamEventType
 from gateway_server.cli import arguments, http, terminal
-from gateway_server.cli.failures import Code, Failure
+from gateway_server.cli.failures import Failure, code_of
 
 LONGEST = 1200.0
-_CODES = {"DEADLINE_EXCEEDED": Code.TIMEOUT, "UNAUTHENTICATED": Code.AUTH, "PERMISSION_DENIED": Code.AUTH}
 
 
 def call_options(command: Any) -> Any:
@@ -168,4 +167,4 @@ def _failure(error: dict[str, Any], job_id: str | None) -> Failure:
     message = f"The function failed ({code}): {kind}{error.get('message')}"
     if job_id:
         message += f"\nWhat it printed: gateway job logs {job_id}"
-    return Failure(message, _CODES.get(code, Code.FAILED))
+    return Failure(message, code_of(None, code))

@@ -27,13 +27,14 @@ BACKLOG = 2048
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Runs `work` on the event loop of the server."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_telling)
     with asyncio.Runner(loop_factory=uvicorn.Config(_nothing, log_config=None).get_loop_factory()) as runner:
         runner.run(work)
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway that listens. It drains when the block ends.
+async def running(settings: Settings, *, grace: int = GRACE) -> AsyncIterator[Gateway]:
+    """A gateway that listens. When the block ends, calls get `grace` seconds to end, too.
 
     Raises:
         Failure: the address or the data folder is taken.
@@ -42,14 +43,14 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         gateway = create_app(replace(settings, port=listener.getsockname()[1]))
         try:
             await gateway.start()
-            async with _answering(gateway, listener):
+            async with _answering(gateway, listener, grace):
                 yield gateway
         finally:
             await gateway.stop()
 
 
 @asynccontextmanager
-async def _answering(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
+async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> AsyncIterator[None]:
     server = _Server(
         uvicorn.Config(
             gateway,
@@ -60,7 +61,7 @@ async def _answering(gateway: Gateway, listener: socket.socket) -> AsyncIterator
             server_header=False,
             ws="none",
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=grace,
             backlog=BACKLOG,
         )
     )
@@ -134,6 +135,11 @@ def _locked(data: Path) -> Iterator[None]:
             message = f"Another gateway runs on the data folder {data}. Stop it, or choose another with --data."
             raise Failure(message) from error
         yield
+
+
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """A request that was cut off when its time to end was over is no error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 async def _nothing(*_: object) -> None: ...

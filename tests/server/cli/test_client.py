@@ -1,0 +1,292 @@
+"""Every command that speaks to a gateway, with a real one."""
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from command import Command
+from gateways import COMMAND, Gateway
+from packages import write_package
+from speaker import PREFAB, write_speaker
+from web_agent import WebAgent
+
+SPEAKER = f"{PREFAB}@1.0.0"
+
+
+def test_run(ann: Command):
+    ended = ann("run", SPEAKER, "greet", "-p", "name=你好", "-p", "times:=2")
+    assert ended.code == 0
+    assert ended.json == {"text": "Hello, 你好Hello, 你好", "token": 0}
+
+
+def test_run_with_json(ann: Command):
+    told = ann("run", SPEAKER, "greet", "-p", "name=x", "--json").json
+    assert told["status"] == "SUCCESS"
+    assert told["output"]["output"]["text"] == "Hello, x"
+    assert told["job_id"]
+
+
+def test_a_function_that_fails(ann: Command):
+    ended = ann("run", SPEAKER, "fail")
+    assert (ended.code, ended.out) == (1, "")
+    assert "ValueError: it went wrong" in ended.err
+    assert "gateway job logs" in ended.err
+    told = ann("run", SPEAKER, "fail", "--json")
+    assert (told.code, told.json["status"], told.json["error"]["type"]) == (1, "FAILED", "ValueError")
+
+
+def test_refusals_of_a_run(ann: Command):
+    wrong = ann("run", SPEAKER, "greet", "-p", "times=2")
+    assert wrong.code == 1
+    assert "/parameters/name" in wrong.err
+    assert "k:=json" in wrong.err
+    unknown = ann("run", f"{PREFAB}@9.9.9", "greet")
+    assert unknown.code == 1
+    assert "there are: 1.0.0" in unknown.err
+
+
+def test_run_out_of_time(ann: Command):
+    ended = ann("run", SPEAKER, "sleep", "-p", "seconds:=50", "--timeout", "300ms")
+    assert ended.code == 4
+
+
+def test_streams(ann: Command):
+    ended = ann("run", SPEAKER, "tell", "-p", "n:=3", "--stream")
+    assert (ended.code, ended.out) == (0, "0;1;2;\n")
+    assert "at=1" in ended.err
+    plain = ann("run", SPEAKER, "greet", "-p", "name=x", "--stream")
+    assert "Hello, x" in plain.out
+    failed = ann("run", SPEAKER, "tell_and_fail", "--stream")
+    assert (failed.code, failed.out) == (1, "before\n")
+    assert "it went wrong" in failed.err
+
+
+def test_streams_as_json(ann: Command):
+    lines = [
+        json.loads(line) for line in ann("run", SPEAKER, "tell", "-p", "n:=1", "--stream", "--json").out.splitlines()
+    ]
+    assert [line["type"] for line in lines] == ["start", "progress", "content", "done"]
+    assert lines[-1]["data"] == {"told": 1}
+
+
+def test_files(ann: Command, tmp_path: Path):
+    (tmp_path / "note.txt").write_text("quiet")
+    (tmp_path / "季度.txt").write_text("rest")
+    ended = ann("run", SPEAKER, "copy", "-f", "input=note.txt", "-f", "input=季度.txt", "--json")
+    urls = ended.json["output"]["files"]["output"]
+    assert len(urls) == 2
+    assert ann("file", "get", urls[0], "back.txt").line == "back.txt"
+    assert (tmp_path / "back.txt").read_text() in ("QUIET", "REST")
+    shown = ann("run", SPEAKER, "copy", "-f", "input=note.txt")
+    assert shown.json == {"success": True}
+    assert "file output: s3://" in shown.err
+
+
+def test_put_list_get_and_remove_a_file(ann: Command, tmp_path: Path):
+    (tmp_path / "data.csv").write_text("a,b\n")
+    url = ann("file", "put", "data.csv", "--content-type", "text/csv").line
+    assert url.startswith("s3://")
+    assert url in [file["s3_url"] for file in ann("file", "ls", "--json").json["files"]]
+    assert url in ann("file", "ls", "--area", "agent-inputs").out
+    (tmp_path / "into").mkdir()
+    place = Path(ann("file", "get", url, "into").line)
+    assert (tmp_path / place).read_text() == "a,b\n"
+    assert ann("run", SPEAKER, "copy", "-f", f"input={url}").code == 0
+    assert ann("file", "rm", url).code == 0
+    gone = ann("file", "get", url)
+    assert (gone.code, gone.out) == (1, "")
+    assert ann("file", "ls", "--json").code == 0
+
+
+def test_publish_show_and_remove(command: Command, tmp_path: Path):
+    name = f"pub-{uuid4().hex[:8]}"
+    folder = write_package(tmp_path / "p", "def where() -> dict:\n    return {}\n", prefab_id=name)
+    ended = command("prefab", "publish", folder, "--env", "MODEL=small", "--env", "EMPTY=")
+    assert ended.line == f"{name}@1.0.0"
+    assert "Building the environment" in ended.err
+    assert f"gateway run {name}@1.0.0 where" in ended.err
+    assert command("prefab", "publish", folder, "--json").json["id"] == name
+    assert command("prefab", "env", "list", f"{name}@1.0.0").out == "EMPTY\nMODEL\n"
+    assert command("prefab", "env", "set", f"{name}@1.0.0", "OTHER=1", "--unset", "EMPTY").code == 0
+    assert command("prefab", "env", "list", f"{name}@1.0.0", "--json").json == {"names": ["MODEL", "OTHER"]}
+    assert f"{name}@1.0.0" in command("prefab", "list", "--status", "deployed").out
+    assert command("prefab", "list", "--json").json["prefabs"][0]["id"] == name
+    assert "where()" in command("prefab", "show", f"{name}@1.0.0").out
+    assert command("prefab", "show", f"{name}@1.0.0", "--json").json["functions"][0]["name"] == "where"
+    assert command("prefab", "rm", f"{name}@1.0.0").code == 0
+    assert command("prefab", "rm", f"{name}@1.0.0").code == 1
+
+
+def test_publish_refused(command: Command, ann: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p", version="2.0.0")
+    (folder / "src" / "main.py").write_text("def other(): ...\n")
+    refused = command("prefab", "publish", folder)
+    assert (refused.code, refused.out) == (1, "")
+    assert "src/main.py defines no 'greet'" in refused.err
+    assert ann("prefab", "publish", folder).code == 3
+    (folder / "prefab-manifest.json").unlink()
+    assert "no prefab-manifest.json" in command("prefab", "publish", folder).err
+    (tmp_path / "x.whl").write_text("no wheel")
+    assert command("prefab", "publish", tmp_path / "x.whl").code == 1
+
+
+def test_show_tells_what_a_function_takes(ann: Command):
+    shown = ann("prefab", "show", SPEAKER).out
+    assert "greet(name: string, times: integer = 1)" in shown
+    assert "secret TOKEN (optional): A token." in shown
+    assert "file input: InputFile" in shown
+
+
+def test_secrets(ann: Command):
+    assert ann("secret", "set", PREFAB, "TOKEN", stdin="12345\n").out == ""
+    assert ann("run", SPEAKER, "greet", "-p", "name=x").json["token"] == 5
+    assert ann("secret", "list", PREFAB, "--json").json == {"secrets": [{"prefab_id": PREFAB, "secret_name": "TOKEN"}]}
+    assert ann("secret", "list").out.splitlines() == ["PREFAB   SECRET", "speaker  TOKEN"]
+    assert ann("secret", "rm", PREFAB, "TOKEN").code == 0
+    assert ann("secret", "rm", PREFAB, "TOKEN").code == 1
+    assert ann("secret", "set", PREFAB, "lower", stdin="x").code == 1
+    assert ann("secret", "set", PREFAB, "TOKEN", "--user", "bob", stdin="x").code == 3
+    assert ann("secret", "set", PREFAB, "TOKEN", stdin="\n").code == 2
+
+
+def test_an_admin_sets_secrets_for_others(command: Command):
+    user = f"eve-{uuid4().hex[:8]}"
+    command("secret", "set", PREFAB, "TOKEN", "--user", user, stdin="x")
+    assert command("secret", "list", "--user", user, "--json").json["secrets"]
+
+
+def test_keys(command: Command, gateway: Gateway):
+    user = f"kim-{uuid4().hex[:8]}"
+    key = command("key", "create", "--user", user, "--scope", "call", "--scope", "publish", "--name", "laptop").line
+    assert key.startswith("sk-")
+    (listed,) = command("key", "list", "--user", user, "--json").json["keys"]
+    assert (listed["scopes"], listed["name"]) == (["call", "publish"], "laptop")
+    assert listed["id"] in command("key", "list").out
+    assert command("job", "list", GATEWAY_API_KEY=key).code == 0
+    assert command("key", "create", "--user", "x", GATEWAY_API_KEY=key).code == 3
+    assert command("key", "revoke", listed["id"]).code == 0
+    ended = command("job", "list", GATEWAY_API_KEY=key)
+    assert ended.code == 3
+    assert "GATEWAY_API_KEY" in ended.err
+
+
+def test_without_a_key(command: Command, tmp_path: Path):
+    (tmp_path / "x.txt").write_text("x")
+    for arguments in (["prefab", "list"], ["run", SPEAKER, "greet", "-p", "name=x"], ["file", "put", "x.txt"]):
+        ended = command(*arguments, GATEWAY_API_KEY="")
+        assert ended.code == 3
+        assert "GATEWAY_API_KEY" in ended.err
+    assert command("prefab", "list", GATEWAY_API_KEY="sk-wrong").code == 3
+    assert command("run", SPEAKER, "greet", GATEWAY_API_KEY="sk-wrong").code == 3
+    assert command("prefab", "list", GATEWAY_API_KEY="sk-é").code == 3
+
+
+def test_tokens(command: Command, gateway: Gateway):
+    token = command("token", "create", "--user", "ann", "--agent", "helper", "--ttl", "5m").line
+    headers = {"X-Internal-Token": token}
+    assert httpx.get(f"{gateway.url}/internal/files/list", headers=headers).status_code == 200
+
+
+def test_quotas(command: Command, gateway: Gateway):
+    user = f"quinn-{uuid4().hex[:8]}"
+    key = gateway.key(user)
+    assert "0     1" in command("quota", "set", "--user", user, "--limit", "1", "--period", "day").out
+    run = ("run", SPEAKER, "greet", "-p", "name=x")
+    assert command(*run, GATEWAY_API_KEY=key).code == 0
+    used_up = command(*run, GATEWAY_API_KEY=key)
+    assert used_up.code == 1
+    assert "used up" in used_up.err
+    assert command("quota", "show", "--json", GATEWAY_API_KEY=key).json["used"] == 1
+    assert "no limit" in command("quota", "set", "--user", user, "--limit", "none").out
+    assert command("quota", "show", "--user", user).code == 0
+
+
+def test_jobs(ann: Command):
+    job_id = ann("run", SPEAKER, "greet", "-p", "name=me", "--json").json["job_id"]
+    assert ann("job", "show", job_id, "--json").json["status"] == "succeeded"
+    assert "Hello, me" in ann("job", "show", job_id).out
+    assert ann("job", "logs", job_id).out == "greeting me\n"
+    assert ann("job", "wait", job_id).line == "succeeded"
+    assert ann("job", "cancel", job_id).code == 0
+    assert job_id in [job["id"] for job in ann("job", "list", "--prefab", PREFAB, "--json").json["jobs"]]
+    assert job_id in ann("job", "list", "--status", "succeeded", "--limit", "100").out
+    assert ann("job", "show", "nothing").code == 1
+    failed = ann("run", SPEAKER, "fail", "--json").json["job_id"]
+    assert ann("job", "wait", failed).code == 1
+    assert "it went wrong" in ann("job", "show", failed).out
+    assert ann("job", "list", "--all-users").code == 3
+
+
+def test_wait_and_cancel_a_running_job(ann: Command):
+    process = ann.start("run", SPEAKER, "sleep", "-p", "seconds:=50", "--stream", "--json")
+    try:
+        assert process.stdout
+        job_id = json.loads(process.stdout.readline())["data"]["job_id"]
+        waited = ann("job", "wait", job_id, "--timeout", "200ms")
+        assert (waited.code, waited.out) == (4, "")
+        assert ann("job", "cancel", job_id).code == 0
+        assert ann("job", "wait", job_id).code == 1
+        assert process.wait(20) == 1
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_agents(command: Command, ann: Command):
+    name = f"agent-{uuid4().hex[:8]}"
+    with WebAgent() as agent:
+        assert command("agent", "add", name, agent.url).line == name
+        told = ann("agent", "call", name, "/report?x=1", "-d", '{"parameters": {}}')
+        assert (told.code, told.json["method"], told.json["query"]) == (0, "POST", "x=1")
+        assert told.json["body"] == '{"parameters": {}}'
+        assert ann("agent", "call", name, "x").json["method"] == "GET"
+        assert ann("agent", "call", name, "x", "-X", "DELETE").json["method"] == "DELETE"
+        assert ann("agent", "call", name, "x", "-d", "-", stdin="[1]").json["body"] == "[1]"
+        poured = ann("agent", "call", name, "teapot")
+        assert (poured.code, poured.json["method"]) == (1, "GET")
+        assert "HTTP 418" in poured.err
+        seen = {a["id"]: a for a in command("agent", "list", "--json").json["agents"]}
+        assert seen[name]["url"] == agent.url
+        assert name in ann("agent", "list").out
+    assert name in ann("agent", "call", name, "x").out  # it is gone: the gateway says which
+    assert ann("agent", "rm", name).code == 3
+    assert command("agent", "rm", name).code == 0
+    assert command("agent", "call", name, "x").code == 1
+
+
+def test_a_reader_who_has_had_enough(ann: Command):
+    ended = subprocess.run(
+        f"{COMMAND} run {SPEAKER} tell -p n:=2000 --stream | head -c 3",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=ann.env,
+        timeout=60,
+    )
+    assert ended.stdout == "0;1"
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_on_a_terminal(command: Command, plain: bool):
+    ours, theirs = pty.openpty()
+    env = command.env | {"TERM": "xterm-256color", "COLUMNS": "100"} | ({"NO_COLOR": "1"} if plain else {})
+    subprocess.run([COMMAND, "prefab", "list"], stdout=theirs, stderr=theirs, env=env, timeout=60, check=True)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert SPEAKER.encode() in shown
+    assert not plain or b"\x1b[3" not in shown

@@ -1,0 +1,114 @@
+"""Help is there for every command, and comes at once."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+import pytest
+from command import Command
+
+from gateway_server.cli.commands import COMMANDS, Lazy, Table, root
+
+LONGEST = 0.15
+HEAVY = {"fastapi", "starlette", "pydantic", "sqlalchemy", "rich", "httpx", "uvicorn", "asyncio", "gateway_sdk"}
+
+
+def leaves(table: Table, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, (_, place) in table.items():
+        if isinstance(place, str):
+            yield (*path, name)
+        else:
+            yield from leaves(place, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(leaves(COMMANDS)), ids=" ".join)
+def test_every_command_is_there_and_explains_itself(path: tuple[str, ...]):
+    command: click.Command | None = root
+    context = click.Context(root)
+    for name in path:
+        assert isinstance(command, Lazy)
+        command = command.get_command(context, name)
+    assert command is not None
+    assert not isinstance(command, Lazy)
+    assert command.help
+    for parameter in command.params:
+        assert not isinstance(parameter, click.Option) or parameter.help, parameter.name
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; import gateway_server.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_help_comes_at_once(alone: Command):
+    def once() -> float:
+        start = time.perf_counter()
+        assert alone("--help").code == 0
+        return time.perf_counter() - start
+
+    assert min(once() for _ in range(10)) < LONGEST
+
+
+def test_version(alone: Command):
+    assert alone("--version").line == "gateway 1.0.0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["run"],
+        ["run", "echo", "f"],
+        ["run", "echo@1.0.0", "f", "-p", "x"],
+        ["run", "echo@1.0.0", "f", "-f", "x=/no/such/file"],
+        ["run", "echo@1.0.0", "f", "--timeout", "soon"],
+        ["prefab", "publish", "/no/such/folder"],
+        ["prefab", "publish", ".", "--env", "X"],
+        ["prefab", "env", "set", "echo@1.0.0"],
+        ["key", "create"],
+        ["key", "create", "--user", "u", "--scope", "root"],
+        ["quota", "set", "--user", "u", "--limit", "x"],
+        ["token", "create", "--user", "u", "--ttl", "0"],
+        ["agent", "call", "a", "/x", "-d", "{"],
+        ["secret", "set", "p", "N"],
+        ["serve", "--port", "99999"],
+        ["serve", "--trusted-network", "x"],
+        ["serve", "--default-user", "a b"],
+        ["init", "Not_An_Id"],
+    ],
+    ids=" ".join,
+)
+def test_usage(alone: Command, arguments: list[str]):
+    ended = alone(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Usage:" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "echo@1.0.0", "f"],
+        ["prefab", "list"],
+        ["prefab", "publish", "."],
+        ["job", "list"],
+        ["agent", "call", "a", "x"],
+    ],
+    ids=" ".join,
+)
+def test_no_gateway(alone: Command, arguments: list[str]):
+    (alone.folder / "prefab-manifest.json").write_text("{}")
+    (alone.folder / "src").mkdir()
+    ended = alone(*arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert "gateway serve" in ended.err
+    assert "GATEWAY_BASE_URL" in ended.err
+
+
+def test_an_address_that_is_none(alone: Command):
+    for address in ("127.0.0.1:9", "http://[", "nonsense"):
+        ended = alone("prefab", "list", GATEWAY_BASE_URL=address)
+        assert ended.code == 1
+        assert "GATEWAY_BASE_URL" in ended.err

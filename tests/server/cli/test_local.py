@@ -1,0 +1,206 @@
+"""The commands that need no gateway: they write one, check one, or are one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from command import Command
+from gateways import until
+from speaker import write_speaker
+
+
+class Running:
+    """A command that goes on, and what it has written so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.written = ""
+        self._threads = [threading.Thread(target=self._read, args=(s,)) for s in (process.stdout, process.stderr)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, stream) -> None:
+        for line in stream:
+            self.written += line
+
+    def wait_for(self, text: str, seconds: float = 30) -> None:
+        until(lambda: text in self.written or self.process.poll() is not None, seconds, f"{text!r} in {self.written!r}")
+        assert text in self.written
+
+    @property
+    def url(self) -> str:
+        return self.written.split("listening on ")[1].split()[0]
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(20)
+        for thread in self._threads:
+            thread.join(20)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream
+            stream.close()
+
+
+def test_init_writes_a_prefab_that_works(alone: Command, tmp_path: Path):
+    ended = alone("init", "my-prefab")
+    assert ended.line == "my-prefab"
+    assert "gateway prefab run my-prefab" in ended.err
+    assert alone("prefab", "validate", "my-prefab").line == "my-prefab@1.0.0 is valid."
+    again = alone("init", "my-prefab")
+    assert again.code == 1
+    assert "not empty" in again.err
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(tests, cwd=tmp_path / "my-prefab", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    ran = alone("prefab", "run", "my-prefab", "greet", "-p", "name=you", "-p", "shout:=true")
+    assert ran.json == {"success": True, "greeting": "HELLO, YOU!"}
+
+
+def test_validate(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    assert alone("prefab", "validate", folder, "--json").json == {
+        "ok": True,
+        "prefab": "speaker@1.0.0",
+        "errors": [],
+        "warnings": [],
+    }
+    (folder / "src" / "main.py").write_text("def other(): ...\n")
+    ended = alone("prefab", "validate", folder)
+    assert ended.code == 1
+    assert "error: /functions/0/name" in ended.out
+    told = alone("prefab", "validate", folder, "--json")
+    assert (told.code, told.json["ok"]) == (1, False)
+    (folder / "prefab-manifest.json").write_text("{")
+    assert alone("prefab", "validate", folder).code == 1
+
+
+def test_run_a_package(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    ended = alone("prefab", "run", folder, "greet", "-p", "name=x", TOKEN="1234")
+    assert ended.json == {"text": "Hello, x", "token": 4}  # secrets come from the environment
+    (tmp_path / "in.txt").write_text("x")
+    assert alone("prefab", "run", folder, "copy", "-f", "input=in.txt").json == {"success": True}
+    assert alone("prefab", "run", folder, "tell", "-p", "n:=2", "--stream").out == "0;1;\n"
+    assert alone("prefab", "run", folder, "fail").code == 1
+    assert alone("prefab", "run", folder, "sleep", "-p", "seconds:=60", "--timeout", "0.5s").code == 4
+    assert alone("prefab", "run", tmp_path, "greet").code == 1
+
+
+def test_run_a_package_and_interrupt_it(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    with Running(alone.start("prefab", "run", folder, "sleep", "-p", "seconds:=60", "--stream", "--json")) as run:
+        run.wait_for('"start"')
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(15) == 130
+    assert "Traceback" not in run.written
+
+
+def test_dev_follows_changes(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    with Running(alone.start("dev", "p", "--port", "0")) as dev:
+        dev.wait_for("-p name=text")
+        environment = {"GATEWAY_BASE_URL": dev.url}
+        assert alone("run", "speaker@1.0.0", "greet", "-p", "name=x", **environment).json["text"] == "Hello, x"
+        main = folder / "src" / "main.py"
+        main.write_text(main.read_text().replace("Hello", "Ahoy"))
+        until(lambda: dev.written.count("published in") == 2, 10, "the second publish")
+        assert alone("run", "speaker@1.0.0", "greet", "-p", "name=x", **environment).json["text"] == "Ahoy, x"
+        main.write_text(main.read_text().replace("def greet", "def groot"))
+        dev.wait_for("did you mean 'groot'")
+        main.write_text(main.read_text().replace("def groot", "def greet"))
+        until(lambda: dev.written.count("published in") == 3, 10, "the third publish")
+        assert (tmp_path / ".gateway" / "admin.key").stat().st_mode & 0o777 == 0o600
+        elsewhere = {"Host": "evil.example"}
+        assert httpx.get(f"{dev.url}/v1/prefabs", headers=elsewhere).status_code == 403
+        dev.process.send_signal(signal.SIGINT)
+        assert dev.process.wait(15) == 0
+    assert "Traceback" not in dev.written
+
+
+def test_dev_where_nothing_is(alone: Command, tmp_path: Path):
+    ended = alone("dev", tmp_path, "--port", "0")
+    assert ended.code == 1
+    assert "gateway init" in ended.err
+
+
+def test_serve(alone: Command, tmp_path: Path):
+    with Running(alone.start("serve", "--port", "0", "--data", "d")) as serve:
+        serve.wait_for("listening on")
+        assert serve.written.count("listening on") == 1
+        assert "d/admin.key" in serve.written
+        assert "Warning" not in serve.written
+        assert (tmp_path / "d" / "admin.key").stat().st_mode & 0o777 == 0o600
+        assert httpx.get(f"{serve.url}/health").status_code == 200
+        port = serve.url.rsplit(":", 1)[1]
+        taken = alone("serve", "--port", port, "--data", "e")
+        assert taken.code == 1
+        assert "--port" in taken.err
+        busy = alone("serve", "--port", "0", "--data", "d")
+        assert busy.code == 1
+        assert "Another gateway" in busy.err
+        serve.process.terminate()
+        assert serve.process.wait(20) == 0
+    with Running(alone.start("serve", "--port", "0", "--data", "d", "--host", "0.0.0.0")) as serve:
+        serve.wait_for("listening on http://127.0.0.1:")
+        assert "admin.key" not in serve.written  # the first start has told
+        assert "TLS" in serve.written
+        serve.process.terminate()
+        assert serve.process.wait(20) == 0
+
+
+def test_serve_lets_calls_end(alone: Command, tmp_path: Path):
+    with Running(alone.start("serve", "--port", "0", "--data", "d")) as serve:
+        serve.wait_for("listening on")
+        own = {"GATEWAY_BASE_URL": serve.url, "GATEWAY_API_KEY": (tmp_path / "d" / "admin.key").read_text().strip()}
+        assert alone("prefab", "publish", write_speaker(tmp_path / "p"), **own).code == 0
+        arguments = ("run", "speaker@1.0.0", "sleep", "-p", "seconds:=1.5", "--stream", "--json")
+        with Running(alone.start(*arguments, **own)) as run:
+            run.wait_for('"start"')
+            serve.process.terminate()
+            assert run.process.wait(20) == 0
+        assert '"done"' in run.written
+        assert serve.process.wait(20) == 0
+
+
+def test_trusted_networks(alone: Command, tmp_path: Path):
+    arguments = ("serve", "--port", "0", "--data", "d", "--trusted-network", "127.0.0.0/8", "--default-user", "lab")
+    with Running(alone.start(*arguments)) as serve:
+        serve.wait_for("listening on")
+        told = alone("quota", "show", "--json", GATEWAY_BASE_URL=serve.url).json
+        assert told["user"] == "lab"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_data_folder_that_cannot_be_written(alone: Command, tmp_path: Path):
+    tmp_path.chmod(0o500)
+    assert alone("serve", "--port", "0", "--data", "d").code == 1
+
+
+def test_a_data_folder_that_is_a_file(alone: Command, tmp_path: Path):
+    (tmp_path / "d").write_text("")
+    ended = alone("serve", "--port", "0", "--data", "d")
+    assert ended.code in (1, 2)
+    assert "d" in ended.err
+
+
+def test_doctor(alone: Command, tmp_path: Path):
+    told = alone("doctor", "--json")
+    assert (told.code, told.json["ok"]) == (0, True)
+    found = {finding["name"]: finding["state"] for finding in told.json["findings"]}
+    assert {"python", "uv", "sandbox", "landlock", "free disk", "data folder"} <= set(found)
+    assert "python" in alone("doctor").out
+    (tmp_path / "file").write_text("")
+    bad = alone("doctor", "--data", "file/below", "--json")
+    assert (bad.code, bad.json["ok"]) == (1, False)
+    assert "data folder" in bad.err
+    assert json.dumps(bad.json)
