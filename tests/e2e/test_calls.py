@@ -397,7 +397,7 @@ def test_canceling_a_batch_ends_what_runs_and_begins_no_more(gateway: Gateway):
     assert gateway.request("GET", children, key=key).json()["status"] == "canceled"
 
 
-NESTS = '''
+NESTS = """
 from gateway_sdk import GatewayClient
 
 def opens_and_leaves():
@@ -412,7 +412,7 @@ def waits_below():
 def deeper(level: int):
     result = GatewayClient().run("burrows", "1.0.0", "deeper", {"level": level + 1})
     return result.get_function_result() or {"error": str(result.error)}
-'''
+"""
 
 
 @pytest.fixture(scope="module")

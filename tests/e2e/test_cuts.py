@@ -17,7 +17,7 @@ MEGABYTES = int(os.environ.get("GATEWAY_TEST_MEGABYTES", "192"))
 """Size of the file that is carried around; any size must do with the same memory."""
 MOST_MB = 150
 
-COUNTS = '''
+COUNTS = """
 import os
 
 def count(path: str, pause: float = 0.0):
@@ -32,7 +32,7 @@ def talk(path: str):
         file.write("x")
     for n in range(50):
         yield {"type": "content", "data": f"{n} " + "·" * 100}
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -36,12 +37,14 @@ from gateway_server.files.uploads import Uploads
 from gateway_server.identity.keys import Keys
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Scope
-from gateway_server.prefabs.catalogue import Catalogue
+from gateway_server.prefabs.catalogue import Catalogue, Version
 from gateway_server.prefabs.environments import Environments, lay_out_support, sdk_wheel
 from gateway_server.settings import Settings
 from gateway_server.store.cipher import Cipher, write_private
 from gateway_server.store.database import Database
 from gateway_server.store.local_objects import LocalObjects
+from gateway_server.store.objects import Objects
+from gateway_server.store.s3_objects import S3Objects
 from gateway_server.store.signatures import Signer
 
 logger = logging.getLogger("gateway")
@@ -63,12 +66,7 @@ class Gateway:
         """How everybody else does."""
         self.database = Database(settings.database) if settings.database else Database.in_folder(data)
         self.cipher = Cipher.from_folder(data)
-        self.objects = LocalObjects(
-            data / "objects",
-            bucket=settings.bucket,
-            signer=Signer.from_folder(data),
-            base_url=lambda: self.base_url,
-        )
+        self.objects = self._open_objects()
         self.library = Library(self.database, self.objects, settings)
         self.uploads = Uploads(self.library, self.database, self.objects, settings)
         self.keys = Keys(self.database)
@@ -115,6 +113,16 @@ class Gateway:
         self.web = self._build_web()
         self._background: list[asyncio.Task[None]] = []
 
+    def _open_objects(self) -> Objects:
+        if self.settings.store is not None:
+            return S3Objects.from_url(self.settings.store, os.environ)
+        return LocalObjects(
+            self.settings.data / "objects",
+            bucket=self.settings.bucket,
+            signer=Signer.from_folder(self.settings.data),
+            base_url=lambda: self.base_url,
+        )
+
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI. The run routes and the objects come first, and know no framework."""
         if scope["type"] == "http":
@@ -151,7 +159,12 @@ class Gateway:
         await self.engine.close()
         await self.exchanges.drain()
         await self.agents.close()
+        await self.objects.close()
         await self.database.close()
+
+    def _forget(self, version: Version) -> None:
+        if version.deployment is not None:
+            self.engine.forget(version.deployment.key)
 
     async def _make_admin_key(self) -> None:
         file = self.settings.data / "admin.key"
@@ -206,8 +219,6 @@ def create_app(settings: Settings) -> Gateway:
 
 
 def _refuse_what_is_not_there(settings: Settings) -> None:
-    if settings.store is not None:
-        raise Invalid(f"The store {settings.store} cannot be used yet: objects lie in the data folder.")
     if settings.engine != "local":
         raise Invalid(f"The engine {settings.engine} cannot be used yet: functions run on this machine.")
     if settings.database is not None and not settings.database.startswith("sqlite:"):

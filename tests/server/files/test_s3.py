@@ -1,19 +1,17 @@
-"""The store on S3: the same promises, against a server that speaks S3 where `TEST_S3_URL` names a bucket of one.
-
-The server is found by the usual variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...).
-"""
+"""The store on S3: the same promises, against a real server that speaks S3."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
+from s3_server import BUCKET, s3_server
 
 from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, ServiceUnavailable
 from gateway_server.files.keys import Area
@@ -29,7 +27,6 @@ from gateway_server.store.s3_signatures import Credentials, presign
 from .conftest import PRINCIPALS, House, stream
 
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
-NEEDS_SERVER = pytest.mark.skipif("TEST_S3_URL" not in os.environ, reason="TEST_S3_URL names no bucket")
 AGENT = PRINCIPALS["agent"]
 
 
@@ -57,9 +54,15 @@ def test_a_store_is_named_by_url_and_environment() -> None:
             S3Objects.from_url(url, environment)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
+
+
 @pytest.fixture
-async def store() -> AsyncIterator[S3Objects]:
-    store = S3Objects.from_url(f"{os.environ['TEST_S3_URL'].rstrip('/')}/{uuid.uuid4()}")
+async def store(server: dict[str, str]) -> AsyncIterator[S3Objects]:
+    store = S3Objects.from_url(f"s3://{BUCKET}/{uuid.uuid4()}", server)
     yield store
     await store.close()
 
@@ -68,7 +71,6 @@ async def content(store: S3Objects, key: str, start: int = 0, end: int | None = 
     return b"".join([data async for data in store.read(key, start, end)])
 
 
-@NEEDS_SERVER
 @pytest.mark.anyio
 async def test_objects_are_whole_or_not_there(store: S3Objects, tmp_path: Path) -> None:
     incoming = store.receive("one")
@@ -92,7 +94,6 @@ async def test_objects_are_whole_or_not_there(store: S3Objects, tmp_path: Path) 
         await content(store, "a/名.bin")
 
 
-@NEEDS_SERVER
 @pytest.mark.anyio
 async def test_what_was_cut_is_a_leftover(store: S3Objects, tmp_path: Path) -> None:
     incoming = store.receive("cut")
@@ -113,7 +114,6 @@ async def test_what_was_cut_is_a_leftover(store: S3Objects, tmp_path: Path) -> N
         await store.put_file("id", "k", lambda: os.open(tmp_path / "none", os.O_RDONLY), 5)
 
 
-@NEEDS_SERVER
 @pytest.mark.anyio
 async def test_a_library_works_past_the_gateway(house: House, store: S3Objects) -> None:
     settings = Settings(data=house.folder, part_size=5 << 20)
