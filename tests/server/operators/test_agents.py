@@ -56,6 +56,7 @@ def test_status_and_headers_come_back_as_they_were(gateway: Gateway, agent_id: s
     answer = gateway.request("GET", f"/v1/agents/{agent_id}/teapot")
     assert answer.status_code == 418
     assert answer.headers.get_list("x-agent") == ["one", "two"]
+    assert len(answer.headers.get_list("date")) == 1
     assert "x-private" not in answer.headers
     assert "keep-alive" not in answer.headers
 

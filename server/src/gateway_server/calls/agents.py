@@ -34,7 +34,7 @@ MOST_DEPTH = 32
 Header = tuple[bytes, bytes]
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization"}
-    | {b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"}
+    | {b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"date"}  # our own server writes a date, too
 )
 _IDENTITY = frozenset(
     {b"x-internal-token", b"authorization", b"x-api-key", b"cookie", b"host", b"forwarded", b"x-real-ip", b"via"}
@@ -172,9 +172,12 @@ class Agents:
         with _translated(agent_id):
             async with asyncio.timeout_at(ends):
                 response = await self._send(agent, token, request)
+        received = response.headers.raw
         return AgentReply(
             status=response.status_code,
-            headers=[header for header in response.headers.raw if not is_hop_by_hop(header, response.headers.raw)],
+            headers=[
+                header for header in received if not is_hop_by_hop(header, received) and header[0].lower() != b"date"
+            ],
             body=_relayed(response, agent_id, ends),
         )
 
