@@ -10,6 +10,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from gateway_server.errors import Invalid, PayloadTooLarge, Problem
 
 _LONGEST_FIELD = 64 << 10
+_LONGEST_CHARACTER = 4
+"""Bytes of a character in UTF-8."""
 _MOST_FIELDS = 100
 _EXTENDED = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^']*'([!-:<-~]+)", re.IGNORECASE)
 _ESCAPES = {"%22": '"', "%0D": "\r", "%0A": "\n"}
@@ -35,6 +37,7 @@ class FileForm:
         self._name = b""
         self._value = b""
         self._field = ""
+        self._text = bytearray()
         self._held: list[bytes] = []
         self._in_file = self._seen = self._ended = False
         try:
@@ -47,6 +50,7 @@ class FileForm:
                     "on_header_end": self._header_end,
                     "on_headers_finished": self._part_begins,
                     "on_part_data": self._part_data,
+                    "on_part_end": self._part_ends,
                     "on_end": self._end,
                 },
             )
@@ -91,7 +95,7 @@ class FileForm:
         if not self._in_file:
             if len(self.fields) >= _MOST_FIELDS:
                 raise PayloadTooLarge(f"The form has more than {_MOST_FIELDS} fields.")
-            self.fields[self._field] = ""
+            self._text.clear()
             return
         if self._seen:
             raise _invalid("/file", "The form has more than one part named file; send one form for each file.")
@@ -103,10 +107,20 @@ class FileForm:
         if self._in_file:
             self._held.append(data[start:end])
             return
-        value = self.fields[self._field] + data[start:end].decode("utf-8", "replace")
+        self._text += data[start:end]
+        if len(self._text) > _LONGEST_FIELD * _LONGEST_CHARACTER:
+            raise self._too_long()
+
+    def _part_ends(self) -> None:
+        if self._in_file:
+            return
+        value = self._text.decode("utf-8", "replace")  # only now: a chunk may have ended within a character
         if len(value) > _LONGEST_FIELD:
-            raise PayloadTooLarge(f"The field {self._field[:80]} has more than {_LONGEST_FIELD} characters.")
+            raise self._too_long()
         self.fields[self._field] = value
+
+    def _too_long(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The field {self._field[:80]} has more than {_LONGEST_FIELD} characters.")
 
     def _end(self) -> None:
         self._ended = True
