@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from gateway_server import __version__
 from gateway_server.api import agents as agent_routes
-from gateway_server.api import faults, openapi
+from gateway_server.api import faults, openapi, publishing
 from gateway_server.api import files as file_routes
 from gateway_server.api import health as health_routes
 from gateway_server.api import jobs as job_routes
@@ -142,6 +142,7 @@ class Gateway:
         self.tokens.revoked = await self.keys.revoked()
         await self._make_admin_key()
         await self.jobs.end_orphans()
+        await asyncio.to_thread(publishing.sweep, self.settings.data / publishing.INCOMING)
         await self.catalogue.start()
         self.catalogue.on_gone = lambda version: self.engine.forget(
             version.deployment.key if version.deployment else ""

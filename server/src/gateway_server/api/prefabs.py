@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from gateway_server.api.auth import Identify
-from gateway_server.api.publishing import Environment, PrefabAnswer, add_publishing, checked, describe
+from gateway_server.api.publishing import INCOMING, Environment, PrefabAnswer, add_publishing, checked, describe
 from gateway_server.errors import NotFound
 from gateway_server.identity import access
 from gateway_server.models import Principal
@@ -49,7 +49,7 @@ def routes(*, catalogue: Catalogue, identify: Identify, settings: Settings) -> A
     router = APIRouter(prefix="/v1", tags=["prefabs"])
     _add_reading(router, catalogue, identify)
     _add_public(router, catalogue)
-    add_publishing(router, catalogue, identify, settings.data / "incoming")
+    add_publishing(router, catalogue, identify, settings.data / INCOMING)
     _add_changing(router, catalogue, identify)
     return router
 

@@ -27,6 +27,8 @@ from gateway_server.prefabs.catalogue import Catalogue, Version
 
 Environment = dict[str, str]
 KEEP_ALIVE = 10.0
+INCOMING = "incoming"
+"""The folder, in that of the gateway's data, for archives on their way in."""
 _STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _FORM = 1 << 20
 """Bytes of a form beside the archive."""
@@ -115,6 +117,11 @@ async def _publish(request: Request, principal: Principal, catalogue: Catalogue,
         version = await catalogue.publish(archive, principal, settings=settings)
         status = 201 if version.created_at >= began else 200
         return Response(describe(version).model_dump_json(), status, media_type="application/json")
+
+
+def sweep(scratch: Path) -> None:
+    """Removes the archives that a gateway which was killed has left behind."""
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def checked(settings: Environment) -> Environment:
