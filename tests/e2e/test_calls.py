@@ -439,3 +439,13 @@ def test_the_end_of_a_call_is_the_end_of_the_calls_below_it(burrows: Gateway):
 def test_functions_that_call_themselves_come_to_an_end(burrows: Gateway):
     result = burrows.client("endless", timeout=60).run("burrows", "1.0.0", "deeper", {"level": 0})
     assert "levels deep" in json.dumps(result.error or result.output)
+
+
+def test_a_batch_has_one_deadline_for_all_of_its_calls(gateway: Gateway):
+    calls = [PrefabCall(*BEHAVES, "sleeps", {"seconds": 1.5}) for _ in range(20)]
+    began = time.monotonic()
+    batch = gateway.client("hasty", timeout=2).run_batch(calls)
+    assert time.monotonic() - began < 4
+    codes = [(result.error or {}).get("error_code") for result in batch.results]
+    assert codes[0] is None
+    assert codes[-1] == "DEADLINE_EXCEEDED"

@@ -55,11 +55,11 @@ class RunRoutes:
                 raise MethodNotAllowed(f"{scope['path']} takes POST.")
             principal = await self._authenticator.identify(headers, scope.get("client"))
             body = await _read_body(receive, self._settings.request_limit)
-            timeout = parse_duration(headers.get("cancel-after"))
+            deadline = _deadline(headers.get("cancel-after"))
             key = _checked_key(headers.get("idempotency-key"))
 
             async def produce(exchange: Exchange) -> None:
-                await self._answer(principal, body, timeout, exchange)
+                await self._answer(principal, body, deadline, exchange)
 
             exchange = self._exchanges.begin(principal, key, body, produce)
         except GatewayFault as fault:
@@ -69,15 +69,15 @@ class RunRoutes:
             return
         await exchange.follow(receive, send)
 
-    async def _answer(self, principal: Principal, body: bytes, timeout: float | None, exchange: Exchange) -> None:
+    async def _answer(self, principal: Principal, body: bytes, deadline: float | None, exchange: Exchange) -> None:
         request = parse_run(body, size_limit=self._settings.request_limit, batch_limit=self._settings.batch_limit)
         if len(request.calls) > 1:
-            await self._batch(principal, request, timeout, exchange)
+            await self._batch(principal, request, deadline, exchange)
             return
         (call,) = request.calls
         if isinstance(call, GatewayFault):
             raise call
-        ready = await self._pipeline.prepare(principal, call, timeout=timeout)
+        ready = await self._pipeline.prepare(principal, call, deadline=deadline)
         job_id = new_id()
         await self._pipeline.admit(ready, job_id)
         exchange.worth_keeping = True
@@ -107,7 +107,7 @@ class RunRoutes:
         await exchange.write(sse.end(outcome))
 
     async def _batch(
-        self, principal: Principal, request: RunRequest, timeout: float | None, exchange: Exchange
+        self, principal: Principal, request: RunRequest, deadline: float | None, exchange: Exchange
     ) -> None:
         batch_id = new_id()
         await self._database.write(
@@ -119,7 +119,7 @@ class RunRoutes:
 
         async def one(call: Call | GatewayFault) -> Outcome:
             async with places:
-                return await self._batch_item(principal, call, timeout, batch_id)
+                return await self._batch_item(principal, call, deadline, batch_id)
 
         tasks = [asyncio.create_task(one(call)) for call in request.calls]
         try:
@@ -140,7 +140,7 @@ class RunRoutes:
         await exchange.write(_reply(batch_id, overall, [_item(outcome) for outcome in outcomes]))
 
     async def _batch_item(
-        self, principal: Principal, call: Call | GatewayFault, timeout: float | None, batch_id: str
+        self, principal: Principal, call: Call | GatewayFault, deadline: float | None, batch_id: str
     ) -> Outcome:
         """One call of a batch; what would be an HTTP error of a single call is this item's result."""
         job_id = new_id()
@@ -149,7 +149,7 @@ class RunRoutes:
                 raise call
             if self._running.is_canceled(batch_id):
                 raise Canceled("The batch was canceled before this call began.")
-            ready = await self._pipeline.prepare(principal, call, timeout=timeout)
+            ready = await self._pipeline.prepare(principal, call, deadline=deadline)
             await self._pipeline.admit(ready, job_id, batch_id)
         except GatewayFault as fault:
             known = call if isinstance(call, Call) else None
@@ -207,6 +207,12 @@ def parse_duration(text: str | None) -> float | None:
         problem = Problem("/headers/Cancel-After", "must be a duration such as 90s or 1500ms")
         raise Invalid(f"The header Cancel-After {problem.message}.", [problem])
     return float(match[1]) / (1000 if match[2] == "ms" else 1)
+
+
+def _deadline(text: str | None) -> float | None:
+    """When a request ends that says how long it may take: for a batch, one moment for all of its calls."""
+    seconds = parse_duration(text)
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
 def _checked_key(key: str | None) -> str | None:

@@ -118,8 +118,10 @@ class Pipeline:
         self._running = running
         self._validators: dict[str, Validator] = {}
 
-    async def prepare(self, principal: Principal, call: Call, *, timeout: float | None) -> Ready:
+    async def prepare(self, principal: Principal, call: Call, *, deadline: float | None) -> Ready:
         """Checks everything that can be checked before the function runs, in an order that never changes.
+
+        `deadline` is the caller's, on the clock of the event loop.
 
         Raises:
             GatewayFault: the refusal.
@@ -132,7 +134,7 @@ class Pipeline:
         files = await self._readable(principal, call) if call.files else {}
         await self._check_quota(principal)
         secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
-        deadline = self._deadline(principal, function, timeout)
+        ends = self._deadline(principal, function, deadline)
         return Ready(
             principal=principal,
             call=call,
@@ -140,7 +142,7 @@ class Pipeline:
             function=function,
             files=files,
             secrets=secrets,
-            deadline=deadline,
+            deadline=ends,
         )
 
     async def admit(self, ready: Ready, job_id: str, parent_id: str | None = None) -> None:
@@ -303,16 +305,18 @@ class Pipeline:
             validator = self._validators[key] = Validator(function)
         return validator
 
-    def _deadline(self, principal: Principal, function: Function, timeout: float | None) -> float:
+    def _deadline(self, principal: Principal, function: Function, deadline: float | None) -> float:
+        """The earliest of the caller's deadline, that of the call above, and the limits of function and gateway."""
+        moment = asyncio.get_running_loop().time()
         left = min(
-            timeout if timeout is not None else math.inf,
+            deadline - moment if deadline is not None else math.inf,
             self._settings.call_timeout,
             function.timeout or math.inf,
             principal.deadline - time.time() if principal.deadline is not None else math.inf,
         )
         if left <= 0:
             raise DeadlineExceeded("The call's time was over before it began.")
-        return asyncio.get_running_loop().time() + left
+        return moment + left
 
 
 def _function(version: Version, call: Call) -> Function:
