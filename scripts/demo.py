@@ -206,9 +206,9 @@ def farewell(stage: Stage, took: float) -> None:
         f"All of it worked, in {seconds(took)}. Everything has been removed again.",
         "What next: a prefab of your own.",
         (
-            (f"{shown} init my-prefab", "writes one that works"),
-            (f"{shown} dev my-prefab", "serves it, and follows your changes"),
-            (f"{shown} run my-prefab@1.0.0 greet -p name=you", "in a second terminal; needs no key"),
+            (f"{shown} init my-prefab", "a prefab that works as it is, in ./my-prefab"),
+            (f"{shown} dev my-prefab", "serve it; every change is published at once"),
+            (f"{shown} run my-prefab@1.0.0 greet -p name=you", "call it, in a second terminal; needs no key"),
         ),
     )
 

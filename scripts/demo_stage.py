@@ -89,9 +89,9 @@ class Stage:
         self.console.print()
         self.console.print(Text(verdict, style="bold green"))
         self.console.print(Text(heading))
-        width = max(len(command) for command, _ in commands)
         for command, why in commands:
-            self._print(Text.assemble((command.ljust(width), "bold"), (f"  # {why}", "dim")))
+            self._print(Text(f"# {why}", style="dim"))
+            self._print(Text(command, style="bold"))
 
     def _print(self, text: Text) -> None:
         if self.console.is_terminal:

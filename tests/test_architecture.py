@@ -38,6 +38,7 @@ LATE = {
     "gateway_server/cli/terminal.py": {"rich.console", "rich.table", "rich.progress"},
     "gateway_server/store/migrations/__init__.py": {"alembic", "alembic.config"},
     "gateway_sdk/__init__.py": {"importlib"},
+    "gateway_sdk/_blocking.py": {"concurrent.futures"},
     "gateway_sdk/_wire.py": {"base64"},
     "gateway_sdk/_httpx.py": {"httpx"},
     "gateway_sdk/_async_httpx.py": {"httpx"},

@@ -115,7 +115,10 @@ class Gateway:
 
     def _open_objects(self) -> Objects:
         if self.settings.store is not None:
-            return S3Objects.from_url(self.settings.store, os.environ)
+            try:
+                return S3Objects.from_url(self.settings.store, os.environ)
+            except ValueError as error:
+                raise Invalid(f"The store cannot be used: {error}.") from error
         return LocalObjects(
             self.settings.data / "objects",
             bucket=self.settings.bucket,
