@@ -5,9 +5,12 @@ It runs in a process of its own, forked from the zygote and locked down before t
 
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 
 from gateway_runtime import functions, workspace
@@ -32,27 +35,46 @@ class _Call:
         self._number = number
         self._order = order
         self._home = os.getcwd()
+        self._pid = os.getpid()
+        self._state = _State()
 
     def run(self, load: Callable[[], ModuleType]) -> None:
         environment: dict[str, str] = self._order["environment"]  # type: ignore[assignment]
         before = os.environ.copy()
         os.environ.update(environment)
         try:
-            self._finish(*self._call(load))
-        except functions.EventError as error:
-            self._fail({"error_code": error.code, "type": "EventError", "message": str(error), "traceback": ""})
-        except BaseException as error:  # SystemExit and KeyboardInterrupt of the function end its call alone
-            told = functions.describe(error)
-            _say(told["traceback"])
-            self._fail({"error_code": "PREFAB_ERROR", **told})
+            finish = self._outcome(load)
+            self._leave_if_copy()
+            finish()
         finally:
+            self._leave_if_copy()
             _restore(before)
             _flush()
             os.chdir(self._home)
-            self._send(Kind.IDLE, json.dumps({"leftovers": _has_descendants()}).encode())
+            self._send(Kind.IDLE, json.dumps({"leftovers": self._state.has_changed() or _has_descendants()}).encode())
+
+    def _outcome(self, load: Callable[[], ModuleType]) -> Callable[[], None]:
+        """Runs the function; how to tell what became of it."""
+        try:
+            kind, result = self._call(load)
+            self._leave_if_copy()
+            return self._result(kind, result)
+        except functions.EventError as error:
+            told = {"error_code": error.code, "type": "EventError", "message": str(error), "traceback": ""}
+        except BaseException as error:  # SystemExit and KeyboardInterrupt of the function end its call alone
+            told = {"error_code": "PREFAB_ERROR", **functions.describe(error)}
+            self._leave_if_copy()
+            _say(told["traceback"])
+        return lambda: self._fail(told)
+
+    def _leave_if_copy(self) -> None:
+        """A function that forked may return in both processes; only one of them speaks for the call."""
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _call(self, load: Callable[[], ModuleType]) -> tuple[Kind, bytes]:
         function = functions.find(load(), str(self._order["function"]))
+        self._state = _State()  # once more: where the package is imported only now, what that started may stay
         parameters: dict[str, object] = self._order["parameters"]  # type: ignore[assignment]
         streamed, result = functions.call(function, parameters, stream=bool(self._order["stream"]), emit=self._emit)
         return Kind.DONE if streamed else Kind.RESULT, result
@@ -62,7 +84,7 @@ class _Call:
             raise ValueError(f"an event of {len(event)} bytes is longer than the limit of {EVENT_LIMIT}")
         self._send(Kind.START if kind == "start" else Kind.EVENT, event)
 
-    def _finish(self, kind: Kind, result: bytes) -> None:
+    def _result(self, kind: Kind, result: bytes) -> Callable[[], None]:
         _flush()
         if len(result) > RESULT_LIMIT:
             raise ValueError(f"the result of {len(result)} bytes is longer than the limit of {RESULT_LIMIT}")
@@ -70,7 +92,7 @@ class _Call:
             with open(os.path.join(self._home, workspace.RESULT), "wb") as file:
                 file.write(result)
             kind, result = Kind.SPILLED, bytes([kind])
-        self._send(kind, result)
+        return lambda: self._send(kind, result)
 
     def _fail(self, error: dict[str, str]) -> None:
         _flush()
@@ -88,19 +110,47 @@ def _restore(before: dict[str, str]) -> None:
     os.environ.update(before)
 
 
+class _State:
+    """What a call must leave as it was for the worker to serve another."""
+
+    def __init__(self) -> None:
+        self._streams = (sys.stdout, sys.stderr)
+        self._descriptors = _identities()
+        self._threads = threading.active_count()
+
+    def has_changed(self) -> bool:
+        """Whether the function replaced or closed its output, or left threads or an alarm behind."""
+        alarm = signal.alarm(0)
+        same = (sys.stdout, sys.stderr) == self._streams and not any(stream.closed for stream in self._streams)
+        return not same or bool(alarm) or threading.active_count() > self._threads or _identities() != self._descriptors
+
+
+def _identities() -> list[tuple[int, int] | None]:
+    """Which files descriptors 0 to 2 are."""
+    found: list[tuple[int, int] | None] = []
+    for descriptor in range(3):
+        try:
+            told = os.fstat(descriptor)
+            found.append((told.st_dev, told.st_ino))
+        except OSError:
+            found.append(None)
+    return found
+
+
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, OSError, ValueError):  # the function closed or replaced it
+        except Exception:  # noqa: S112  the function may have put anything in its place
             continue
 
 
 def _say(text: str) -> None:
     try:
         sys.stderr.write(text)
-    except (AttributeError, OSError, ValueError):  # the function closed or replaced it
-        os.write(2, text.encode("utf-8", "replace"))
+    except Exception:  # the function may have put anything in its place
+        with suppress(OSError):
+            os.write(2, text.encode("utf-8", "replace"))
 
 
 def _has_descendants() -> bool:

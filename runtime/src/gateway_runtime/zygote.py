@@ -53,6 +53,7 @@ class Plan:
 
 def main() -> None:
     """Serves the control socket until the engine hangs up."""
+    os.closerange(CONTROL + 1, 1 << 20)  # nothing but what this module opens may reach a function
     control = socket.socket(fileno=CONTROL)
     control.set_inheritable(False)
     told = json.loads(control.recv(CONTROL_LIMIT))["plan"]
@@ -111,7 +112,8 @@ class _Zygote:
         workspace.lay_out(".")
         self._module = functions.load(self._plan.entry_point)
         os.chdir("/")
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # the package may have taken it
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the package may have taken these, as event loops do
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         if self._plan.isolation == "none":
             shutil.rmtree(self._plan.workspace)
             os.symlink("/proc/self/cwd", self._plan.workspace)
@@ -128,7 +130,7 @@ class _Zygote:
             self._end()
 
     def _obey(self) -> None:
-        data, ancillary, _, _ = self._control.recvmsg(CONTROL_LIMIT, socket.CMSG_SPACE(8))
+        data, ancillary, _, _ = self._control.recvmsg(CONTROL_LIMIT, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
         if not data:
             self._end()
         received = array.array("i")

@@ -1,8 +1,10 @@
 """Functions run in real processes, at the best isolation of this machine and at none."""
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -202,13 +204,14 @@ def test_results_beyond_a_frame_arrive_whole(folder, sandbox):
 def test_leaving_a_call_ends_its_whole_family(folder, sandbox, function):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
-            await engine.call("misbehaves", "leaves_thread", user="neighbour")
+            await engine.call("misbehaves", "raises", user="neighbour")
             quiet = len(alive_below(engine.local._launcher.pid))
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await engine.call("misbehaves", function)
             await until(lambda: len(alive_below(engine.local._launcher.pid)) == quiet)
-            assert value(await engine.call("misbehaves", "leaves_thread", user="neighbour")) == "left"
+            assert len(alive_below(engine.local._launcher.pid)) == quiet
+            assert isinstance((await engine.call("misbehaves", "raises", user="neighbour")).last, Failure)
 
     run(main())
 
@@ -285,5 +288,119 @@ def test_inside_the_sandbox_nothing_but_its_own_is_within_reach(folder):
             assert told["home"] == "/workspace/.home"
             environment = value(await engine.call("behaves", "environment"))
             assert not {"HOSTNAME", "SSH_AUTH_SOCK", "VIRTUAL_ENV"} & set(environment)
+
+    run(main())
+
+
+def test_a_function_sees_no_descriptor_but_its_own(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            await engine.call("behaves", "count", user="another")
+            seen = value(await engine.call("attacks", "descriptors"))
+            assert [name for name, _ in seen[:3]] == ["0", "1", "2"]
+            assert len(seen) == 4, "the worker's socket"
+
+    run(main())
+
+
+def test_what_a_function_does_to_its_workspace_touches_nothing_else(folder, sandbox):
+    async def main():
+        victim = folder / "victim"
+        (victim / "inner").mkdir(parents=True)
+        (victim / "inner" / "file").write_text("precious")
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            for function in ("links_temporary", "links_data", "links_inside", "removes_data", "links_result"):
+                with contextlib.suppress(RuntimeCrashed):
+                    await engine.call("attacks", function, target=str(victim))
+                assert value(await engine.call("attacks", "is_fresh")) is True, function
+        assert (victim / "inner" / "file").read_text() == "precious"
+        assert [path.name for path in victim.rglob("*")] == ["inner", "file"]
+
+    run(main())
+
+
+def test_one_call_does_not_spoil_the_next(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            spoilers = ("closes_output", "closes_descriptor", "sets_alarm", "prints_later", "odd_output", "forks_both")
+            for function in spoilers:
+                assert value(await engine.call("attacks", function)) == function
+                answer = await engine.call("attacks", "prints", text=f"after {function}")
+                assert value(answer) == f"after {function}"
+                assert answer.log.decode() == f"after {function}\n"
+
+    run(main())
+
+
+def test_a_worker_that_talks_out_of_turn_is_not_listened_to(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            before = resident_mb()
+            assert value(await engine.call("attacks", "floods_socket")) == "floods_socket"
+            await asyncio.sleep(0.5)
+            assert value(await engine.call("attacks", "prints", text="on")) == "on"
+            assert resident_mb() - before < 50
+
+    run(main())
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def test_packages_that_take_the_signals_at_import_are_watched_all_the_same(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            async with asyncio.timeout(5):
+                with pytest.raises(RuntimeCrashed, match="code 3"):
+                    await engine.call("import_takes_signals", "exits")
+
+    run(main())
+
+
+def test_calls_that_wait_for_calls_do_not_wait_for_each_other(folder):
+    async def main():
+        async with running_engine(folder, workers=4) as engine:
+            deployment = engine.deployment("behaves")
+
+            async def nested() -> None:
+                async with engine.local.worker(deployment, "ann", depth=0):
+                    await asyncio.sleep(0.01)
+                    async with engine.local.worker(deployment, "ann", depth=1):
+                        await asyncio.sleep(0.01)
+
+            async with asyncio.timeout(20):
+                await asyncio.gather(*[nested() for _ in range(40)])
+            assert engine.local._running == 0
+
+    run(main())
+
+
+def test_versions_never_share_uids_or_folders(folder):
+    async def main():
+        async with running_engine(folder) as engine:
+            await engine.call("behaves", "count")
+            engine.local._hosts["behaves"].zygote.close()
+            with pytest.raises(ImportFailed):
+                await engine.call("import_exits", "f")
+            slots = []
+            for package, function in (("misbehaves", "raises"), ("behaves", "count"), ("attacks", "is_fresh")):
+                await engine.call(package, function)
+                slots.append(engine.local._hosts[package].zygote.slot)
+            assert len(set(slots)) == 3
+            assert value(await engine.call("behaves", "count")) == 2
+
+    run(main())
+
+
+def test_a_launcher_that_dies_is_replaced(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            await engine.call("behaves", "count")
+            os.kill(engine.local._launcher.pid, signal.SIGKILL)
+            await until(lambda: not engine.local._launcher.is_alive)
+            async with asyncio.timeout(10):
+                answer = await engine.call("misbehaves", "raises")
+            assert isinstance(answer.last, Failure)
 
     run(main())

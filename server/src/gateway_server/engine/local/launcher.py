@@ -34,6 +34,7 @@ _ETC = ("ssl", "ca-certificates", "resolv.conf", "hosts", "nsswitch.conf", "loca
 
 def main() -> None:
     """Serves the gateway until it hangs up."""
+    os.closerange(CONTROL + 1, 1 << 20)  # what the gateway let slip must not reach those who are started here
     os.setsid()  # a Ctrl-C at the terminal is for the gateway; ours is the end of the socket
     adopt_orphans()
     Launcher(socket.socket(fileno=CONTROL)).run()
@@ -66,7 +67,7 @@ class Launcher:
         kill_descendants(None, spare=set())  # without a pid namespace, a zygote's end is not the end of its workers
 
     def _obey(self) -> bool:
-        data, ancillary, _, _ = self._control.recvmsg(PACKET, socket.CMSG_SPACE(8))
+        data, ancillary, _, _ = self._control.recvmsg(PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
         if not data:
             return False
         received = array.array("i")

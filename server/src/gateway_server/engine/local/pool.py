@@ -1,14 +1,16 @@
 """Which worker serves a call: one that is idle and belongs to the same version and user, else a new one."""
 
 import asyncio
+import itertools
 import os
 import shutil
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
 from gateway_server.engine.local.worker import Worker
@@ -39,15 +41,14 @@ class Host:
         self.used_at = time.monotonic()
 
     def take_idle(self, user: str) -> Worker | None:
-        """The idle worker of `user` that served last: its memory is warmest."""
+        """The idle worker of `user` that served last: its memory is warmest. It may have become unfit meanwhile."""
         waiting = self.idle.get(user)
-        while waiting:
-            worker = waiting.pop()
-            if not waiting:
-                del self.idle[user]
-            if worker.alive and worker.fit:
-                return worker
-        return None
+        if not waiting:
+            return None
+        worker = waiting.pop()
+        if not waiting:
+            del self.idle[user]
+        return worker
 
 
 class LocalEngine:
@@ -68,8 +69,10 @@ class LocalEngine:
         self._layout = Layout(isolation=self.isolation, support=support)
         self._hosts: dict[str, Host] = {}
         self._slots: set[int] = set()
+        self._serial = itertools.count()
         self._running = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: dict[int, deque[asyncio.Future[None]]] = {}
+        """Calls that wait for a worker, by their depth."""
         self._cleanups: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -129,7 +132,6 @@ class LocalEngine:
             raise ServiceUnavailable(f"{error!r} {zygote.output.decode('utf-8', 'replace')}") from error
         finally:
             zygote.close()
-            self._slots.discard(zygote.slot)
 
     @asynccontextmanager
     async def worker(self, deployment: Deployment, user: str, *, depth: int = 0) -> AsyncIterator[Worker]:
@@ -145,7 +147,10 @@ class LocalEngine:
         host.busy += 1
         worker: Worker | None = None
         try:
-            worker = host.take_idle(user) or await (await self._zygote(host)).fork(user)
+            while (worker := host.take_idle(user)) is not None and not (worker.alive and worker.fit):
+                self._take_back(host, worker)
+            if worker is None:
+                worker = await (await self._zygote(host)).fork(user)
             yield worker
         finally:
             host.busy -= 1
@@ -189,31 +194,39 @@ class LocalEngine:
             task.cancel()
         shutil.rmtree(self._workspaces, ignore_errors=True)
 
+    def _limit(self, depth: int) -> float:
+        """How many calls may run before one of this depth has to wait: the deeper, the more."""
+        return self._settings.workers * (1 + WORKERS_EACH_NESTING * depth)
+
     async def _admit(self, depth: int) -> None:
         if self._closed:
             raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
-        limit = self._settings.workers * (1 + WORKERS_EACH_NESTING * depth)
-        if self._running >= limit:
-            if len(self._waiters) >= self._settings.queue:
-                raise Overloaded("The gateway has more calls waiting than it takes.", retry_after=2)
-            turn = asyncio.get_running_loop().create_future()
-            self._waiters.append(turn)
-            try:
-                await turn  # whoever wakes us hands its place over: _running stays as it is
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._release()  # the place was handed over while we were leaving
-                raise
-        else:
+        if self._running < self._limit(depth):
             self._running += 1
+            return
+        if sum(map(len, self._waiters.values())) >= self._settings.queue:
+            raise Overloaded("The gateway has more calls waiting than it takes.", retry_after=2)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(depth, deque()).append(turn)
+        try:
+            await turn  # whoever wakes us has counted us already
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()
+            else:
+                self._waiters[depth].remove(turn)
+            raise
 
     def _release(self) -> None:
-        while self._waiters:
-            turn = self._waiters.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+        """Gives a place back, to the deepest call that waits: those above it cannot end before it has."""
         self._running -= 1
+        for depth in sorted(self._waiters, reverse=True):
+            waiting = self._waiters[depth]
+            while waiting and self._running < self._limit(depth):
+                turn = waiting.popleft()
+                if not turn.done():
+                    self._running += 1
+                    turn.set_result(None)
 
     def _host(self, deployment: Deployment) -> Host:
         host = self._hosts.get(deployment.key)
@@ -234,8 +247,8 @@ class LocalEngine:
     async def _start_zygote(self, host: Host) -> Zygote:
         """Imports the package; if that starts threads, once more without it: then each worker imports for itself."""
         try:
-            if host.zygote is not None:
-                self._slots.discard(host.zygote.slot)
+            if not self._launcher.is_alive:
+                await self._launcher.start()
             while True:
                 zygote = self._new_zygote(host.deployment)
                 try:
@@ -243,7 +256,6 @@ class LocalEngine:
                     await zygote.start(base_url=self._base_url(), preload=host.preload, timeout=timeout)
                 except BaseException as error:
                     zygote.close()
-                    self._slots.discard(zygote.slot)
                     if isinstance(error, ImportFailed):
                         host.failed = (time.monotonic(), error)
                     raise
@@ -252,21 +264,30 @@ class LocalEngine:
                     return zygote
                 host.preload = False
                 zygote.close()
-                self._slots.discard(zygote.slot)
         finally:
             host.starting = None
 
     def _new_zygote(self, deployment: Deployment) -> Zygote:
         slot = next(number for number in range(len(self._slots) + 1) if number not in self._slots)
         self._slots.add(slot)
-        work = self._workspaces / str(slot)
-        return Zygote(launcher=self._launcher, layout=self._layout, deployment=deployment, slot=slot, work=work)
+        work = self._workspaces / f"{slot}.{next(self._serial)}"  # never a folder that somebody may still be removing
+
+        def buried() -> None:
+            self._slots.discard(slot)
+            self._in_background(asyncio.to_thread(shutil.rmtree, work, ignore_errors=True))
+
+        return Zygote(
+            launcher=self._launcher, layout=self._layout, deployment=deployment, slot=slot, work=work, buried=buried
+        )
 
     def _take_back(self, host: Host, worker: Worker) -> None:
         if worker.fit and worker.alive and not self._closed and worker.is_clean():
             self._make_idle(host, worker)
             return
-        task = asyncio.create_task(self._clean_or_kill(host, worker))
+        self._in_background(self._clean_or_kill(host, worker))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._cleanups.add(task)
         task.add_done_callback(self._cleanups.discard)
 
@@ -305,7 +326,7 @@ class LocalEngine:
             host.starting.cancel()
         if host.zygote is not None:
             host.zygote.close()
-            self._slots.discard(host.zygote.slot)
+            host.zygote = None
 
 
 def _look_at(task: asyncio.Task[Zygote]) -> None:

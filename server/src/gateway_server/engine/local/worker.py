@@ -19,8 +19,13 @@ from gateway_runtime.protocol import RESULT_LIMIT, FrameBuffer, Kind, frame
 from gateway_server.errors import RuntimeCrashed
 from gateway_server.models import Event, Failure, Progress, Result
 
-HIGH_WATER, LOW_WATER = 256, 64
-"""Frames that may wait before the worker is made to wait, and how few must be left before it goes on."""
+HIGH_WATER, LOW_WATER = 1 << 20, 1 << 18
+"""Bytes that may wait before the worker is made to wait, and how few must be left before it goes on."""
+READS_AT_ONCE = 16
+"""Reads of 64 KiB after which others on the event loop get their turn."""
+PARTING = 1.0
+"""Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
+IDLE_AND_CLEAN = b'{"leftovers": false}'
 Log = Callable[[bytes], None]
 
 
@@ -48,8 +53,12 @@ class Worker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
         self._frames: deque[tuple[Kind, bytes]] = deque()
+        self._queued = 0
+        self._busy = False
         self._arrival: asyncio.Future[None] | None = None
         self._crash: str | None = None
+        self._exit = "hung up"
+        self._gone = False
         self._output: int | None = None
         self._log: Log | None = None
         self._call = 0
@@ -76,6 +85,7 @@ class Worker(asyncio.Protocol):
         self._call += 1
         self._log = log
         self.fit = False
+        self._busy = True
         self._transport.write(frame(Kind.CALL, self._call, orjson.dumps(order)))
         last: Event | None = None
         while True:
@@ -87,10 +97,11 @@ class Worker(asyncio.Protocol):
             elif kind is Kind.SPILLED:
                 last = Result(await asyncio.to_thread(self._read_spilled), streamed=payload == bytes([Kind.DONE]))
             elif kind is Kind.FAILURE:
-                last = Failure(json.loads(payload))
+                last = Failure(_read_failure(payload))
             elif kind is Kind.IDLE:
                 break
-        self.fit = not json.loads(payload)["leftovers"]
+        self._busy = False
+        self.fit = payload == IDLE_AND_CLEAN and self._transport is not None and not self._transport.is_closing()
         self._read_output()
         self._log = None
         if last is None:
@@ -100,7 +111,7 @@ class Worker(asyncio.Protocol):
     async def kill(self) -> None:
         """Ends the process with everything that it started."""
         self.fit = False
-        if self.alive:
+        if not self._gone:
             await self._zygote.kill(self)
 
     def is_clean(self) -> bool:
@@ -120,20 +131,20 @@ class Worker(asyncio.Protocol):
         return self.fit
 
     def exited(self, code: int, number: int) -> None:
-        """The zygote says that the process is gone."""
-        if not self.alive:
-            return
+        """The zygote says that the process is gone. What it sent before is still on its way to us."""
+        self._gone = True
         self.alive = self.fit = False
-        if number:
-            name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
-            reason = f"was killed by signal {name}"
-            if number == signal.SIGKILL:
-                reason += " (perhaps it used too much memory)"
+        self._exit = _reason(code, number)
+        if self._transport is None or self._transport.is_closing():
+            self._part()
         else:
-            reason = f"exited with code {code}"
-        self._crash = f"The process that ran the function {reason} before the function had ended."
-        if self._output is not None:
-            self._read_output()
+            asyncio.get_running_loop().call_later(PARTING, self._part)
+
+    def _part(self) -> None:
+        """Nothing more will come."""
+        if self._crash is None:
+            self._crash = f"The process that ran the function {self._exit} before the function had ended."
+        self._read_output()
         self.abandon()
         self._wake()
 
@@ -154,22 +165,32 @@ class Worker(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
 
     def data_received(self, data: bytes) -> None:
-        """Frames of the worker; whatever is not one means that the worker is not to be trusted further."""
+        """Frames of the call. Anything else means that the worker is not to be trusted further."""
         try:
             for kind, call, payload in self._buffer.feed(data):
-                if call == self._call and kind is not Kind.HELLO:
-                    self._frames.append((kind, payload))
+                if kind is Kind.HELLO:
+                    continue
+                if call != self._call or not self._busy:
+                    raise ValueError("a frame outside of a call")
+                self._frames.append((kind, payload))
+                self._queued += len(payload)
         except ValueError:
             self._crash = "The process that ran the function sent what nobody understands."
             self.fit = False
-        if len(self._frames) > HIGH_WATER and not self._paused and self._transport is not None:
+            if self._transport is not None:
+                self._transport.abort()
+        if self._queued > HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The zygote's word on the exit follows, with the reason; here only the fact."""
+        """The socket has ended; the zygote's word on the exit, which has the reason, may still be on its way."""
         self.fit = False
+        if self.alive:
+            asyncio.get_running_loop().call_later(PARTING, self._part)
+        else:
+            self._part()
 
     async def _next_frame(self) -> tuple[Kind, bytes]:
         while not self._frames:
@@ -177,17 +198,21 @@ class Worker(asyncio.Protocol):
                 raise RuntimeCrashed(self._crash)
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
-        if self._paused and len(self._frames) <= LOW_WATER and self._transport is not None:
+        kind, payload = self._frames.popleft()
+        self._queued -= len(payload)
+        if self._paused and self._queued <= LOW_WATER and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-        return self._frames.popleft()
+        return kind, payload
 
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
     def _read_output(self) -> None:
-        while self._output is not None:
+        for _ in range(READS_AT_ONCE):
+            if self._output is None:
+                return
             try:
                 data = os.read(self._output, 1 << 16)
             except BlockingIOError:
@@ -200,39 +225,73 @@ class Worker(asyncio.Protocol):
                 self._log(data)
 
     def _read_spilled(self) -> bytes:
-        descriptor = os.open(self.workspace / workspace.RESULT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            told = os.fstat(file.fileno())
-            if not stat.S_ISREG(told.st_mode) or told.st_size > RESULT_LIMIT:
-                raise RuntimeCrashed("The result that the worker left in a file cannot be read.")
-            return file.read()
+        """The result that was too long for a frame.
+
+        Raises:
+            RuntimeCrashed: there is none, or no plain file of a length that is allowed.
+        """
+        try:
+            with workspace.opened(self.workspace) as folder:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = os.open(workspace.RESULT, flags, dir_fd=folder)
+            with os.fdopen(descriptor, "rb") as file:
+                told = os.fstat(file.fileno())
+                if stat.S_ISREG(told.st_mode) and told.st_size <= RESULT_LIMIT:
+                    return file.read(RESULT_LIMIT)
+        except OSError:
+            pass
+        raise RuntimeCrashed("The result that the worker left in a file cannot be read.")
+
+
+def _read_failure(payload: bytes) -> dict[str, str]:
+    """What a worker says of a failure; as the package could have written it itself, only text is taken from it."""
+    try:
+        told = json.loads(payload)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise RuntimeCrashed("The process that ran the function sent what nobody understands.")
+    return {str(key): str(value).encode("utf-8", "replace").decode() for key, value in told.items()}
+
+
+def _reason(code: int, number: int) -> str:
+    if not number:
+        return f"exited with code {code}"
+    name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
+    return f"was killed by signal {name}" + (" (perhaps it used too much memory)" if number == signal.SIGKILL else "")
 
 
 def _is_fresh(folder: Path) -> bool:
-    return (
-        set(os.listdir(folder)) == {"data", workspace.HOME, workspace.TEMPORARY}
-        and set(os.listdir(folder / "data")) == {"inputs", "outputs"}
-        and not any(os.listdir(folder / name) for name in workspace.FOLDERS[1:])
-    )
+    with workspace.opened(folder) as root:
+        if sorted(os.listdir(root)) != sorted({"data", workspace.HOME, workspace.TEMPORARY}):
+            return False
+    contents = {"data": ["inputs", "outputs"]}
+    for name in workspace.FOLDERS:
+        with workspace.opened(folder, name) as inside:
+            if sorted(os.listdir(inside)) != contents.get(name, []):
+                return False
+    return True
 
 
 def _remove_contents(folder: Path) -> None:
-    """Removes everything in the workspace, but for the mounted temporary folder itself."""
-    temporary = folder / workspace.TEMPORARY
-    for entry in (*os.scandir(folder), *(os.scandir(temporary) if temporary.is_dir() else ())):
-        if entry.path == str(temporary):
+    """Removes everything in the workspace, but for the temporary folder itself, which is mounted.
+
+    The package may still have threads in there while this process may do anything: every step is taken by descriptor,
+    and no link is followed.
+    """
+    with workspace.opened(folder) as root:
+        _empty(root, spare=workspace.TEMPORARY)
+    with workspace.opened(folder, workspace.TEMPORARY) as temporary:
+        _empty(temporary)
+
+
+def _empty(folder: int, spare: str | None = None) -> None:
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if is_folder and name == spare:
             continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, onerror=_open_up)
+        if is_folder:
+            shutil.rmtree(name, dir_fd=folder)
         else:
-            os.unlink(entry.path)
-
-
-def _open_up(action: Callable[..., Any], path: str, _error: object) -> None:
-    """Folders that the function closed to everybody, ourselves included, are opened before they go."""
-    os.chmod(os.path.dirname(path), 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.chmod(path, 0o700)
-        shutil.rmtree(path)
-    else:
-        action(path)
+            os.unlink(name, dir_fd=folder)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,17 @@ class Packets:
             self._socket.close()
 
     def _read(self) -> None:
-        while self._open:
-            try:
-                data = self._socket.recv(CONTROL_LIMIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self.close()
-                self._heard(None)
-                return
-            self._heard(json.loads(data))
+        try:
+            data = self._socket.recv(CONTROL_LIMIT)
+            message = json.loads(data) if data else None
+        except BlockingIOError:
+            return
+        except (OSError, ValueError, RecursionError):  # the end, or a package that writes what it should not
+            message = None
+        if not isinstance(message, dict):
+            message = None
+            self.close()
+        self._heard(message)
 
 
 class Launcher:
@@ -100,6 +100,11 @@ class Launcher:
         self._packets = Packets(ours, self._heard)
 
     @property
+    def is_alive(self) -> bool:
+        """Whether zygotes can be started."""
+        return self._packets is not None
+
+    @property
     def pid(self) -> int:
         """Of the launcher process."""
         assert self._process
@@ -112,7 +117,7 @@ class Launcher:
             ServiceUnavailable: the machine refused one of the steps.
         """
         if self._packets is None:
-            raise ServiceUnavailable("The gateway is shutting down.")
+            raise ServiceUnavailable("The launcher of prefab processes is not running.", retry_after=1)
         self._next += 1
         number = self._next
         self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -126,7 +131,8 @@ class Launcher:
     def kill(self, number: int) -> None:
         """Kills a zygote and everything below it."""
         if self._packets is not None:
-            self._packets.send({"kill": number})
+            with suppress(ServiceUnavailable):  # a launcher that is gone has taken its zygotes along
+                self._packets.send({"kill": number})
 
     async def close(self) -> None:
         """Ends the launcher and with it every zygote."""
@@ -141,16 +147,16 @@ class Launcher:
             self._packets = None
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(ServiceUnavailable("The launcher of prefab processes died."))
+                    future.set_exception(ServiceUnavailable("The launcher of prefab processes died.", retry_after=1))
             for ended in list(self._ended.values()):
                 ended()
+            self._ended.clear()
             return
         number = next(iter(message.values()))
         future = self._waiting.get(number) or asyncio.get_running_loop().create_future()
         if "started" in message and not future.done():
             future.set_result(message["pid"])
         elif "failed" in message and not future.done():
-            self._ended.pop(number, None)
             text = f"A process for prefabs could not be started: {message['message']}"
             future.set_exception(ServiceUnavailable(text))
         elif "ended" in message and (callback := self._ended.pop(number, None)):
@@ -160,7 +166,16 @@ class Launcher:
 class Zygote:
     """One zygote: forks workers of one prefab version."""
 
-    def __init__(self, *, launcher: Launcher, layout: Layout, deployment: Deployment, slot: int, work: Path) -> None:
+    def __init__(
+        self,
+        *,
+        launcher: Launcher,
+        layout: Layout,
+        deployment: Deployment,
+        slot: int,
+        work: Path,
+        buried: Callable[[], None],
+    ) -> None:
         self.deployment = deployment
         self.slot = slot
         self.alive = True
@@ -172,6 +187,7 @@ class Zygote:
         self._launcher = launcher
         self._layout = layout
         self._work = work
+        self._buried: Callable[[], None] | None = buried
         self._id = 0
         self._packets: Packets | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -195,12 +211,18 @@ class Zygote:
         try:
             order = self._layout.order(self.deployment, self._work, self.slot, base_url)
             self._packets = Packets(ours, self._heard)
-            self._id, self.pid = await self._launcher.launch(order, [theirs.fileno(), writing], self._died)
+            async with asyncio.timeout(timeout):
+                self._id, self.pid = await self._launcher.launch(order, [theirs.fileno(), writing], self._bury)
+        except TimeoutError:
+            raise ServiceUnavailable("The launcher of prefab processes does not answer.", retry_after=1) from None
+        except BaseException:
+            self._bury()
+            raise
         finally:
             theirs.close()
             os.close(writing)
-        self._packets.send({"plan": self._layout.plan(self.deployment, self._work, preload=preload)})
         try:
+            self._packets.send({"plan": self._layout.plan(self.deployment, self._work, preload=preload)})
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._ready)
         except TimeoutError:
@@ -302,6 +324,13 @@ class Zygote:
             self._ready.set_exception(error)
             self._ready.exception()  # the starter may have given up waiting
 
+    def _bury(self) -> None:
+        """Every process is gone: what was the zygote's can be given to another, once."""
+        self._died()
+        if self._buried is not None:
+            self._buried()
+            self._buried = None
+
     def _died(self) -> None:
         if not self.alive:
             return
@@ -309,7 +338,10 @@ class Zygote:
         text = bytes(self.output[-2000:]).decode("utf-8", "replace").strip()
         message = f"the process died while importing the package. {text}".strip()
         self._fail(ImportFailed({"type": "ImportError", "message": message, "traceback": text}))
-        for future in (*self._forks.values(), *self._kills.values()):
+        gone = ServiceUnavailable("The process of this prefab ended; call again.", retry_after=1)
+        for future in self._forks.values():
+            _settle(future, gone)
+        for future in self._kills.values():
             _settle(future, None)
         for worker in list(self._workers.values()):
             worker.exited(0, 9)
