@@ -49,6 +49,8 @@ from gateway_server.store.signatures import Signer
 
 logger = logging.getLogger("gateway")
 SWEEP_EVERY = 60.0
+DRAIN = 5.0
+"""Seconds for the records of the calls that a stop has ended."""
 ADMIN = "admin"
 
 
@@ -160,8 +162,9 @@ class Gateway:
         """Lets running calls end as far as the server has waited for them, then ends everything."""
         for task in self._background:
             task.cancel()
+        self.exchanges.cancel_all()
         await self.engine.close()
-        await self.exchanges.drain()
+        await self.exchanges.drain(DRAIN)
         await self.agents.close()
         await self.objects.close()
         await self.database.close()

@@ -295,3 +295,144 @@ def test_an_answer_too_long_to_be_given_again_says_so(monkeypatch):
         await following
 
     run(main())
+
+
+def test_a_long_plain_answer_does_not_wait_for_its_reader():
+    async def main():
+        body = b"x" * (module.BUFFER * 3)
+        connection = await follow(Exchanges().begin(ANN, None, b"x", answering(body)))
+        assert (len(connection.body), connection.complete) == (len(body), True)
+        exchanges = Exchanges()
+        for _ in range(2):
+            assert len((await follow(exchanges.begin(ANN, "auto-1", b"x", answering(body)))).body) == len(body)
+
+    run(main())
+
+
+def test_what_runs_is_never_forgotten_for_what_has_ended(monkeypatch):
+    monkeypatch.setattr(module, "KEPT_BYTES", 3 * module.ENTRY_COST)
+
+    async def main():
+        ran: list = []
+        release = asyncio.Event()
+
+        async def produce(exchange):
+            await release.wait()
+            await answering(b"slow", ran=ran)(exchange)
+
+        exchanges = Exchanges()
+        first = asyncio.create_task(follow(exchanges.begin(ANN, "given", b"x", produce)))
+        for n in range(20):
+            await follow(exchanges.begin(ANN, f"auto-{n}", b"x", answering(b"short")))
+        second = asyncio.create_task(follow(exchanges.begin(ANN, "given", b"x", produce)))
+        release.set()
+        assert ((await first).body, (await second).body, len(ran)) == (b"slow", b"slow", 1)
+        assert len(exchanges._kept) <= 3
+
+    run(main())
+
+
+def test_an_answer_that_was_forgotten_costs_nothing(monkeypatch):
+    async def main():
+        exchanges, clock = Exchanges(), module.time.monotonic()
+        monkeypatch.setattr(module.time, "monotonic", lambda: clock)
+        for _ in range(5):
+            await follow(exchanges.begin(ANN, "auto-1", b"x", answering(b"abc")))
+            await asyncio.sleep(0)
+            assert exchanges._bytes == module.ENTRY_COST + 3
+            clock += module.KEPT_MINTED + 1
+
+    run(main())
+
+
+def waiting(*, stream: bool, ran: list):
+    async def produce(exchange: Exchange) -> None:
+        ran.append(1)
+        exchange.worth_keeping = True
+        if stream:
+            exchange.begin(200, [], is_stream=True)
+            exchange.write_nowait(b"data: 1\n\n")
+        await asyncio.Event().wait()
+
+    return produce
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_run_that_was_given_up_is_not_given_again(monkeypatch, stream: bool):
+    monkeypatch.setattr(module, "GRACE", 0.01)
+
+    async def main():
+        ran: list = []
+        exchanges = Exchanges()
+        for n in (1, 2):
+            cut = Connection()
+            exchange = exchanges.begin(ANN, "auto-1", b"x", waiting(stream=stream, ran=ran))
+            following = asyncio.create_task(exchange.follow(cut.receive, cut.send))
+            await asyncio.sleep(0.01)
+            cut.gone.set()
+            await following
+            while not exchange.done:
+                await asyncio.sleep(0.01)
+            assert len(ran) == n
+
+    run(main())
+
+
+def test_a_stop_is_told_to_those_who_wait():
+    async def main():
+        exchanges = Exchanges()
+        plain = asyncio.create_task(follow(exchanges.begin(ANN, "auto-1", b"x", waiting(stream=False, ran=[]))))
+        stream = asyncio.create_task(follow(exchanges.begin(ANN, None, b"x", waiting(stream=True, ran=[]))))
+        await asyncio.sleep(0.01)
+        exchanges.cancel_all()
+        await exchanges.drain(5)
+        assert (await plain).status == 503
+        assert b"SERVICE_UNAVAILABLE" in plain.result().body
+        assert b"retry-after" in dict(plain.result().messages[0]["headers"])
+        *_, last, end = (await stream).body.split(b"\n\n")
+        assert b'"type":"error"' in last
+        assert b"SERVICE_UNAVAILABLE" in last
+        assert (end, stream.result().complete) == (b"", True)
+
+    run(main())
+
+
+def test_a_run_that_somebody_ended_says_so():
+    async def main():
+        exchange = Exchanges().begin(ANN, None, b"x", waiting(stream=False, ran=[]))
+        following = asyncio.create_task(follow(exchange))
+        await asyncio.sleep(0.01)
+        assert exchange.task
+        exchange.task.cancel()
+        assert (await following).status == 409
+        assert b"CANCELED" in following.result().body
+
+    run(main())
+
+
+def test_a_stalled_reader_does_not_make_a_stream_grow_or_stop(monkeypatch):
+    monkeypatch.setattr(module, "BUFFER", 1000)
+    monkeypatch.setattr(module, "REPLAY", 2000)
+
+    async def main():
+        async def produce(exchange):
+            exchange.worth_keeping = True
+            exchange.begin(200, [], is_stream=True)
+            for _ in range(1000):
+                await exchange.write(b"x" * 100)
+                await asyncio.sleep(0)
+
+        exchanges = Exchanges()
+        stalled, fast = Connection(slow=True), Connection()
+        exchange = exchanges.begin(ANN, "auto-1", b"x", produce)
+        followers = [asyncio.create_task(exchange.follow(c.receive, c.send)) for c in (stalled, fast)]
+        while len(fast.body) < 90_000:
+            await asyncio.sleep(0)
+        assert sum(map(len, exchange._chunks)) < 10_000
+        await followers[1]
+        assert (len(fast.body), fast.complete) == (100_000, True)
+        stalled.go_on.set()
+        await followers[0]
+        assert not stalled.complete
+
+    run(main())

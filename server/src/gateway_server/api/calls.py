@@ -78,7 +78,7 @@ class RunRoutes:
         if isinstance(call, GatewayFault):
             raise call
         ready = await self._pipeline.prepare(principal, call, deadline=deadline)
-        job_id = new_id()
+        job_id = exchange.job_id = new_id()
         await self._pipeline.admit(ready, job_id)
         exchange.worth_keeping = True
         if ready.function.streaming if request.stream is None else request.stream:
@@ -104,7 +104,7 @@ class RunRoutes:
         finally:
             timer.cancel()
         teller.say_start()
-        await exchange.write(sse.end(outcome))
+        exchange.write_nowait(sse.end(outcome))  # without a wait, in which the run could be ended a second time
 
     async def _batch(
         self, principal: Principal, request: RunRequest, deadline: float | None, exchange: Exchange

@@ -11,8 +11,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gateway_server.api import sse
 from gateway_server.api.faults import Headers, answer, logger, unexpected
-from gateway_server.errors import GatewayFault, IdempotencyConflict, ServiceUnavailable
+from gateway_server.errors import Canceled, GatewayFault, IdempotencyConflict, ServiceUnavailable
 from gateway_server.models import Principal
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -30,8 +31,22 @@ REPLAY = 4 << 20
 """Longest answer in bytes that can be given again."""
 KEPT_BYTES = 64 << 20
 """All kept answers together."""
+ENTRY_COST = 4 << 10
+"""Bytes that an answer costs however short it is, so that their number is bounded, too."""
 KEEP_ALIVE_EVERY = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
+Place = tuple[str, str | None, str]
+"""User, agent and key."""
+
+
+class _Reader:
+    """How far one connection is."""
+
+    __slots__ = ("at", "waiting")
+
+    def __init__(self) -> None:
+        self.at = 0  # index of the chunk that it takes next
+        self.waiting = 0  # bytes that were written since it took the last time
 
 
 class Exchange:
@@ -40,6 +55,7 @@ class Exchange:
     def __init__(self, *, keyed: bool, body_digest: bytes = b"") -> None:
         self.keyed = keyed
         self.body_digest = body_digest
+        self.job_id = ""
         self.status = 0
         self.headers: Headers = []
         self.is_stream = False
@@ -49,13 +65,14 @@ class Exchange:
         self.size = 0
         self.ended_at = 0.0
         self.task: asyncio.Task[None] | None = None
+        self.stopped: GatewayFault | None = None
+        """Why it was ended from outside. Nobody joins it from then on."""
         self._chunks: list[bytes] = []
         self._first = 0  # index of the first chunk that is still there
-        self._waiting = 0  # bytes in chunks that the only follower has not taken yet
+        self._readers: set[_Reader] = set()
+        self._was_followed = False
         self._news: asyncio.Event = asyncio.Event()
         self._taken: asyncio.Event = asyncio.Event()
-        self._followers = 0
-        self._deserted = False  # there were followers, and none is left
         self._farewell: asyncio.TimerHandle | None = None
 
     @property
@@ -63,71 +80,97 @@ class Exchange:
         """Whether a newcomer would get the whole answer."""
         return self._first == 0
 
+    @property
+    def cost(self) -> int:
+        """Bytes that keeping it takes; of an answer that is too long only the fact is kept."""
+        return ENTRY_COST + (self.size if self.size <= REPLAY else 0)
+
     def begin(self, status: int, headers: Headers, *, is_stream: bool = False) -> None:
         """The head of the answer."""
         self.status, self.headers, self.is_stream = status, headers, is_stream
 
     def write_nowait(self, chunk: bytes) -> None:
         """A piece of the body."""
+        self._lose_stalled()
         self._chunks.append(chunk)
         self.size += len(chunk)
-        self._waiting += len(chunk)
+        for reader in self._readers:
+            reader.waiting += len(chunk)
+        self._trim()
         self._news.set()
 
     async def write(self, chunk: bytes) -> None:
-        """A piece of the body; waits while the reader is far behind."""
+        """A piece of the body; of a stream, waits while every reader is far behind."""
         self.write_nowait(chunk)
-        while self._waiting > BUFFER and not self._deserted:
+        while self.is_stream and self._is_ahead():
             self._taken.clear()
             await self._taken.wait()
-        if self._deserted and self.size > REPLAY:
-            self._drop()  # nobody reads it, and nobody could be given it whole
+
+    def _is_ahead(self) -> bool:
+        if not self._readers:
+            return not self._was_followed and self.size > BUFFER
+        return all(reader.waiting > BUFFER for reader in self._readers)
+
+    def fail(self, fault: GatewayFault) -> None:
+        """Ends the answer with a fault: as the whole answer, or as the last event where a stream has begun."""
+        if not self.status:
+            status, headers, body = answer(fault)
+            self.begin(status, headers)
+            self.write_nowait(body)
+        elif self.is_stream:
+            self.write_nowait(sse.error(fault.detail(), self.job_id, {}))
+
+    def cancel(self, reason: GatewayFault) -> None:
+        """Ends the run; whoever still follows hears why."""
+        if self.task is not None and self.stopped is None:
+            self.stopped = reason
+            self.task.cancel()
 
     def finish(self) -> None:
         """Nothing follows."""
         self.done = True
+        self.task = None
         self.ended_at = time.monotonic()
         self._news.set()
 
     async def follow(self, receive: Receive, send: Send) -> None:
         """Sends the answer, from its first chunk on, over one connection."""
-        self._followers += 1
-        self._deserted = False
+        reader = _Reader()
+        reader.at = self._first
+        self._readers.add(reader)
+        self._was_followed = True
         if self._farewell is not None:
             self._farewell.cancel()
             self._farewell = None
         gone = asyncio.create_task(_hung_up(receive))
         gone.add_done_callback(lambda _: self._news.set())
         try:
-            await self._send_all(gone, send)
+            await self._send_all(reader, gone, send)
         finally:
             gone.cancel()
-            self._followers -= 1
-            self._deserted = not self._followers
+            self._readers.discard(reader)
             self._taken.set()
-            if not self.done and not self._followers:
+            self._trim()
+            if not self.done and not self._readers:
                 self._left_alone()
 
     def _left_alone(self) -> None:
-        if self.task is None:
-            return
-        if self.keyed:
-            self._farewell = asyncio.get_running_loop().call_later(GRACE, self.task.cancel)
-        else:
-            self.task.cancel()
+        if not self.keyed:
+            self.cancel(Canceled("The caller hung up."))
+        elif self._farewell is None:
+            reason = Canceled("The caller was cut off and did not come back.")
+            self._farewell = asyncio.get_running_loop().call_later(GRACE, self.cancel, reason)
 
-    async def _send_all(self, gone: asyncio.Task[None], send: Send) -> None:
-        at, started = self._first, False
-        while not gone.done():
+    async def _send_all(self, reader: _Reader, gone: asyncio.Task[None], send: Send) -> None:
+        started = False
+        while not gone.done() and reader in self._readers:
             if not started and (self.done or (self.is_stream and self.status)):
                 started = True
                 length = [] if self.is_stream else [(b"content-length", str(self.size).encode())]
                 await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, *length]})
-            if started and at < self._first + len(self._chunks):
-                body = b"".join(self._chunks[at - self._first :])
-                at = self._first + len(self._chunks)
-                self._took()
-                last = self.done and at == self._first + len(self._chunks)
+            elif started and reader.at < self._first + len(self._chunks):
+                body = self._take(reader)
+                last = self.done and reader.at == self._first + len(self._chunks)
                 await send({"type": "http.response.body", "body": body, "more_body": not last})
                 if last:
                     return
@@ -137,15 +180,29 @@ class Exchange:
             else:
                 await self._wait(send if started and self.is_stream else None)
 
-    def _took(self) -> None:
-        self._waiting = 0
+    def _take(self, reader: _Reader) -> bytes:
+        """Everything that a reader has not taken yet."""
+        body = b"".join(self._chunks[reader.at - self._first :])
+        reader.at = self._first + len(self._chunks)
+        reader.waiting = 0
         self._taken.set()
-        if self._followers == 1 and (not self.keyed or self.size > REPLAY):
-            self._drop()
+        self._trim()
+        return body
 
-    def _drop(self) -> None:
-        self._first += len(self._chunks)
-        self._chunks.clear()
+    def _lose_stalled(self) -> None:
+        """Gives up readers that hold what others do not wait for: as a rule, connections that are dead already."""
+        stalled = {reader for reader in self._readers if reader.waiting > BUFFER}
+        if len(stalled) < len(self._readers):
+            self._readers -= stalled
+
+    def _trim(self) -> None:
+        """Lets go of what every reader has taken, unless newcomers may still want it."""
+        if not self._was_followed or (self.keyed and self.size <= REPLAY):
+            return
+        end = self._first + len(self._chunks)
+        taken = min((reader.at for reader in self._readers), default=end)
+        del self._chunks[: max(0, taken - self._first)]
+        self._first = max(self._first, taken)
 
     async def _wait(self, send: Send | None) -> None:
         self._news.clear()
@@ -168,9 +225,10 @@ class Exchanges:
     """The answers that are under way or kept."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str | None, str], Exchange] = OrderedDict()
+        self._live: dict[Place, Exchange] = {}
+        self._kept: OrderedDict[Place, Exchange] = OrderedDict()  # have ended, in that order
         self._bytes = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Exchange] = {}
 
     def begin(
         self,
@@ -185,75 +243,78 @@ class Exchanges:
             IdempotencyConflict: the key came with another body, or its answer cannot be given again.
         """
         if key is None:
-            return self._start(Exchange(keyed=False), produce)
+            exchange = Exchange(keyed=False)
+            self._start(exchange, produce)
+            return exchange
         digest = hashlib.blake2b(body, digest_size=16).digest()
         place = (principal.user, principal.agent, key)
-        known = self._kept.get(place)
-        if known is not None and not (known.done and self._is_old(key, known)):
+        known = self._known(place)
+        if known is not None:
             if known.body_digest != digest:
                 raise IdempotencyConflict(f"The Idempotency-Key {key[:60]} was used with another request.")
             if not known.joinable:
                 raise IdempotencyConflict("The answer to this Idempotency-Key was too long to be given again.")
             return known
         exchange = Exchange(keyed=True, body_digest=digest)
+        self._live[place] = exchange
+        self._start(exchange, produce).add_done_callback(lambda _: self._ended(place, exchange))
+        return exchange
+
+    def _known(self, place: Place) -> Exchange | None:
+        """What the key stands for: a run that nobody has ended, or an answer that is young enough."""
+        live = self._live.get(place)
+        if live is not None and live.stopped is None:
+            return live
+        kept = self._kept.get(place)
+        if kept is not None and _is_old(place, kept):
+            self._bytes -= self._kept.pop(place).cost
+            return None
+        return kept
+
+    def _start(self, exchange: Exchange, produce: Callable[[Exchange], Awaitable[None]]) -> asyncio.Task[None]:
+        task = exchange.task = asyncio.create_task(_run(exchange, produce))
+        self._running[task] = exchange
+        task.add_done_callback(self._running.pop)
+        return task
+
+    def _ended(self, place: Place, exchange: Exchange) -> None:
+        if self._live.get(place) is not exchange:
+            return  # another run has taken its place
+        del self._live[place]
+        if not exchange.worth_keeping:
+            return
         self._kept[place] = exchange
-        self._start(exchange, produce)
-        assert exchange.task is not None
-        exchange.task.add_done_callback(lambda _: self._ended(place, exchange))
-        return exchange
+        self._bytes += exchange.cost
+        while self._kept and (self._bytes > KEPT_BYTES or _is_old(*next(iter(self._kept.items())))):
+            self._bytes -= self._kept.popitem(last=False)[1].cost
 
-    def _start(self, exchange: Exchange, produce: Callable[[Exchange], Awaitable[None]]) -> Exchange:
-        exchange.task = asyncio.create_task(_run(exchange, produce))
-        self._tasks.add(exchange.task)
-        exchange.task.add_done_callback(self._tasks.discard)
-        return exchange
+    def cancel_all(self) -> None:
+        """Ends every run, and tells its callers that the gateway stops."""
+        for exchange in list(self._running.values()):
+            exchange.cancel(ServiceUnavailable("The gateway stopped before the call had ended.", retry_after=2))
 
-    def _ended(self, place: tuple[str, str | None, str], exchange: Exchange) -> None:
-        if self._kept.get(place) is not exchange:
-            return
-        if not exchange.worth_keeping or not exchange.joinable:
-            del self._kept[place]
-            return
-        self._bytes += exchange.size
-        while self._bytes > KEPT_BYTES or (self._kept and self._is_old(*self._oldest())):
-            (_, _, _), oldest = self._kept.popitem(last=False)
-            if oldest.done:
-                self._bytes -= oldest.size
+    async def drain(self, seconds: float) -> None:
+        """Waits until every answer has been given, but not for ever."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
-    def _oldest(self) -> tuple[str, Exchange]:
-        (_, _, key), exchange = next(iter(self._kept.items()))
-        return key, exchange
 
-    @staticmethod
-    def _is_old(key: str, exchange: Exchange) -> bool:
-        kept = KEPT_MINTED if key.startswith(MINTED) else KEPT_GIVEN
-        return exchange.done and time.monotonic() - exchange.ended_at > kept
-
-    async def drain(self) -> None:
-        """Waits until every answer has been given."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+def _is_old(place: Place, exchange: Exchange) -> bool:
+    kept = KEPT_MINTED if place[2].startswith(MINTED) else KEPT_GIVEN
+    return time.monotonic() - exchange.ended_at > kept
 
 
 async def _run(exchange: Exchange, produce: Callable[[Exchange], Awaitable[None]]) -> None:
     try:
         await produce(exchange)
     except GatewayFault as fault:
-        status, headers, body = answer(fault)
-        exchange.begin(status, headers)
-        await exchange.write(body)
+        exchange.fail(fault)
     except asyncio.CancelledError:
-        if not exchange.status:
-            stopped = ServiceUnavailable("The gateway stopped before the call had ended.", retry_after=2)
-            status, headers, body = answer(stopped)
-            exchange.begin(status, headers)
-            exchange.write_nowait(body)
+        exchange.worth_keeping = False  # the next attempt runs anew
+        exchange.fail(exchange.stopped or Canceled("The call was canceled."))
         raise
     except Exception:  # a mistake of ours must not leave the caller waiting
         logger.exception("unexpected error in a run")
-        if not exchange.status:
-            status, headers, body = answer(unexpected())
-            exchange.begin(status, headers)
-            await exchange.write(body)
+        exchange.fail(unexpected())
     finally:
         exchange.finish()

@@ -20,6 +20,8 @@ from gateway_server.settings import Settings
 
 GRACE = 30
 """Seconds that calls get to end when the gateway is told to."""
+LEEWAY = 5
+"""Seconds after that for telling their callers, before connections are cut."""
 KEEP_ALIVE = 75
 BACKLOG = 2048
 
@@ -61,7 +63,7 @@ async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> A
             server_header=False,
             ws="none",
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=grace,
+            timeout_graceful_shutdown=grace + LEEWAY,
             backlog=BACKLOG,
         )
     )
@@ -71,7 +73,10 @@ async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> A
         yield
     finally:
         server.should_exit = True
+        # Callers get an answer from us: what the server itself cuts off ends in an error that nobody can read.
+        telling = asyncio.get_running_loop().call_later(grace, gateway.exchanges.cancel_all)
         await task
+        telling.cancel()
 
 
 class _Server(uvicorn.Server):
