@@ -88,7 +88,7 @@ class Gateway:
             base_url=lambda: self.local_url,
         )
         self.agents = Agents(self.database, self.tokens, settings)
-        self.authenticator = Authenticator(settings, self.keys, self.tokens, self.engine.owns)
+        self.authenticator = Authenticator(settings, self.keys, self.tokens, self.running, self.engine.owns)
         self.exchanges = Exchanges()
         self.pipeline = Pipeline(
             settings=settings,

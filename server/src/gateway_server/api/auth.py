@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import PermissionDenied, Unauthenticated
 from gateway_server.identity import peers
 from gateway_server.identity.keys import PREFIX, Keys
@@ -26,10 +27,13 @@ class Authenticator:
     of these, an address that the operator trusts.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, tokens: Tokens, is_worker: Callable[[int], bool]) -> None:
+    def __init__(
+        self, settings: Settings, keys: Keys, tokens: Tokens, running: RunningCalls, is_worker: Callable[[int], bool]
+    ) -> None:
         self._settings = settings
         self._keys = keys
         self._tokens = tokens
+        self._running = running
         self._is_worker = is_worker
 
     async def __call__(self, request: Request) -> Principal:
@@ -47,10 +51,16 @@ class Authenticator:
                 raise Unauthenticated(
                     "X-Internal-Token takes an internal token; send API keys as Authorization: Bearer."
                 )
-            return self._tokens.verify(token)
+            return self._from_token(token)
         if proof := _bearer(headers.get("authorization")) or headers.get("x-api-key"):
-            return await self._keys.verify(proof) if proof.startswith(PREFIX) else self._tokens.verify(proof)
+            return await self._keys.verify(proof) if proof.startswith(PREFIX) else self._from_token(proof)
         return await self._trusted(headers, client)
+
+    def _from_token(self, token: str) -> Principal:
+        principal = self._tokens.verify(token)
+        if principal.job_id is not None and self._running.find(principal.job_id) is None:
+            raise Unauthenticated("The call that this token belongs to has ended.")
+        return principal
 
     async def from_api_key(self, headers: Mapping[str, str]) -> Principal:
         """Who an API key stands for, where nothing but a key will do.
@@ -72,6 +82,8 @@ class Authenticator:
                 await self._refuse_functions(client)
                 return Principal(user=self._settings.default_user, scopes=frozenset({Scope.CALL, Scope.PUBLISH}))
             if any(ip in network for network in self._settings.trusted_networks):
+                if ip.is_loopback:
+                    await self._refuse_functions(client)
                 return Principal(user=self._settings.default_user)
         raise Unauthenticated(
             "The request names no caller. Send an internal token (X-Internal-Token) or an API key "
@@ -87,9 +99,11 @@ class Authenticator:
 
 def _address(client: tuple[str, int] | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return None if client is None else ipaddress.ip_address(client[0])
+        address = None if client is None else ipaddress.ip_address(client[0])
     except ValueError:
         return None
+    # An IPv4 connection to a socket that takes both has such an address, which is loopback to no older Python.
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _bearer(header: str | None) -> str | None:

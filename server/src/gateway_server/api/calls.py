@@ -5,11 +5,12 @@ import re
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from gateway_server.api import sse
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.exchange import Exchange, Exchanges, Receive, Send
-from gateway_server.api.faults import JSON, answer
+from gateway_server.api.faults import JSON, answer, logger, unexpected
 from gateway_server.calls.inputs import RunRequest, parse_run
 from gateway_server.calls.jobs import Ending, Jobs, new_id
 from gateway_server.calls.pipeline import Outcome, Pipeline
@@ -22,6 +23,8 @@ from gateway_server.store.database import Database
 PATHS = frozenset({"/v1/internal/run", "/v1/run"})
 START_AFTER = 0.05
 """Seconds after which a stream says start by itself, if the function has not said so."""
+Deadline = float | Invalid | None
+"""On the clock of the event loop; None where the caller said nothing."""
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s)?\Z")
 
 
@@ -69,7 +72,7 @@ class RunRoutes:
             return
         await exchange.follow(receive, send)
 
-    async def _answer(self, principal: Principal, body: bytes, deadline: float | None, exchange: Exchange) -> None:
+    async def _answer(self, principal: Principal, body: bytes, deadline: Deadline, exchange: Exchange) -> None:
         request = parse_run(body, size_limit=self._settings.request_limit, batch_limit=self._settings.batch_limit)
         if len(request.calls) > 1:
             await self._batch(principal, request, deadline, exchange)
@@ -106,24 +109,26 @@ class RunRoutes:
         teller.say_start()
         exchange.write_nowait(sse.end(outcome))  # without a wait, in which the run could be ended a second time
 
-    async def _batch(
-        self, principal: Principal, request: RunRequest, deadline: float | None, exchange: Exchange
-    ) -> None:
+    async def _batch(self, principal: Principal, request: RunRequest, deadline: Deadline, exchange: Exchange) -> None:
+        if isinstance(deadline, Invalid):
+            raise deadline
         batch_id = new_id()
-        await self._database.write(
-            lambda c: self._jobs.open(c, job_id=batch_id, principal=principal, call=None, parent_id=None),
-            durable=False,
-        )
+        await self._open_batch(principal, batch_id)
         exchange.worth_keeping = True
         places = asyncio.Semaphore(self._settings.batch_concurrency)
 
         async def one(call: Call | GatewayFault) -> Outcome:
             async with places:
-                return await self._batch_item(principal, call, deadline, batch_id)
+                job_id = new_id()
+                try:
+                    return await self._batch_item(principal, call, deadline, batch_id, job_id)
+                except Exception:  # a mistake of ours with one call must not take the others with it
+                    logger.exception("unexpected error in the call %s of a batch", job_id)
+                    return Outcome(job_id=job_id, fault=unexpected(), files={})
 
         tasks = [asyncio.create_task(one(call)) for call in request.calls]
         try:
-            with self._running.batch(batch_id):
+            with self._running.batch(batch_id, principal.job_id):
                 outcomes = await asyncio.gather(*tasks)
                 canceled = self._running.is_canceled(batch_id)
         except asyncio.CancelledError:
@@ -140,10 +145,9 @@ class RunRoutes:
         await exchange.write(_reply(batch_id, overall, [_item(outcome) for outcome in outcomes]))
 
     async def _batch_item(
-        self, principal: Principal, call: Call | GatewayFault, deadline: float | None, batch_id: str
+        self, principal: Principal, call: Call | GatewayFault, deadline: float | None, batch_id: str, job_id: str
     ) -> Outcome:
         """One call of a batch; what would be an HTTP error of a single call is this item's result."""
-        job_id = new_id()
         try:
             if isinstance(call, GatewayFault):
                 raise call
@@ -160,11 +164,21 @@ class RunRoutes:
     async def _record_refusal(
         self, principal: Principal, call: Call | None, job_id: str, batch_id: str, fault: GatewayFault
     ) -> None:
-        def work(connection: Any) -> None:
+        def work(connection: Connection) -> None:
             self._jobs.open(connection, job_id=job_id, principal=principal, call=call, parent_id=batch_id)
             self._jobs.close(connection, job_id, Ending(status=JobStatus.FAILED, error=fault.detail()))
 
         await self._database.write(work, durable=False)
+
+    async def _open_batch(self, principal: Principal, batch_id: str) -> None:
+        def work(connection: Connection) -> None:
+            self._jobs.open(connection, job_id=batch_id, principal=principal, call=None, parent_id=None)
+
+        try:
+            await self._database.write(work, durable=False)
+        except asyncio.CancelledError:  # that write cannot be called back, so the record has to be closed
+            await asyncio.shield(self._close_batch(batch_id, JobStatus.CANCELED))
+            raise
 
     async def _close_batch(self, batch_id: str, status: JobStatus) -> None:
         ending = Ending(status=status)
@@ -209,9 +223,12 @@ def parse_duration(text: str | None) -> float | None:
     return float(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
-def _deadline(text: str | None) -> float | None:
+def _deadline(text: str | None) -> Deadline:
     """When a request ends that says how long it may take: for a batch, one moment for all of its calls."""
-    seconds = parse_duration(text)
+    try:
+        seconds = parse_duration(text)
+    except Invalid as invalid:  # told when everything else is in order
+        return invalid
     return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 

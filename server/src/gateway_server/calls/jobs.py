@@ -17,6 +17,8 @@ from gateway_server.store.database import Database
 
 KEPT_RESULT = 8 << 20
 """Longest result in bytes that is kept with its job."""
+LONGEST_NAME = 255
+"""What a refused call names may be of any length; the record of it is not."""
 _jobs, _results, _logs = schema.jobs, schema.job_results, schema.job_logs
 
 
@@ -81,9 +83,9 @@ class Jobs:
                 user=principal.user,
                 agent=principal.agent,
                 key_id=principal.key_id,
-                prefab_id=call.prefab_id if call else None,
-                version=call.version if call else None,
-                function_name=call.function_name if call else None,
+                prefab_id=call.prefab_id[:LONGEST_NAME] if call else None,
+                version=call.version[:LONGEST_NAME] if call else None,
+                function_name=call.function_name[:LONGEST_NAME] if call else None,
                 status=JobStatus.RUNNING,
                 attempt=1,
                 created_at=moment,
@@ -91,8 +93,8 @@ class Jobs:
             )
         )
 
-    def close(self, connection: Connection, job_id: str, ending: Ending) -> None:
-        """Records, within a transaction, how a job ended. The first ending counts."""
+    def close(self, connection: Connection, job_id: str, ending: Ending) -> bool:
+        """Records, within a transaction, how a job ended. The first ending counts; says whether this was it."""
         moment = time.time()
         error = orjson.dumps(ending.error).decode() if ending.error is not None else None
         change = (
@@ -101,11 +103,12 @@ class Jobs:
             .values(status=ending.status, ended_at=moment, error=error)
         )
         if not connection.execute(change).rowcount:
-            return
+            return False
         if ending.result is not None and len(ending.result) <= KEPT_RESULT:
             connection.execute(_results.insert().values(job_id=job_id, body=ending.result, ended_at=moment))
         if ending.log:
             connection.execute(_logs.insert().values(job_id=job_id, body=ending.log, ended_at=moment))
+        return True
 
     async def find(self, job_id: str, principal: Principal) -> Job:
         """A job with its result, if the caller may see it.

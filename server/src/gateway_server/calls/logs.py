@@ -13,6 +13,8 @@ class Masker:
 
     def __init__(self, values: Iterable[str]) -> None:
         kept = sorted({value for value in values if len(value) >= SHORTEST}, key=len, reverse=True)
+        self.longest = max((len(value.encode()) for value in kept), default=0)
+        """Length in bytes of the longest value: at a cut, a part of it may stand that no pattern finds."""
         self._pattern = re.compile("|".join(re.escape(value) for value in kept)) if kept else None
         self._bytes = re.compile(b"|".join(re.escape(value.encode()) for value in kept)) if kept else None
 
@@ -50,5 +52,7 @@ class Log:
         tail, dropped = self._tail[surplus:], self._dropped + surplus
         if not dropped:
             return masker.bytes(bytes(self._head + tail))
+        # Masked first, so that only a value that the cut went through is left in pieces; these are at the very ends.
+        head = masker.bytes(bytes(self._head))
         note = f"\n--- {dropped} bytes left out ---\n".encode()
-        return masker.bytes(bytes(self._head)) + note + masker.bytes(bytes(tail))
+        return head[: len(head) - masker.longest] + note + masker.bytes(bytes(tail))[masker.longest :]

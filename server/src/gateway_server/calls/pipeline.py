@@ -1,6 +1,7 @@
 """What happens to one call, from its arguments to its record."""
 
 import asyncio
+import logging
 import math
 import os
 import time
@@ -47,6 +48,8 @@ from gateway_server.store.database import Database
 
 TOKEN_GRACE = 60.0
 """Seconds that a call's token outlives its deadline."""
+MOST_VALIDATORS = 10_000
+logger = logging.getLogger("gateway")
 Emit = Callable[[Progress], Awaitable[None]]
 _json_value = msgspec.json.Decoder(msgspec.Raw)
 
@@ -118,22 +121,26 @@ class Pipeline:
         self._running = running
         self._validators: dict[str, Validator] = {}
 
-    async def prepare(self, principal: Principal, call: Call, *, deadline: float | None) -> Ready:
+    async def prepare(self, principal: Principal, call: Call, *, deadline: float | Invalid | None) -> Ready:
         """Checks everything that can be checked before the function runs, in an order that never changes.
 
-        `deadline` is the caller's, on the clock of the event loop.
+        `deadline` is the caller's, on the clock of the event loop, or why it cannot be understood.
 
         Raises:
             GatewayFault: the refusal.
         """
         if principal.depth > self._settings.nesting_limit:
             raise PermissionDenied(f"Functions call each other more than {self._settings.nesting_limit} levels deep.")
+        if principal.job_id is not None and self._running.find(principal.job_id) is None:
+            raise Canceled("The call that made this one has ended.")
         version = await self._catalogue.find(call.prefab_id, call.version)
         function = _function(version, call)
         self._validator(version, function).check(call)
         files = await self._readable(principal, call) if call.files else {}
         await self._check_quota(principal)
         secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
+        if isinstance(deadline, Invalid):
+            raise deadline
         ends = self._deadline(principal, function, deadline)
         return Ready(
             principal=principal,
@@ -156,7 +163,17 @@ class Pipeline:
             self._quotas.charge(connection, ready.principal.user)
             self._jobs.open(connection, job_id=job_id, principal=ready.principal, call=ready.call, parent_id=parent_id)
 
-        await self._database.write(work, durable=False)
+        def undo(connection: Connection) -> None:
+            error = Canceled("The caller hung up before the function began.").detail()
+            if self._jobs.close(connection, job_id, Ending(status=JobStatus.CANCELED, error=error)):
+                self._quotas.refund(connection, ready.principal.user)
+
+        try:
+            await self._database.write(work, durable=False)
+        except asyncio.CancelledError:
+            # That write is on its way and cannot be called back; this one is behind it, and finds what it did.
+            await asyncio.shield(self._database.write(undo, durable=False))
+            raise
 
     async def run(
         self, ready: Ready, job_id: str, *, emit: Emit | None = None, parent_id: str | None = None
@@ -189,6 +206,10 @@ class Pipeline:
                     raise
                 task.uncancel()
                 return outcome
+            except Exception:  # a mistake of ours: whatever it is, the record must not stay open
+                logger.exception("unexpected error in the call %s", job_id)
+                fault = InternalError("The gateway made a mistake; its log tells more.")
+                outcome, status = Outcome(job_id=job_id, fault=fault, files={}), None
         await self._close(ready, call, outcome, status)
         return outcome
 
@@ -204,10 +225,10 @@ class Pipeline:
                     await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
                     await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
                 last = await self._follow(worker, ready, call, emit)
-                files = await self._keep_outputs(worker, ready, call)
+                files = await self._outputs(worker, ready, call)
                 return self._outcome(call, last, files)
         except ImportFailed as error:
-            call.log.write(error.told["traceback"].encode())
+            call.log.write(error.told["traceback"].encode("utf-8", "replace"))
             failure = {"error_code": "PREFAB_ERROR", **error.told}
             failure["message"] = f"The package could not be imported: {failure['message']}"
             return self._outcome(call, Failure(failure), {})
@@ -243,6 +264,14 @@ class Pipeline:
         )
         return self._tokens.mint(principal, expires_at=ends + TOKEN_GRACE)
 
+    async def _outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
+        """What the function wrote, unless it left its folder so that nothing can be read there."""
+        try:
+            return await self._keep_outputs(worker, ready, call)
+        except OSError as error:
+            call.log.write(f"the outputs cannot be read: {error.strerror}\n".encode("utf-8", "replace"))
+            return {}
+
     async def _keep_outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
         """What the function wrote, stored under the keys that the manifest declares."""
         if not os.listdir(worker.workspace / OUTPUTS):
@@ -261,14 +290,16 @@ class Pipeline:
 
     def _outcome(self, call: Running, last: Result | Failure, files: Mapping[str, Sequence[str]]) -> Outcome:
         if isinstance(last, Failure):
-            error = {key: call.masker.text(str(value)) for key, value in last.error.items() if key != "traceback"}
+            told = {_storable(key): _storable(str(value)) for key, value in last.error.items() if key != "traceback"}
+            error = {key: call.masker.text(value) for key, value in told.items()}
             return Outcome(job_id=call.job_id, error=error, files=files)
         try:
             # The result becomes part of a larger text: a worker that sends anything but one value could forge the
             # results beside it. This looks at the bytes and builds nothing.
             _json_value.decode(last.json)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            fault = RuntimeCrashed("The process that ran the function sent a result that is no JSON.")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            reason = "is nested too deep" if isinstance(error, RecursionError) else "is no JSON"
+            fault = RuntimeCrashed(f"The process that ran the function sent a result that {reason}.")
             return Outcome(job_id=call.job_id, fault=fault, files={})
         return Outcome(job_id=call.job_id, result=last.json, streamed=last.streamed, files=files)
 
@@ -302,6 +333,8 @@ class Pipeline:
         key = f"{version.deployment.key}/{function.name}"
         validator = self._validators.get(key)
         if validator is None:
+            if len(self._validators) >= MOST_VALIDATORS:  # of versions that are gone, mostly
+                self._validators.clear()
             validator = self._validators[key] = Validator(function)
         return validator
 
@@ -317,6 +350,11 @@ class Pipeline:
         if left <= 0:
             raise DeadlineExceeded("The call's time was over before it began.")
         return moment + left
+
+
+def _storable(text: str) -> str:
+    """The text with what is no Unicode replaced, such as the undecodable bytes of a file's name."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _function(version: Version, call: Call) -> Function:

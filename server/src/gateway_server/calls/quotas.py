@@ -76,6 +76,8 @@ class Quotas:
     def _count(self, connection: Connection, user: str, calls: int) -> None:
         table, day = schema.usage, _today()
         change = table.update().where(table.c.user == user, table.c.day == day).values(calls=table.c.calls + calls)
+        if calls < 0:  # of a call that was charged before midnight nothing is left to take back
+            change = change.where(table.c.calls > 0)
         if not connection.execute(change).rowcount and calls > 0:
             connection.execute(table.insert().values(user=user, day=day, calls=calls))
 

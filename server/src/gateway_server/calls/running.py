@@ -45,28 +45,42 @@ class RunningCalls:
     def entered(self, call: Running) -> Iterator[Running]:
         """Registers a call while it runs. When it leaves, so do the calls that its function made: nobody waits for
         them any more."""
-        above = [job_id for job_id in (call.parent_id, call.caller_id) if job_id is not None]
         self._calls[call.job_id] = call
-        for job_id in above:
-            self._below.setdefault(job_id, set()).add(call.job_id)
+        if self._has_ended(call.caller_id):
+            call.cancel()
         try:
-            yield call
+            with self._placed(call.job_id, call.parent_id, call.caller_id):
+                yield call
         finally:
             del self._calls[call.job_id]
-            for job_id in above:
-                self._below[job_id].discard(call.job_id)
-                if not self._below[job_id]:
-                    del self._below[job_id]
             self.cancel(call.job_id)
 
     @contextmanager
-    def batch(self, job_id: str) -> Iterator[None]:
-        """Registers a batch while its calls run."""
-        self._batches[job_id] = False
+    def batch(self, job_id: str, caller_id: str | None) -> Iterator[None]:
+        """Registers a batch while its calls run, below the job whose function sent it."""
+        self._batches[job_id] = self._has_ended(caller_id)
+        try:
+            with self._placed(job_id, caller_id):
+                yield
+        finally:
+            del self._batches[job_id]
+
+    @contextmanager
+    def _placed(self, job_id: str, *above: str | None) -> Iterator[None]:
+        """Makes a call or batch findable from those above it."""
+        places = [place for place in above if place is not None]
+        for place in places:
+            self._below.setdefault(place, set()).add(job_id)
         try:
             yield
         finally:
-            del self._batches[job_id]
+            for place in places:
+                self._below[place].discard(job_id)
+                if not self._below[place]:
+                    del self._below[place]
+
+    def _has_ended(self, caller_id: str | None) -> bool:
+        return caller_id is not None and caller_id not in self._calls
 
     def is_canceled(self, batch_id: str) -> bool:
         """Whether the calls of a batch that have not begun should not begin."""
@@ -85,7 +99,7 @@ class RunningCalls:
         found = [*self.below(job_id), *filter(None, [self._calls.get(job_id)])]
         for call in found:
             call.cancel()
-        is_batch = job_id in self._batches
-        if is_batch:
-            self._batches[job_id] = True
-        return bool(found) or is_batch
+        batches = [batch for batch in (job_id, *self._below.get(job_id, ())) if batch in self._batches]
+        for batch in batches:
+            self._batches[batch] = True
+        return bool(found or batches)
