@@ -13,6 +13,8 @@ from gateway_server.prefabs.functions import Function
 from gateway_server.prefabs.schemas import files_schema, parameters_schema
 
 MOST_PROBLEMS = 100
+LONGEST_TEXT = 300
+"""Characters of a pointer or message; they repeat what was sent, which may be long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,7 @@ class Validator:
             *self._violations(self._parameters, call.parameters, "/parameters"),
             *self._violations(self._files, files, "/files"),
         ][:MOST_PROBLEMS]
+        problems = [Problem(_short(problem.pointer), _short(problem.message)) for problem in problems]
         raise Invalid(f"{self._function.name}: {_summary(problems)}", problems)
 
     def _violations(self, validator: Any, value: Mapping[str, Any], prefix: str) -> list[Problem]:
@@ -153,6 +156,10 @@ def _explain(error: Any, prefix: str, known: list[str]) -> list[Problem]:
     if kind.name == "required":
         return [Problem(f"{pointer}/{_escape(str(kind.property))}", "is required")]
     return [Problem(pointer, error.message)]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
 
 
 def _escape(name: str) -> str:

@@ -34,6 +34,7 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[str, ApiKey] = {}
+        self._revocations = 0
 
     async def create(self, user: str, scopes: Iterable[Scope], name: str = "") -> tuple[str, ApiKey]:
         """A new key and its record. The key is shown this once and never again."""
@@ -62,11 +63,13 @@ class Keys:
         digest = _digest(text)
         key = self._known.get(digest)
         if key is None:
-            table = schema.api_keys
+            table, revocations = schema.api_keys, self._revocations
             row = await self._database.read(lambda c: c.execute(select(table).where(table.c.digest == digest)).first())
             if row is None:
                 raise Unauthenticated("The API key is not valid.")
-            key = self._known[digest] = _from_row(row)
+            key = _from_row(row)
+            if revocations == self._revocations:  # else the row may be from before a revocation
+                self._known[digest] = key
         if key.revoked_at is not None:
             raise Unauthenticated("The API key has been revoked.")
         return Principal(user=key.user, scopes=key.scopes, key_id=key.id)
@@ -97,6 +100,7 @@ class Keys:
         row = await self._database.write(work)
         if row is None:
             raise NotFound(f"There is no API key {key_id}.")
+        self._revocations += 1
         self._known.clear()
         return _from_row(row)
 

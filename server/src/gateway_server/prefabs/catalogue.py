@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,9 @@ from gateway_server.store.database import Database
 
 BUILDING, DEPLOYED, FAILED = "building", "deployed", "failed"
 REMEMBERED_FAILURES = 100
+LONGEST_ECHO = 80
+"""Characters of what a caller sent that an answer repeats at most."""
+_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 Progress = Callable[[str], None]
 
 
@@ -52,6 +56,8 @@ class Catalogue:
         self._environments = environments
         self._folder = folder
         self._known: dict[tuple[str, str], Version] = {}
+        self._changes = 0
+        """Versions that were forgotten; what was read before the last one is not remembered."""
         self._attempts: dict[tuple[str, str], Version] = {}
         """Versions that are being published, and those whose publishing failed lately."""
         self.on_gone: Callable[[Version], None] = lambda _version: None
@@ -117,10 +123,14 @@ class Catalogue:
         known = self._known.get((prefab_id, version))
         if known is not None:
             return known
-        rows = await self._database.read(lambda c: c.execute(_select(prefab_id)).all())
+        changes, rows = self._changes, []
+        if _is_id(prefab_id):
+            rows = list(await self._database.read(lambda c: c.execute(_select(prefab_id)).all()))
         for row in rows:
             if row.version == version:
-                found = self._known[prefab_id, version] = self._from_row(row)
+                found = self._from_row(row)
+                if changes == self._changes:
+                    self._known[prefab_id, version] = found
                 return found
         raise await self._not_found(prefab_id, version, [row.version for row in rows])
 
@@ -273,6 +283,7 @@ class Catalogue:
         return self._folder / prefab_id / f"{version}-{digest[:16]}"
 
     def _forget(self, version: Version) -> None:
+        self._changes += 1
         self._known.pop((version.prefab_id, version.version), None)
         self.on_gone(version)
 
@@ -285,20 +296,27 @@ class Catalogue:
             self._attempts[key] = replace(attempt, status=FAILED, error=error.message)
 
     async def _not_found(self, prefab_id: str, version: str | None, deployed: Sequence[str]) -> NotFound:
+        told = prefab_id[:LONGEST_ECHO]
         if deployed:
             shown = ", ".join(sorted(deployed, key=Ordered, reverse=True)[:5])
-            message = f"Prefab {prefab_id} has no version {version}; there are: {shown}."
-        else:
+            message = f"Prefab {told} has no version {(version or '')[:LONGEST_ECHO]}; there are: {shown}."
+        elif _is_id(prefab_id):
             ids = await self._database.read(lambda c: c.execute(select(schema.prefabs.c.id)).scalars().all())
             near = difflib.get_close_matches(prefab_id, ids, n=1)
-            message = f"There is no prefab {prefab_id[:80]}." + (f" Did you mean {near[0]}?" if near else "")
-        return NotFound(message, prefab_id=prefab_id, version=version)
+            message = f"There is no prefab {told}." + (f" Did you mean {near[0]}?" if near else "")
+        else:
+            message = f"There is no prefab {told}: an id has 3 to 64 lowercase letters, digits and single hyphens."
+        return NotFound(message, prefab_id=told, version=version and version[:LONGEST_ECHO])
 
     def _sweep(self, wanted: set[Path]) -> None:
         for prefab in self._folder.iterdir():
             for version in prefab.iterdir() if prefab.is_dir() else ():
                 if version not in wanted:
                     shutil.rmtree(version, ignore_errors=True)
+
+
+def _is_id(text: str) -> bool:
+    return 3 <= len(text) <= 64 and _ID.match(text) is not None
 
 
 def _select(prefab_id: str | None = None):  # type: ignore[no-untyped-def]

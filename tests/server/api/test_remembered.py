@@ -1,0 +1,105 @@
+"""What is remembered to save a look into the database never outlives what the database says."""
+
+import asyncio
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from gateway_server.calls.logs import Log, Masker
+from gateway_server.calls.quotas import Quotas
+from gateway_server.errors import NotFound, Unauthenticated
+from gateway_server.identity.keys import Keys
+from gateway_server.models import Principal, Scope
+from gateway_server.prefabs.catalogue import Catalogue, Version
+from gateway_server.store.database import Database
+
+
+class SlowDatabase(Database):
+    """Gives what it read only when told to, so that a test can put something in between."""
+
+    def hold(self) -> None:
+        self.has_read, self.go_on = asyncio.Event(), asyncio.Event()
+        self.is_held = True
+
+    async def read(self, work):
+        found = await super().read(work)
+        if getattr(self, "is_held", False):
+            self.is_held = False
+            self.has_read.set()
+            await self.go_on.wait()
+        return found
+
+
+def run(main, folder: Path) -> None:
+    async def whole() -> None:
+        database = SlowDatabase.in_folder(folder)
+        database.open()
+        try:
+            await main(database)
+        finally:
+            await database.close()
+
+    asyncio.run(asyncio.wait_for(whole(), 20))
+
+
+def test_a_key_that_was_revoked_during_a_look_is_not_remembered(tmp_path: Path):
+    async def main(database: SlowDatabase) -> None:
+        keys = Keys(database)
+        text, key = await keys.create("ann", [Scope.CALL])
+        database.hold()
+        looking = asyncio.create_task(keys.verify(text))
+        await database.has_read.wait()
+        await keys.revoke(key.id)
+        database.go_on.set()
+        await asyncio.wait([looking])
+        with pytest.raises(Unauthenticated):
+            await keys.verify(text)
+
+    run(main, tmp_path)
+
+
+def test_a_version_that_was_removed_during_a_look_is_not_remembered(tmp_path: Path):
+    async def main(database: SlowDatabase) -> None:
+        catalogue = Catalogue(database, Mock(), tmp_path / "prefabs")
+        version = Version(prefab_id="odd", version="1.0.0", status="deployed", owner="ann", created_at=0.0)
+        catalogue._from_row = lambda row: version  # type: ignore[method-assign]
+        await database.write(
+            lambda c: c.exec_driver_sql("INSERT INTO prefabs (id, owner, created_at) VALUES ('odd', 'ann', 0)")
+        )
+        await database.write(lambda c: c.exec_driver_sql(INSERT))
+        database.hold()
+        looking = asyncio.create_task(catalogue.find("odd", "1.0.0"))
+        await database.has_read.wait()
+        await catalogue.remove("odd", "1.0.0", Principal(user="ann", scopes=frozenset(Scope)))
+        database.go_on.set()
+        await asyncio.wait([looking])
+        with pytest.raises(NotFound):
+            await catalogue.find("odd", "1.0.0")
+
+    run(main, tmp_path)
+
+
+INSERT = """
+INSERT INTO versions (prefab_id, version, status, warnings, manifest, digest, environment, settings, revision,
+published_by, created_at, size) VALUES ('odd', '1.0.0', 'deployed', '[]', '{}', 'd', 'e', '{}', 1, 'ann', 0, 1)
+"""
+
+
+def test_a_refund_gives_nothing_that_was_not_charged_today(tmp_path: Path):
+    async def main(database: SlowDatabase) -> None:
+        quotas = Quotas(database, 10)
+        await database.write(lambda c: quotas.charge(c, "ann"))
+        for _ in range(2):
+            await database.write(lambda c: quotas.refund(c, "ann"))
+        assert (await quotas.show("ann")).used == 0
+
+    run(main, tmp_path)
+
+
+@pytest.mark.parametrize("at", range(60, 105))
+def test_a_cut_never_leaves_a_piece_of_a_secret(at: int):
+    log, secret = Log(200), "ABCDEFGHIJKLMNOP"
+    log.write(b"-" * at + secret.encode() + b"-" * 600 + secret.encode() + b"-" * (at - 10))
+    kept = log.read(Masker([secret])).replace(b"bytes left out", b"")
+    assert not any(letter in kept for letter in secret.encode())
