@@ -22,7 +22,6 @@ RULES = [
     (r"# sync: ", ""),
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
-    (r"  # noqa: ASYNC\d+", ""),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\bCoroutine\[Any, Any, (\w+)\]", r"\1"),
     (r"\bAsync([A-Z]\w*)\b", r"\1"),

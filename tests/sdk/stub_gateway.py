@@ -72,9 +72,11 @@ class StubGateway:
             self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             ready.set()
             await self._stop.wait()
-            server.close()
+            for listening in server.sockets:
+                self._loop.remove_reader(listening.fileno())
             for _ in range(5):
-                await asyncio.sleep(0)  # connections just accepted get their tasks
+                await asyncio.sleep(0)  # connections just accepted get their tasks; a closed server gives none
+            server.close()
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from . import _blocking
@@ -15,6 +15,7 @@ from ._session import Session
 _RECEIVE_BYTES = 64 * 1024
 
 sleep = asyncio.sleep
+in_thread = asyncio.to_thread
 
 
 def current_scope() -> asyncio.AbstractEventLoop:
@@ -61,6 +62,19 @@ async def close_at_the_end(sender: Any) -> object:
     waiting = wait()
     await anext(waiting)
     return waiting
+
+
+async def together(works: Sequence[Callable[[], Coroutine[Any, Any, None]]], stop: Callable[[], None]) -> None:
+    """Do all at once. The first failure is raised, after `stop` has been called and all have ended."""
+    tasks = [asyncio.create_task(work()) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        raise
 
 
 async def blocks_of(body: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from . import _wire
 from ._async_session import AsyncSession
-from ._async_transfer import AsyncPartsUpload, Progress, download, presigned, put
+from ._async_transfer import AsyncPartsUpload, download, presigned, put
 from ._local_file import Form, LocalFile, Part
+from ._meter import Meter, Progress
 from .exceptions import ValidationError
 from .models import StoredFile
 
@@ -22,14 +23,21 @@ class AsyncFiles(AsyncSession):
 
     All raise `AgentContextRequiredError` where an agent is needed and there is none, `AuthenticationError` for a bad
     token, `ServiceUnavailableError` when there is no answer. `timeout` bounds the silence on the wire, not the whole.
+
+    Uploads take `progress`, called as `progress(done_bytes, total_bytes)` while bytes leave: never backwards, at the
+    end with the whole. What it raises ends the upload and is raised here. Of a large file up to four parts are sent at
+    once; the blocking client calls `progress` from their threads then, from one at a time.
     """
 
-    async def upload_file(self, file_path: Path, content_type: str | None = None) -> StoredFile:
+    async def upload_file(
+        self, file_path: Path, content_type: str | None = None, *, progress: Progress | None = None
+    ) -> StoredFile:
         """Keep a local file for good, among the agent's outputs.
 
         Args:
             file_path: any size; it is read in blocks, and what a cut connection has lost is sent again.
             content_type: such as "text/plain".
+            progress: called as `progress(done_bytes, total_bytes)` while bytes leave.
 
         Returns:
             Its s3 URL.
@@ -40,7 +48,7 @@ class AsyncFiles(AsyncSession):
         Example:
             s3_url = await client.upload_file("/tmp/result.txt", "text/plain")
         """
-        return await self._upload(_wire.UPLOAD, {}, "outputs", file_path, content_type)
+        return await self._upload(_wire.UPLOAD, {}, "outputs", file_path, content_type, progress)
 
     async def upload_temp_file(
         self,
@@ -48,6 +56,8 @@ class AsyncFiles(AsyncSession):
         content_type: str | None = None,
         ttl_hours: int = 24,
         session_id: str | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> StoredFile:
         """Keep a local file for a while, in the agent's workspace.
 
@@ -56,6 +66,7 @@ class AsyncFiles(AsyncSession):
             content_type: such as "application/json".
             ttl_hours: hours until the store removes it.
             session_id: groups files, for `list_temp_files` and `cleanup_temp_files`.
+            progress: called as `progress(done_bytes, total_bytes)` while bytes leave.
 
         Returns:
             Its s3 URL.
@@ -72,14 +83,17 @@ class AsyncFiles(AsyncSession):
         wish = {"ttl": str(max(1, int(ttl_hours * 3600)))}
         if session_id is not None:
             wish["session_id"] = session_id
-        return await self._upload(_wire.UPLOAD_TEMP, wish, "workspace", file_path, content_type)
+        return await self._upload(_wire.UPLOAD_TEMP, wish, "workspace", file_path, content_type, progress)
 
-    async def upload_input_file(self, file_path: Path, content_type: str | None = None) -> StoredFile:
+    async def upload_input_file(
+        self, file_path: Path, content_type: str | None = None, *, progress: Progress | None = None
+    ) -> StoredFile:
         """Upload a local file as an input for prefabs. Needs no agent.
 
         Args:
             file_path: any size.
             content_type: such as "video/mp4".
+            progress: called as `progress(done_bytes, total_bytes)` while bytes leave.
 
         Returns:
             Its s3 URL, to be passed in `files`.
@@ -93,29 +107,42 @@ class AsyncFiles(AsyncSession):
         """
         file = LocalFile(file_path)
         if file.size > _wire.SMALL_FILE_BYTES:
-            return await self._upload_parts(file, "inputs", {}, content_type)
+            return await self._upload_parts(file, "inputs", {}, content_type, progress)
         wish = {"filename": file.name, "content_type": content_type}
         answer = await self._ask("POST", _wire.GENERATE_UPLOAD_URL, _wire.json_body(wish))
         upload_url = _wire.text_field(answer, "upload_url", _wire.GENERATE_UPLOAD_URL)
-        part = Part(file, 0, file.size, sha256())
-        await put(self, upload_url, part, content_type)
+        with Meter(file.size, progress) as meter:
+            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            await put(self, upload_url, part, content_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, _wire.GENERATE_UPLOAD_URL)
 
     async def _upload(
-        self, path: str, fields: dict[str, str], area: str, file_path: Path, content_type: str | None
+        self,
+        path: str,
+        fields: dict[str, str],
+        area: str,
+        file_path: Path,
+        content_type: str | None,
+        progress: Progress | None,
     ) -> StoredFile:
         file = LocalFile(file_path)
         if file.size > _wire.SMALL_FILE_BYTES:
-            return await self._upload_parts(file, area, fields, content_type)
+            return await self._upload_parts(file, area, fields, content_type, progress)
         form_type, before, after = _wire.multipart(fields, file.name, content_type)
-        part = Part(file, 0, file.size, sha256())
-        answer = await self._ask("POST", path, Form(before, part, after), content_type=form_type)
+        with Meter(file.size, progress) as meter:
+            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            answer = await self._ask("POST", path, Form(before, part, after), content_type=form_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, path)
 
     async def _upload_parts(
-        self, file: LocalFile, area: str, fields: dict[str, str], content_type: str | None
+        self,
+        file: LocalFile,
+        area: str,
+        fields: dict[str, str],
+        content_type: str | None,
+        progress: Progress | None,
     ) -> StoredFile:
         ttl = fields.get("ttl")
         wish: dict[str, Any] = {
@@ -124,8 +151,9 @@ class AsyncFiles(AsyncSession):
             "ttl": int(ttl) if ttl else None,
             "session_id": fields.get("session_id"),
         }
-        upload = await AsyncPartsUpload.begin(self, file, wish)
-        return await upload.finish()
+        with Meter(file.size, progress) as meter:
+            upload = await AsyncPartsUpload.begin(self, file, wish, meter)
+            return await upload.finish()
 
     async def download_file(self, s3_url: str) -> str:
         """A URL from which everybody can read the file for one hour, without a token.

@@ -54,7 +54,7 @@ class AsyncSession:
         self._api_key: str | None = None
 
     @classmethod
-    async def from_api_key(cls, api_key: str, base_url: str | None = None, timeout: float = 60) -> Self:  # noqa: ASYNC109
+    async def from_api_key(cls, api_key: str, base_url: str | None = None, timeout: float = 60) -> Self:
         """A client for a program outside an agent, identified by an API key.
 
         The token that the gateway gives for the key is remembered by this process until shortly before it ends, so

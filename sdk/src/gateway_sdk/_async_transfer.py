@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 from . import _wire
-from ._aio import sleep
+from ._aio import in_thread, sleep, together
 from ._async_session import AsyncSession, read_at_most
 from ._async_transport import AsyncReplyLike
 from ._failures import backoff, error_from_reply
 from ._local_file import LocalFile, Part
+from ._meter import Meter, Progress
 from ._partial_file import PartialFile, answered_range
 from ._request import Body, Patience, Request
 from .exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
@@ -19,10 +19,10 @@ from .models import StoredFile, name_in_url
 
 # Tries without any progress before a transfer is given up. What has arrived is never sent again.
 FRUITLESS_TRIES = 6
+# Parts of one upload that are sent at once.
+MOST_AT_ONCE = 4
 _ERROR_BYTES = 64 * 1024
 _AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
-
-Progress = Callable[[int, int | None], object]
 
 
 async def put(session: AsyncSession, url: str, body: Body, content_type: str | None = None) -> None:
@@ -57,19 +57,24 @@ async def _put_once(session: AsyncSession, url: str, body: Body, content_type: s
 
 
 class AsyncPartsUpload:
-    """A large file on its way, part by part; a part that is cut is sent again, the others are not."""
+    """A large file on its way, a few parts at once; a part that is cut is sent again, the others are not."""
 
-    def __init__(self, session: AsyncSession, file: LocalFile, begun: dict[str, Any]) -> None:
+    def __init__(self, session: AsyncSession, file: LocalFile, begun: dict[str, Any], meter: Meter) -> None:
         self.session = session
         self.file = file
+        self.meter = meter
+        self.digest = ""
         self.path = f"{_wire.UPLOADS}/{_wire.segment(_wire.text_field(begun, 'upload_id', 'upload'))}"
         self.part_size, self.urls = _parts(begun, file.size)
+        self._numbers = iter(range(1, len(self.urls) + 1))
 
     @classmethod
-    async def begin(cls, session: AsyncSession, file: LocalFile, wish: dict[str, Any]) -> AsyncPartsUpload:
+    async def begin(
+        cls, session: AsyncSession, file: LocalFile, wish: dict[str, Any], meter: Meter
+    ) -> AsyncPartsUpload:
         """Announce a file to the gateway."""
         body = _wire.json_body({"filename": file.name, "size": file.size, **wish})
-        return cls(session, file, await session._ask("POST", _wire.UPLOADS, body))
+        return cls(session, file, await session._ask("POST", _wire.UPLOADS, body), meter)
 
     async def finish(self) -> StoredFile:
         """Send all parts and have the gateway put them together.
@@ -79,24 +84,32 @@ class AsyncPartsUpload:
             GatewayError: it did not work; nothing is left behind in the store.
         """
         try:
-            digest = await self._send_parts()
+            senders = [self._send_parts] * min(MOST_AT_ONCE, len(self.urls))
+            await together([self._read_digest, *senders], self.meter.stop)
             self.file.check()
-            body = _wire.json_body({"sha256": digest})
+            self.meter.end()
+            body = _wire.json_body({"sha256": self.digest})
             answer = await self.session._ask("POST", f"{self.path}/complete", body)
-            return _wire.parse_stored({"sha256": digest, "size": self.file.size, **answer}, "upload")
+            return _wire.parse_stored({"sha256": self.digest, "size": self.file.size, **answer}, "upload")
         except BaseException:
             await self._abandon()
             raise
 
-    async def _send_parts(self) -> str:
-        digest = hashlib.sha256()
-        for number in range(1, len(self.urls) + 1):
+    async def _read_digest(self) -> None:
+        def read() -> str:
+            digest = hashlib.sha256()
+            for block in Part(self.file, 0, self.file.size, tell=self.meter.check):
+                digest.update(block)
+            return digest.hexdigest()
+
+        self.digest = await in_thread(read)
+
+    async def _send_parts(self) -> None:
+        """Send whatever part nobody else has begun, until there is none."""
+        for number in self._numbers:
             start = (number - 1) * self.part_size
-            part = Part(self.file, start, min(self.part_size, self.file.size - start), digest)
-            await self._send_part(number, part)
-            assert part.digest is not None
-            digest = part.digest
-        return digest.hexdigest()
+            length = min(self.part_size, self.file.size - start)
+            await self._send_part(number, Part(self.file, start, length, tell=self.meter.part(number)))
 
     async def _send_part(self, number: int, part: Part) -> None:
         try:

@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _RECEIVE_BYTES = 64 * 1024
 _warned = False
 
@@ -78,6 +79,25 @@ def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
 def close_at_the_end(sender: Any) -> object:
     """The scope of the sync client ends with the process, and sockets with it: nothing to do."""
     return sender
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Do something that nobody else has to wait for. Here nobody waits."""
+    return work()
+
+
+def together(works: Sequence[Callable[[], None]], stop: Callable[[], None]) -> None:
+    """Do all at once. The first failure is raised, after `stop` has been called and all have ended."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed  # rarely needed
+
+    with ThreadPoolExecutor(len(works), thread_name_prefix="gateway-sdk-upload") as threads:
+        futures = [threads.submit(work) for work in works]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stop()
+            raise
 
 
 def blocks_of(body: Iterable[bytes]) -> Iterator[bytes]:

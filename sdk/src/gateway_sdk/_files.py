@@ -10,8 +10,9 @@ from typing import Any
 
 from . import _wire
 from ._local_file import Form, LocalFile, Part
+from ._meter import Meter, Progress
 from ._session import Session
-from ._transfer import PartsUpload, Progress, download, presigned, put
+from ._transfer import PartsUpload, download, presigned, put
 from .exceptions import ValidationError
 from .models import StoredFile
 
@@ -23,14 +24,21 @@ class Files(Session):
 
     All raise `AgentContextRequiredError` where an agent is needed and there is none, `AuthenticationError` for a bad
     token, `ServiceUnavailableError` when there is no answer. `timeout` bounds the silence on the wire, not the whole.
+
+    Uploads take `progress`, called as `progress(done_bytes, total_bytes)` while bytes leave: never backwards, at the
+    end with the whole. What it raises ends the upload and is raised here. Of a large file up to four parts are sent at
+    once; the blocking client calls `progress` from their threads then, from one at a time.
     """
 
-    def upload_file(self, file_path: Path, content_type: str | None = None) -> StoredFile:
+    def upload_file(
+        self, file_path: Path, content_type: str | None = None, *, progress: Progress | None = None
+    ) -> StoredFile:
         """Keep a local file for good, among the agent's outputs.
 
         Args:
             file_path: any size; it is read in blocks, and what a cut connection has lost is sent again.
             content_type: such as "text/plain".
+            progress: called as `progress(done_bytes, total_bytes)` while bytes leave.
 
         Returns:
             Its s3 URL.
@@ -41,7 +49,7 @@ class Files(Session):
         Example:
             s3_url = client.upload_file("/tmp/result.txt", "text/plain")
         """
-        return self._upload(_wire.UPLOAD, {}, "outputs", file_path, content_type)
+        return self._upload(_wire.UPLOAD, {}, "outputs", file_path, content_type, progress)
 
     def upload_temp_file(
         self,
@@ -49,6 +57,8 @@ class Files(Session):
         content_type: str | None = None,
         ttl_hours: int = 24,
         session_id: str | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> StoredFile:
         """Keep a local file for a while, in the agent's workspace.
 
@@ -57,6 +67,7 @@ class Files(Session):
             content_type: such as "application/json".
             ttl_hours: hours until the store removes it.
             session_id: groups files, for `list_temp_files` and `cleanup_temp_files`.
+            progress: called as `progress(done_bytes, total_bytes)` while bytes leave.
 
         Returns:
             Its s3 URL.
@@ -73,14 +84,17 @@ class Files(Session):
         wish = {"ttl": str(max(1, int(ttl_hours * 3600)))}
         if session_id is not None:
             wish["session_id"] = session_id
-        return self._upload(_wire.UPLOAD_TEMP, wish, "workspace", file_path, content_type)
+        return self._upload(_wire.UPLOAD_TEMP, wish, "workspace", file_path, content_type, progress)
 
-    def upload_input_file(self, file_path: Path, content_type: str | None = None) -> StoredFile:
+    def upload_input_file(
+        self, file_path: Path, content_type: str | None = None, *, progress: Progress | None = None
+    ) -> StoredFile:
         """Upload a local file as an input for prefabs. Needs no agent.
 
         Args:
             file_path: any size.
             content_type: such as "video/mp4".
+            progress: called as `progress(done_bytes, total_bytes)` while bytes leave.
 
         Returns:
             Its s3 URL, to be passed in `files`.
@@ -94,28 +108,43 @@ class Files(Session):
         """
         file = LocalFile(file_path)
         if file.size > _wire.SMALL_FILE_BYTES:
-            return self._upload_parts(file, "inputs", {}, content_type)
+            return self._upload_parts(file, "inputs", {}, content_type, progress)
         wish = {"filename": file.name, "content_type": content_type}
         answer = self._ask("POST", _wire.GENERATE_UPLOAD_URL, _wire.json_body(wish))
         upload_url = _wire.text_field(answer, "upload_url", _wire.GENERATE_UPLOAD_URL)
-        part = Part(file, 0, file.size, sha256())
-        put(self, upload_url, part, content_type)
+        with Meter(file.size, progress) as meter:
+            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            put(self, upload_url, part, content_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, _wire.GENERATE_UPLOAD_URL)
 
     def _upload(
-        self, path: str, fields: dict[str, str], area: str, file_path: Path, content_type: str | None
+        self,
+        path: str,
+        fields: dict[str, str],
+        area: str,
+        file_path: Path,
+        content_type: str | None,
+        progress: Progress | None,
     ) -> StoredFile:
         file = LocalFile(file_path)
         if file.size > _wire.SMALL_FILE_BYTES:
-            return self._upload_parts(file, area, fields, content_type)
+            return self._upload_parts(file, area, fields, content_type, progress)
         form_type, before, after = _wire.multipart(fields, file.name, content_type)
-        part = Part(file, 0, file.size, sha256())
-        answer = self._ask("POST", path, Form(before, part, after), content_type=form_type)
+        with Meter(file.size, progress) as meter:
+            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            answer = self._ask("POST", path, Form(before, part, after), content_type=form_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, path)
 
-    def _upload_parts(self, file: LocalFile, area: str, fields: dict[str, str], content_type: str | None) -> StoredFile:
+    def _upload_parts(
+        self,
+        file: LocalFile,
+        area: str,
+        fields: dict[str, str],
+        content_type: str | None,
+        progress: Progress | None,
+    ) -> StoredFile:
         ttl = fields.get("ttl")
         wish: dict[str, Any] = {
             "content_type": content_type,
@@ -123,8 +152,9 @@ class Files(Session):
             "ttl": int(ttl) if ttl else None,
             "session_id": fields.get("session_id"),
         }
-        upload = PartsUpload.begin(self, file, wish)
-        return upload.finish()
+        with Meter(file.size, progress) as meter:
+            upload = PartsUpload.begin(self, file, wish, meter)
+            return upload.finish()
 
     def download_file(self, s3_url: str) -> str:
         """A URL from which everybody can read the file for one hour, without a token.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -73,15 +73,28 @@ class LocalFile:
 
 
 class Part:
-    """A range of a file as the body of a request, read anew for each attempt. What is read goes into `digest`, too."""
+    """A range of a file as the body of a request, read anew for each attempt.
 
-    def __init__(self, file: LocalFile, start: int, length: int, digest: _Hash | None = None) -> None:
+    Args:
+        digest: a hash that what is read goes into, too.
+        tell: called with the number of bytes that have been taken, before each block and at the end.
+    """
+
+    def __init__(
+        self,
+        file: LocalFile,
+        start: int,
+        length: int,
+        digest: _Hash | None = None,
+        tell: Callable[[int], None] | None = None,
+    ) -> None:
         self.length = length
         self.digest = digest
         self.sent = 0
         self._file = file
         self._start = start
         self._before = digest.copy() if digest is not None else None
+        self._tell = tell
 
     def described(self) -> dict[str, Any]:
         """What is known of the whole file once it has been sent."""
@@ -93,7 +106,11 @@ class Part:
         self.sent = 0
         with self._file.open() as file:
             file.seek(self._start)
-            while self.sent < self.length:
+            while True:
+                if self._tell is not None:
+                    self._tell(self.sent)
+                if self.sent >= self.length:
+                    return
                 block = file.read(min(BLOCK_BYTES, self.length - self.sent))
                 if not block:
                     raise LocalFileChangedError(f"{self._file.path} became shorter while it was being sent")
