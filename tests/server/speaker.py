@@ -21,6 +21,14 @@ SOURCE = '''
         time.sleep(seconds)
         return {}
 
+    def chat(n: int, pause: float = 0.3) -> dict:
+        """Print slowly."""
+        for i in range(n):
+            print(f"行 {i}", flush=True)
+            time.sleep(pause)
+        print("no end", end="", flush=True)
+        return {}
+
     def tell(n: int) -> dict:
         for i in range(n):
             yield {"type": "progress", "data": {"at": i}}

@@ -3,7 +3,9 @@
 import json
 import os
 import pty
+import re
 import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -122,6 +124,15 @@ def test_publish_show_and_remove(command: Command, tmp_path: Path):
     assert command("prefab", "rm", f"{name}@1.0.0").code == 1
 
 
+def test_a_new_prefab_says_how_it_is_called_from_python(command: Command, gateway: Gateway, tmp_path: Path):
+    assert command("init", "hello-there").code == 0
+    assert command("prefab", "publish", "hello-there").line == "hello-there@1.0.0"
+    program = (tmp_path / "hello-there" / "README.md").read_text().split("```python\n")[1].partition("```")[0]
+    program = program.replace("sk-...", gateway.key("ann")).replace("http://127.0.0.1:8000", gateway.url)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("Hello, you!\n", "")
+
+
 def test_publish_refused(command: Command, ann: Command, tmp_path: Path):
     folder = write_speaker(tmp_path / "p", version="2.0.0")
     (folder / "src" / "main.py").write_text("def other(): ...\n")
@@ -237,6 +248,33 @@ def test_wait_and_cancel_a_running_job(ann: Command):
         process.communicate()
 
 
+def test_logs_are_followed_until_the_job_ends(ann: Command):
+    running = ann.start("run", SPEAKER, "chat", "-p", "n:=5", "--stream", "--json")
+    assert running.stdout
+    job_id = json.loads(running.stdout.readline())["data"]["job_id"]
+    process = ann.start("job", "logs", "-f", job_id)
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "行 0\n"
+        assert ann("job", "show", job_id, "--json").json["status"] == "running"
+        rest, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (0, "")
+        assert rest == "行 1\n行 2\n行 3\n行 4\nno end"
+    finally:
+        for started in (process, running):
+            started.kill()
+            started.communicate()
+    assert ann("job", "logs", "--follow", job_id).out == "行 0\n" + rest
+    assert ann("job", "logs", "-f", "nothing").code == 1
+
+
+def test_following_the_logs_of_a_job_that_failed(ann: Command):
+    job_id = ann("run", SPEAKER, "fail", "--json").json["job_id"]
+    followed = ann("job", "logs", "-f", job_id)
+    assert (followed.code, followed.out) == (0, ann("job", "logs", job_id).out)
+    assert "it went wrong" in followed.out
+
+
 def test_agents(command: Command, ann: Command):
     name = f"agent-{uuid4().hex[:8]}"
     with WebAgent() as agent:
@@ -272,11 +310,11 @@ def test_a_reader_who_has_had_enough(ann: Command):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_on_a_terminal(command: Command, plain: bool):
+def on_a_terminal(command: Command, *arguments: str, **more: str) -> bytes:
+    """What a command shows to people."""
     ours, theirs = pty.openpty()
-    env = command.env | {"TERM": "xterm-256color", "COLUMNS": "100"} | ({"NO_COLOR": "1"} if plain else {})
-    subprocess.run([COMMAND, "prefab", "list"], stdout=theirs, stderr=theirs, env=env, timeout=60, check=True)
+    env = command.env | {"TERM": "xterm-256color", "COLUMNS": "100"} | more
+    process = subprocess.Popen([COMMAND, *arguments], stdout=theirs, stderr=theirs, env=env, cwd=command.folder)
     os.close(theirs)
     shown = b""
     while True:
@@ -288,5 +326,29 @@ def test_on_a_terminal(command: Command, plain: bool):
             break
         shown += piece
     os.close(ours)
+    assert process.wait(60) == 0, shown
+    return shown
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_on_a_terminal(command: Command, plain: bool):
+    shown = on_a_terminal(command, "prefab", "list", **({"NO_COLOR": "1"} if plain else {}))
     assert SPEAKER.encode() in shown
     assert not plain or b"\x1b[3" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", [("file", "put", "big.bin"), ("run", SPEAKER, "copy", "-f", "input=big.bin", "--json")]
+)
+def test_uploads_show_on_a_terminal_how_far_they_are(ann: Command, tmp_path: Path, arguments: tuple[str, ...]):
+    (tmp_path / "big.bin").write_bytes(b"x" * 20_000_000)
+    shown = on_a_terminal(ann, *arguments).decode()
+    assert "big.bin" in shown
+    assert "20.0/20.0 MB" in shown
+    assert re.search(r"\d MB/s", shown)
+    assert "s3://" in shown.splitlines()[-1] or '"SUCCESS"' in shown
+
+
+def test_uploads_into_a_pipe_show_nothing(ann: Command, tmp_path: Path):
+    (tmp_path / "data.csv").write_text("a")
+    assert ann("file", "put", "data.csv").err == ""

@@ -1,5 +1,7 @@
 """`gateway job`: what ran, and what is running."""
 
+import codecs
+import re
 import time
 from datetime import datetime
 from typing import Any
@@ -12,6 +14,9 @@ from gateway_server.cli.failures import Code, Failure
 STATES = ("queued", "starting", "running", "succeeded", "failed", "canceled", "timed_out", "expired")
 UNFINISHED = frozenset(STATES[:3])
 LONGEST_PAUSE = 2.0
+FOLLOW_PAUSES = (0.2, 1.0)
+"""Seconds between two looks at a log, after one that found something new and at most."""
+_LEFT_OUT = re.compile(rb"\n--- (\d+) bytes left out ---\n")
 
 
 @click.command()
@@ -51,8 +56,12 @@ def show(job_id: str, is_json: bool) -> None:
 
 @click.command()
 @click.argument("job_id", metavar="ID")
-def logs(job_id: str) -> None:
+@click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on until the job ends, line by line.")
+def logs(job_id: str, is_followed: bool) -> None:
     """Show what a job printed."""
+    if is_followed:
+        _follow(job_id)
+        return
     with http.stream("GET", f"{_place(job_id)}/logs") as response:
         for text in response.iter_text():
             terminal.data(text, end="")
@@ -87,6 +96,45 @@ def wait(job_id: str, timeout: float, is_json: bool) -> None:
         message = (job.get("error") or {}).get("message", "")
         code = Code.TIMEOUT if job["status"] == "timed_out" else Code.FAILED
         raise Failure(f"{job_id} {job['status']}. {message}".strip(), code)
+
+
+def _follow(job_id: str) -> None:
+    """Shows whole lines as they come, at the end the rest; of a batch, all at the end."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    seen, pause = 0, FOLLOW_PAUSES[0]
+    while True:
+        job = _find(job_id)  # before the log, which is whole if the job is over
+        is_over = job["status"] not in UNFINISHED
+        with http.stream("GET", f"{_place(job_id)}/logs") as response:
+            new, total = unseen(response.read(), seen)
+        # A line that has only begun may hold the beginning of a secret, which is masked when it is whole. The log of a
+        # batch has the calls in their order, not in that of their ends.
+        whole = 0 if job["prefab_id"] is None else new.rfind(b"\n") + 1
+        shown = new if is_over else new[:whole]
+        seen = total - (len(new) - len(shown))
+        terminal.data(decoder.decode(shown, final=is_over), end="")
+        if is_over:
+            return
+        time.sleep(pause)
+        pause = FOLLOW_PAUSES[0] if shown else min(pause * 1.5, FOLLOW_PAUSES[1])
+
+
+def unseen(log: bytes, seen: int) -> tuple[bytes, int]:
+    """What a log has beyond the first `seen` bytes that were printed, and how many were printed in all.
+
+    The middle of a long log is left out by the gateway; where that is a loss to the reader, it is said.
+    """
+    gap = _LEFT_OUT.search(log)
+    if gap is None:
+        return log[seen:], max(seen, len(log))
+    total = len(log) - len(gap[0]) + int(gap[1])
+    tail = log[gap.end() :]
+    lost = total - len(tail) - seen
+    if seen < gap.start():
+        return log[seen:], total
+    if lost > 0:
+        return f"\n--- {lost} bytes left out ---\n".encode() + tail, total
+    return tail[-lost:], max(seen, total)
 
 
 def _place(job_id: str) -> str:

@@ -92,8 +92,8 @@ def call(
 
 def upload(client: GatewayClient, path: Path, content_type: str | None = None) -> str:
     """Its s3 URL."""
-    with terminal.busy(f"Uploading {path.name} ({path.stat().st_size:,} bytes)"):
-        return client.upload_input_file(path, content_type)
+    with terminal.progress(path.name) as progress:
+        return client.upload_input_file(path, content_type, progress=progress)
 
 
 def _show_result(result: PrefabResult, is_json: bool) -> None:
