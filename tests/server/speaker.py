@@ -21,12 +21,13 @@ SOURCE = '''
         time.sleep(seconds)
         return {}
 
-    def chat(n: int, pause: float = 0.3) -> dict:
-        """Print slowly."""
+    def chat(n: int) -> dict:
+        """Print slowly, and stop within a line."""
         for i in range(n):
             print(f"行 {i}", flush=True)
-            time.sleep(pause)
+            time.sleep(0.1)
         print("no end", end="", flush=True)
+        time.sleep(60)
         return {}
 
     def tell(n: int) -> dict:

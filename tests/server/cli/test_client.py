@@ -255,16 +255,17 @@ def test_logs_are_followed_until_the_job_ends(ann: Command):
     process = ann.start("job", "logs", "-f", job_id)
     try:
         assert process.stdout
-        assert process.stdout.readline() == "行 0\n"
+        assert [process.stdout.readline() for _ in range(5)] == [f"行 {i}\n" for i in range(5)]
         assert ann("job", "show", job_id, "--json").json["status"] == "running"
+        assert process.poll() is None
+        assert ann("job", "cancel", job_id).code == 0
         rest, err = process.communicate(timeout=30)
-        assert (process.returncode, err) == (0, "")
-        assert rest == "行 1\n行 2\n行 3\n行 4\nno end"
+        assert (process.returncode, rest, err) == (0, "no end", "")
     finally:
         for started in (process, running):
             started.kill()
             started.communicate()
-    assert ann("job", "logs", "--follow", job_id).out == "行 0\n" + rest
+    assert ann("job", "logs", "--follow", job_id).out == "".join(f"行 {i}\n" for i in range(5)) + "no end"
     assert ann("job", "logs", "-f", "nothing").code == 1
 
 
