@@ -113,7 +113,9 @@ class Connection:
             patience.next_wait()  # if the deadline is what has passed, that is what we tell
             raise ConnectionFailedError(f"{origin.header} did not answer within {wait:.1f} s") from error
         except (OSError, UnicodeError) as error:
-            raise ConnectionFailedError(f"cannot connect to {origin.header}: {_reason(error)}") from error
+            raise ConnectionFailedError(
+                f"cannot connect to {origin.header}: {_reason(error)} (base_url= or GATEWAY_BASE_URL says where it is)"
+            ) from error
         return cls(pool, origin, socket)
 
     def exchange(self, request: Request, head: bytes, patience: Patience) -> Reply:

@@ -50,7 +50,11 @@ class NetworkType(click.ParamType[Network]):
     show_default=True,
     help="required refuses to start where the machine cannot lock prefabs in.",
 )
-@click.option("--allow-loopback", is_flag=True, help="Let functions reach other services on this machine. Nothing keeps them from it yet.")
+@click.option(
+    "--allow-loopback",
+    is_flag=True,
+    help="Let functions reach other services on this machine. Nothing keeps them from it yet.",
+)
 @click.option(
     "--trusted-network",
     "trusted",

@@ -4,10 +4,13 @@ import os
 import socket
 import struct
 import sys
+import time
 from ipaddress import ip_address
 from pathlib import Path
 
 AVAILABLE = sys.platform == "linux"
+LOOKS, PAUSE = 5, 0.005
+"""The kernel's tables change while they are read, and may leave out a line: so look again, after as many seconds."""
 
 
 def process_of(host: str, port: int) -> int | None:
@@ -15,10 +18,17 @@ def process_of(host: str, port: int) -> int | None:
 
     A process of another user cannot be seen unless we are root; one in a sandbox never.
     """
-    inode = _inode(host, port)
-    if inode is None:
-        return None
-    wanted = f"socket:[{inode}]"
+    for attempt in range(LOOKS):
+        if attempt:
+            time.sleep(PAUSE)
+        inode = _inode(host, port)
+        pid = None if inode is None else _holder(f"socket:[{inode}]")
+        if pid is not None:
+            return pid
+    return None
+
+
+def _holder(wanted: str) -> int | None:
     for name in os.listdir("/proc"):
         if name.isdigit() and _holds(name, wanted):
             return int(name)
