@@ -1,4 +1,4 @@
-"""Which process of this machine is at the other end of a loopback connection."""
+"""Which processes of this machine are at the other end of a loopback connection."""
 
 import os
 import socket
@@ -13,30 +13,26 @@ LOOKS, PAUSE = 5, 0.005
 """The kernel's tables change while they are read, and may leave out a line: so look again, after as many seconds."""
 
 
-def process_of(host: str, port: int) -> int | None:
-    """The process that holds the client's end of a connection from (host, port); None if it cannot be seen.
+def processes_of(host: str, port: int) -> set[int]:
+    """The processes that hold a connection from (host, port), which is the client's end; none that cannot be seen.
 
-    A process of another user cannot be seen unless we are root; one in a sandbox never.
+    A process of another user cannot be seen unless we are root; one in a sandbox never. There may be several: a port
+    can lead to different places.
     """
     for attempt in range(LOOKS):
         if attempt:
             time.sleep(PAUSE)
-        inode = _inode(host, port)
-        pid = None if inode is None else _holder(f"socket:[{inode}]")
-        if pid is not None:
-            return pid
-    return None
+        wanted = {f"socket:[{inode}]" for inode in _inodes(host, port)}
+        found = (
+            {int(name) for name in os.listdir("/proc") if name.isdigit() and _holds(name, wanted)} if wanted else None
+        )
+        if found:
+            return found
+    return set()
 
 
-def _holder(wanted: str) -> int | None:
-    for name in os.listdir("/proc"):
-        if name.isdigit() and _holds(name, wanted):
-            return int(name)
-    return None
-
-
-def _inode(host: str, port: int) -> str | None:
-    """Number of the client's socket, from the kernel's table of connections."""
+def _inodes(host: str, port: int) -> list[str]:
+    """Numbers of the client's sockets, from the kernel's table of connections; those that linger have none."""
     family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
     table = Path("/proc/net/tcp6" if family == socket.AF_INET6 else "/proc/net/tcp")
     packed = socket.inet_pton(family, host)
@@ -45,14 +41,14 @@ def _inode(host: str, port: int) -> str | None:
     try:
         lines = table.read_text().splitlines()[1:]
     except OSError:
-        return None
-    return next((fields[9] for fields in map(str.split, lines) if fields[1] == local), None)
+        return []
+    return [fields[9] for fields in map(str.split, lines) if fields[1] == local and fields[9] != "0"]
 
 
-def _holds(pid: str, wanted: str) -> bool:
+def _holds(pid: str, wanted: set[str]) -> bool:
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
-            return any(_target(entry.path) == wanted for entry in entries)
+            return any(_target(entry.path) in wanted for entry in entries)
     except OSError:
         return False
 
