@@ -21,13 +21,15 @@ class Running:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.written = ""
+        self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._read, args=(s,)) for s in (process.stdout, process.stderr)]
         for thread in self._threads:
             thread.start()
 
     def _read(self, stream) -> None:
         for line in stream:
-            self.written += line
+            with self._lock:  # two streams, two threads
+                self.written += line
 
     def wait_for(self, text: str, seconds: float = 30) -> None:
         until(lambda: text in self.written or self.process.poll() is not None, seconds, f"{text!r} in {self.written!r}")
@@ -137,7 +139,7 @@ def test_serve(alone: Command, tmp_path: Path):
     with Running(alone.start("serve", "--port", "0", "--data", "d")) as serve:
         serve.wait_for("listening on")
         assert serve.written.count("listening on") == 1
-        assert "d/admin.key" in serve.written
+        serve.wait_for("d/admin.key")  # told on the other stream
         assert "Warning" not in serve.written
         assert (tmp_path / "d" / "admin.key").stat().st_mode & 0o777 == 0o600
         assert httpx.get(f"{serve.url}/health").status_code == 200
@@ -153,7 +155,7 @@ def test_serve(alone: Command, tmp_path: Path):
     with Running(alone.start("serve", "--port", "0", "--data", "d", "--host", "0.0.0.0")) as serve:
         serve.wait_for("listening on http://127.0.0.1:")
         assert "admin.key" not in serve.written  # the first start has told
-        assert "TLS" in serve.written
+        serve.wait_for("TLS")
         serve.process.terminate()
         assert serve.process.wait(20) == 0
 
