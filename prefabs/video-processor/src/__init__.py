@@ -1,0 +1,1 @@
+"""Take the sound out of videos."""
