@@ -33,6 +33,27 @@ api_keys = Table(
     Column("revoked_at", Double),
 )
 
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("disabled_at", Double),
+    Column("deleted_at", Double),  # when the last user of this name was deleted; the name may be in use again
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("actor", String(64), nullable=False),
+    Column("key_id", String(40)),  # the API key that the actor came with
+    Column("action", String(40), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
 signing_keys = Table(
     "signing_keys",
     metadata,
@@ -77,6 +98,8 @@ versions = Table(
     Column("published_by", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("size", BigInteger, nullable=False),
+    Column("deprecated", Text),  # what to use instead, in the publisher's words
+    Column("yanked", Text),  # why nobody should begin to use it
     PrimaryKeyConstraint("prefab_id", "version"),
     Index("versions_by_age", "created_at"),
 )
@@ -88,6 +111,8 @@ agents = Table(
     Column("url", Text, nullable=False),
     Column("owner", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("timeout", Double),  # seconds for a whole exchange
+    Column("health_path", Text),
 )
 
 jobs = Table(
@@ -145,6 +170,20 @@ usage = Table(
     Column("day", String(10), nullable=False),
     Column("calls", BigInteger, nullable=False),
     PrimaryKeyConstraint("user", "day"),
+)
+
+usage_history = Table(
+    "usage_history",  # whole days of jobs, summed before their records go
+    metadata,
+    Column("day", String(10), nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("agent", String(64), nullable=False),  # empty for none
+    Column("prefab_id", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    PrimaryKeyConstraint("day", "user", "agent", "prefab_id", "version"),
 )
 
 files = Table(
