@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.calls import parse_duration
-from gateway_server.calls.agents import Agent, AgentReply, AgentRequest, Agents
+from gateway_server.api.passing import PassedOn
+from gateway_server.calls.agent_health import Health
+from gateway_server.calls.agent_wire import Agent
+from gateway_server.calls.agent_wishes import Wish
+from gateway_server.calls.agents import AgentReply, AgentRequest, Agents
 from gateway_server.errors import Invalid
 from gateway_server.identity import access
 from gateway_server.models import Principal, rfc3339
@@ -21,25 +26,48 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class NewAgent(BaseModel):
-    """An agent to be registered."""
+    """An agent to be registered, or what is to change of one that is."""
 
     id: str
-    url: str
+    url: str = ""
+    timeout: float | None = None
+    """Seconds that a whole exchange may take."""
+    health_path: str | None = None
+    """A path that answers with 2xx while the agent is well."""
+    check: bool = True
+    """Whether to ask first if anything answers there."""
+
+
+class HealthAnswer(BaseModel):
+    """What an agent answered when it was asked."""
+
+    status: Literal["healthy", "unhealthy", "unreachable", "unknown"]
+    checked_at: str | None
+    latency_ms: float | None
+    message: str
 
 
 class AgentAnswer(BaseModel):
-    """A registered agent. The address is shown to those who may change it."""
+    """A registered agent. Where it is, is shown to those who may change it."""
 
     id: str
     url: str | None
     owner: str
     created_at: str
+    timeout: float | None
+    health_path: str | None
+
+
+class AgentWithHealth(AgentAnswer):
+    """The same with how it is."""
+
+    health: HealthAnswer
 
 
 class AgentList(BaseModel):
     """Every agent."""
 
-    agents: list[AgentAnswer]
+    agents: list[AgentWithHealth]
 
 
 def routes(*, agents: Agents, identify: Identify) -> APIRouter:
@@ -51,14 +79,12 @@ def routes(*, agents: Agents, identify: Identify) -> APIRouter:
     async def call_agent(request: Request, agent_id: str, principal: Principal = caller) -> Response:
         """Calls an agent as the user of the key: method, path, query, body and answer pass through."""
         access.require_person(principal)
+        _refuse_upgrade(request)
         seconds = parse_duration(request.headers.get("cancel-after"))
         try:
-            reply = await _exchange(agents, agent_id, principal, request, seconds)
+            return PassedOn(await _exchange(agents, agent_id, principal, request, seconds))
         except ClientDisconnect:
             return Response(status_code=400)
-        response = StreamingResponse(reply.body, reply.status)
-        response.raw_headers = reply.headers
-        return response
 
     for method in METHODS:
         name = f"call_agent_{method.lower()}"
@@ -78,14 +104,24 @@ def _add_registry(router: APIRouter, agents: Agents, identify: Identify) -> None
 
     @router.post("", status_code=201)
     async def add_agent(wanted: NewAgent, principal: Principal = caller) -> AgentAnswer:
-        """Registers an agent, or changes its address. Needs the scope publish."""
-        return _describe(await agents.add(wanted.id, wanted.url, principal), principal)
+        """Registers an agent, or changes what is named of one. Needs the scope publish."""
+        wish = Wish(**wanted.model_dump(include={"url", "timeout", "health_path"}, exclude_unset=True))  # type: ignore[typeddict-item]
+        return AgentAnswer(**_describe(await agents.add(wanted.id, wish, principal, check=wanted.check), principal))
 
     @router.get("")
     async def list_agents(principal: Principal = caller) -> AgentList:
-        """Every agent."""
+        """Every agent, and how it is: asked now, briefly, or a few seconds ago."""
         access.require_person(principal)
-        return AgentList(agents=[_describe(agent, principal) for agent in await agents.list()])
+        known = await agents.list()
+        health = await agents.health_of_all(known)
+        return AgentList(agents=[_with_health(agent, health[agent.id], principal) for agent in known])
+
+    @router.get("/{agent_id}")
+    async def get_agent(agent_id: str, principal: Principal = caller) -> AgentWithHealth:
+        """One agent, and how it is now."""
+        access.require_person(principal)
+        agent = await agents.find(agent_id)
+        return _with_health(agent, await agents.health(agent), principal)
 
     @router.delete("/{agent_id}", status_code=204)
     async def remove_agent(agent_id: str, principal: Principal = caller) -> None:
@@ -112,13 +148,13 @@ async def _exchange(
     gone = asyncio.create_task(_hung_up(request, sent))
     try:
         await asyncio.wait([call, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not call.done():
-            raise ClientDisconnect
-        return call.result()
     finally:
-        call.cancel()
+        call.cancel()  # changes nothing if it has ended
         gone.cancel()
         await asyncio.wait([call, gone])
+    if call.cancelled():
+        raise ClientDisconnect
+    return call.result()
 
 
 async def _body(request: Request, sent: asyncio.Event) -> AsyncIterator[bytes]:
@@ -144,7 +180,32 @@ def _target(request: Request) -> bytes:
     return path + b"?" + query if query else path
 
 
-def _describe(agent: Agent, principal: Principal) -> AgentAnswer:
+def _refuse_upgrade(request: Request) -> None:
+    if request.headers.get("upgrade", "").lower() == "websocket":
+        raise Invalid("WebSockets do not pass through the gateway. Stream with server-sent events, or a streamed body.")
+
+
+def _describe(agent: Agent, principal: Principal) -> dict[str, Any]:
     is_shown = access.may_change(principal, agent.owner)
-    created_at = rfc3339(datetime.fromtimestamp(agent.created_at, UTC))
-    return AgentAnswer(id=agent.id, url=agent.url if is_shown else None, owner=agent.owner, created_at=created_at)
+    return {
+        "id": agent.id,
+        "url": agent.url if is_shown else None,
+        "owner": agent.owner,
+        "created_at": _moment(agent.created_at),
+        "timeout": agent.timeout,
+        "health_path": agent.health_path if is_shown else None,
+    }
+
+
+def _with_health(agent: Agent, health: Health, principal: Principal) -> AgentWithHealth:
+    told = HealthAnswer(
+        status=health.status,  # type: ignore[arg-type]
+        checked_at=None if health.checked_at is None else _moment(health.checked_at),
+        latency_ms=None if health.latency is None else round(health.latency * 1000, 1),
+        message=health.message,
+    )
+    return AgentWithHealth(**_describe(agent, principal), health=told)
+
+
+def _moment(seconds: float) -> str:
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))

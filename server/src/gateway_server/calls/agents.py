@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import httpx
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
+from gateway_server.calls.agent_health import HEALTHY, UNREACHABLE, Health, HealthChecks, leads_to_gateway
+from gateway_server.calls.agent_wire import Agent, Header, Unreached, Wire, is_identity, passed_on, translated
+from gateway_server.calls.agent_wishes import Wish, checked, refusal
 from gateway_server.errors import (
     AgentNotFound,
     DeadlineExceeded,
@@ -25,31 +26,11 @@ from gateway_server.settings import Settings
 from gateway_server.store import schema
 from gateway_server.store.database import Database
 
-CONNECT_TIMEOUT = 10.0
-CONNECTIONS = 1000
 TOKEN_GRACE = 60.0
 """Seconds that an agent's token outlives the call, for what the agent has to finish."""
 MOST_DEPTH = 32
 """Agents that may call one another in one chain."""
-Header = tuple[bytes, bytes]
-_HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization"}
-    | {b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"date"}  # our own server writes a date, too
-)
-_IDENTITY = frozenset(
-    {b"x-internal-token", b"authorization", b"x-api-key", b"cookie", b"host", b"forwarded", b"x-real-ip", b"via"}
-)
 _table = schema.agents
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agent:
-    """A registered agent."""
-
-    id: str
-    url: str
-    owner: str
-    created_at: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +43,18 @@ class AgentRequest:
     headers: Iterable[Header]
     body: AsyncIterator[bytes] | None
     timeout: float | None
-    """Seconds for the whole exchange; None is the gateway's limit."""
+    """Seconds that the caller gives to the whole exchange."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentReply:
-    """What an agent answers. The body must be read to its end or closed."""
+    """What an agent answers. It must be closed, read or not."""
 
     status: int
     headers: list[Header]
     body: AsyncIterator[bytes]
+    """Raises ServiceUnavailable if the agent breaks off, and DeadlineExceeded once time is over."""
+    close: Callable[[], Awaitable[None]]
 
 
 class Agents:
@@ -81,43 +64,33 @@ class Agents:
         self._database = database
         self._tokens = tokens
         self._settings = settings
-        self._transport: httpx.AsyncHTTPTransport | None = None
+        self._wire = Wire()
+        self._checks = HealthChecks(self._wire, settings)
 
     async def start(self) -> None:
         """Opens the connections that all calls share."""
-        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=100, keepalive_expiry=15)
-        # The transport alone: a client would follow cookies and proxies of the environment.
-        self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False, retries=1)
+        await self._wire.start()
 
     async def close(self) -> None:
         """Closes them."""
-        if self._transport is not None:
-            await self._transport.aclose()
-            self._transport = None
+        await self._wire.close()
 
-    async def add(self, agent_id: str, url: str, principal: Principal) -> Agent:
-        """Registers an agent, or gives one of the caller's own a new address.
+    async def add(self, agent_id: str, wish: Wish, principal: Principal, *, check: bool = True) -> Agent:
+        """Registers an agent, or changes one of the caller's own. `check` asks first whether anything answers there.
 
         Raises:
-            Invalid: the id or the address cannot be one.
+            Invalid: the id or the address cannot be one, nothing answers there, or the gateway itself does.
             PermissionDenied: the caller may not, or the id belongs to somebody else.
         """
         access.require_scope(principal, Scope.PUBLISH)
         access.check_name(agent_id, "Agent", "/id")
-        address = checked_url(url)
-
-        def work(connection: Connection) -> Agent:
-            row = connection.execute(select(_table).where(_table.c.id == agent_id)).first()
-            if row is None:
-                agent = Agent(id=agent_id, url=address, owner=principal.user, created_at=time.time())
-                connection.execute(_table.insert().values(vars(agent)))
-                return agent
-            if not access.may_change(principal, row.owner):
-                raise PermissionDenied(f"The agent id {agent_id} belongs to somebody else.")
-            connection.execute(_table.update().where(_table.c.id == agent_id).values(url=address))
-            return replace(_from_row(row), url=address)
-
-        return await self._database.write(work)
+        wish = checked(wish)
+        planned = await self._database.read(lambda c: _planned(c, agent_id, wish, principal))
+        if leads_to_gateway(planned.url, self._settings):
+            raise _own_address(planned)
+        if check and wish.keys() & {"url", "health_path"}:
+            _refuse_unless_well(planned, await self._checks.check(planned))
+        return await self._database.write(lambda c: _write(c, agent_id, wish, principal))
 
     async def list(self) -> list[Agent]:
         """Every agent, by id."""
@@ -130,13 +103,18 @@ class Agents:
         Raises:
             AgentNotFound: there is none of that id.
         """
-        wanted = select(_table).where(_table.c.id == agent_id)
-        row = await self._database.read(lambda c: c.execute(wanted).first())
-        if row is None:
-            raise AgentNotFound(
-                f"There is no agent {agent_id[:80]}. Add it with: gateway agent add {agent_id[:80]} URL"
-            )
-        return _from_row(row)
+        agent = await self._database.read(lambda c: _read(c, agent_id))
+        if agent is None:
+            raise _not_found(agent_id)
+        return agent
+
+    async def health(self, agent: Agent) -> Health:
+        """How an agent is now."""
+        return await self._checks.check(agent)
+
+    async def health_of_all(self, agents: Sequence[Agent]) -> dict[str, Health]:
+        """How agents are, by id: now, or a few seconds ago."""
+        return await self._checks.check_all(agents)
 
     async def remove(self, agent_id: str, principal: Principal) -> None:
         """Forgets an agent.
@@ -146,10 +124,8 @@ class Agents:
             PermissionDenied: it is somebody else's.
         """
         access.require_scope(principal, Scope.PUBLISH)
-        agent = await self.find(agent_id)
-        if not access.may_change(principal, agent.owner):
-            raise PermissionDenied(f"The agent {agent_id} belongs to somebody else.")
-        await self._database.write(lambda c: c.execute(_table.delete().where(_table.c.id == agent_id)))
+        await self._database.write(lambda c: _delete(c, agent_id, principal))
+        self._checks.forget(agent_id)
 
     async def call(self, agent_id: str, principal: Principal, request: AgentRequest) -> AgentReply:
         """Carries a request to an agent, in the name of the caller.
@@ -164,107 +140,129 @@ class Agents:
             raise Invalid(f"More than {MOST_DEPTH} agents call one another in a chain.")
         agent = await self.find(agent_id)
         now = time.time()
-        limits = (request.timeout, self._settings.call_timeout, principal.deadline and principal.deadline - now)
-        deadline = now + min(limit for limit in limits if limit is not None)
-        identity = replace(principal, agent=agent_id, depth=principal.depth + 1, deadline=deadline)
-        token = self._tokens.mint(identity, expires_at=deadline + TOKEN_GRACE)
-        ends = asyncio.get_running_loop().time() + deadline - now
-        with _translated(agent_id):
+        seconds, whose = self._limit(agent, principal, request, now)
+        ends = asyncio.get_running_loop().time() + seconds
+        identity = replace(principal, agent=agent_id, depth=principal.depth + 1, deadline=now + seconds)
+        token = self._tokens.mint(identity, expires_at=now + seconds + TOKEN_GRACE)
+        headers = passed_on(header for header in request.headers if not is_identity(header))
+        headers.append((b"x-internal-token", token.encode()))
+        late = DeadlineExceeded(f"The agent {agent_id} did not end its answer within {max(seconds, 0):g} s, {whose}.")
+        try:
             async with asyncio.timeout_at(ends):
-                response = await self._send(agent, token, request)
-        received = response.headers.raw
+                response = await self._wire.send(agent, request.method, request.target, headers, request.body)
+        except TimeoutError as error:
+            raise late from error
+        except Unreached as error:
+            self._checks.note_unreachable(agent, str(error))
+            raise _unavailable(agent, principal, str(error)) from error
         return AgentReply(
             status=response.status_code,
-            headers=[
-                header for header in received if not is_hop_by_hop(header, received) and header[0].lower() != b"date"
-            ],
-            body=_relayed(response, agent_id, ends),
+            headers=passed_on(response.headers.raw),
+            body=_relayed(response, ends, late, lambda reason: _unavailable(agent, principal, reason)),
+            close=response.aclose,
         )
 
-    async def _send(self, agent: Agent, token: str, request: AgentRequest) -> httpx.Response:
-        assert self._transport is not None
-        base = urlsplit(agent.url)
-        headers = [header for header in request.headers if not is_identity(header)]
-        headers = [header for header in headers if not is_hop_by_hop(header, headers)]
-        headers += [(b"host", base.netloc.encode()), (b"x-internal-token", token.encode())]
-        target = base.path.rstrip("/").encode() + b"/" + request.target
-        timeout = {"connect": CONNECT_TIMEOUT, "pool": CONNECT_TIMEOUT, "read": None, "write": None}
-        outgoing = httpx.Request(
-            request.method,
-            f"{base.scheme}://{base.netloc}",
-            headers=headers,
-            content=request.body,
-            extensions={"timeout": timeout, "target": target},  # the target as it came, not as httpx would write it
-        )
-        return await self._transport.handle_async_request(outgoing)
+    def _limit(self, agent: Agent, principal: Principal, request: AgentRequest, now: float) -> tuple[float, str]:
+        """Seconds for an exchange, and in words whose limit it is that ends first."""
+        limits = [(self._settings.call_timeout, "the limit of this gateway")]
+        if agent.timeout is not None:
+            limits.append((agent.timeout, "the timeout of this agent"))
+        if request.timeout is not None:
+            limits.append((request.timeout, "as its caller asked"))
+        if principal.deadline is not None:
+            limits.append((principal.deadline - now, "what was left to the call that it belongs to"))
+        return min(limits)
 
 
-def checked_url(url: str) -> str:
-    """The address of an agent, if it can be one.
-
-    Raises:
-        Invalid: it cannot.
-    """
-    try:
-        parts = urlsplit(url)
-        is_right = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
-    except ValueError:
-        is_right = False
-    if not is_right or not url.isascii() or not url.isprintable() or " " in url or len(url) > 2000:
-        raise _refusal("must be an address such as http://127.0.0.1:8080")
-    if parts.username is not None or parts.password is not None:
-        raise _refusal("must not hold a name or password")
-    if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise _refusal("must not hold a query or a fragment")
-    return url.rstrip("/")
-
-
-def is_hop_by_hop(header: Header, among: Iterable[Header]) -> bool:
-    """Whether a header concerns one connection only, by itself or because `Connection` among the others names it."""
-    name = header[0].lower()
-    if name in _HOP_BY_HOP:
-        return True
-    named = (value for other, value in among if other.lower() == b"connection")
-    return any(name == part.strip().lower() for value in named for part in value.split(b","))
-
-
-def is_identity(header: Header) -> bool:
-    """Whether a header says who calls, also in the spelling that some servers take for the same."""
-    name = header[0].lower().replace(b"_", b"-")
-    return name in _IDENTITY or name.startswith(b"x-forwarded-")
-
-
-def _refusal(message: str) -> Invalid:
-    return Invalid(f"The address of an agent {message}.", [Problem("/url", message)])
-
-
-@contextmanager
-def _translated(agent_id: str) -> Iterator[None]:
-    """Turns what the transport raises into faults that name the agent."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise DeadlineExceeded(f"The agent {agent_id} did not answer in time.") from error
-    except httpx.TransportError as error:
-        raise ServiceUnavailable(f"The agent {agent_id} cannot be reached ({type(error).__name__}).") from error
-
-
-async def _relayed(response: httpx.Response, agent_id: str, ends: float) -> AsyncIterator[bytes]:
-    """The body as it arrives; the connection is let go of on every way out."""
+async def _relayed(
+    response: httpx.Response, ends: float, late: DeadlineExceeded, broken: Callable[[str], ServiceUnavailable]
+) -> AsyncIterator[bytes]:
+    """The body as it arrives."""
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)
+    chunks = aiter(stream)
     try:
-        chunks = aiter(stream)
-        with _translated(agent_id):
+        with translated():
             while True:
                 async with asyncio.timeout_at(ends):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
                 yield chunk
-    finally:
-        await stream.aclose()
+    except TimeoutError as error:
+        raise late from error
+    except Unreached as error:
+        raise broken(str(error)) from error
 
 
-def _from_row(row) -> Agent:  # type: ignore[no-untyped-def]
-    return Agent(id=row.id, url=row.url, owner=row.owner, created_at=row.created_at)
+def _planned(connection: Connection, agent_id: str, wish: Wish, principal: Principal) -> Agent:
+    """The agent as it will be."""
+    agent = _read(connection, agent_id)
+    if agent is None:
+        if "url" not in wish:
+            raise refusal("url", f"The address of the agent {agent_id}", "is needed, as there is no such agent yet")
+        return Agent(id=agent_id, owner=principal.user, created_at=time.time(), **wish)
+    if not access.may_change(principal, agent.owner):
+        raise PermissionDenied(f"The agent id {agent_id} belongs to somebody else. Choose another id.")
+    return replace(agent, **wish)
+
+
+def _write(connection: Connection, agent_id: str, wish: Wish, principal: Principal) -> Agent:
+    agent = _planned(connection, agent_id, wish, principal)
+    connection.execute(_table.delete().where(_table.c.id == agent_id))
+    connection.execute(_table.insert().values(asdict(agent)))
+    return agent
+
+
+def _delete(connection: Connection, agent_id: str, principal: Principal) -> None:
+    agent = _read(connection, agent_id)
+    if agent is None:
+        raise _not_found(agent_id)
+    if not access.may_change(principal, agent.owner):
+        raise PermissionDenied(f"The agent {agent_id} belongs to somebody else.")
+    connection.execute(_table.delete().where(_table.c.id == agent_id))
+
+
+def _read(connection: Connection, agent_id: str) -> Agent | None:
+    row = connection.execute(select(_table).where(_table.c.id == agent_id)).first()
+    return None if row is None else _from_row(row)
+
+
+def _from_row(row: Row) -> Agent:  # type: ignore[type-arg]
+    return Agent(**row._mapping)
+
+
+def _refuse_unless_well(agent: Agent, health: Health) -> None:
+    if health.is_gateway:
+        raise _own_address(agent)
+    place = f"{agent.url}{agent.health_path or '/'}"
+    if health.status == UNREACHABLE:
+        message = f"Nothing can be reached at {place}: {health.message}. Start the agent first"
+        raise _refused_check(message, "/url")
+    if health.status != HEALTHY:
+        raise _refused_check(
+            f"{place} says that the agent is not well: {health.message}. Mend it first", "/health_path"
+        )
+
+
+def _refused_check(message: str, pointer: str) -> Invalid:
+    message += ', or register it unseen with --no-check (over HTTP: "check": false).'
+    return Invalid(message, [Problem(pointer, message)])
+
+
+def _own_address(agent: Agent) -> Invalid:
+    message = f"{agent.url} leads back to this gateway; give the address at which the agent itself listens."
+    return Invalid(message, [Problem("/url", message)])
+
+
+def _not_found(agent_id: str) -> AgentNotFound:
+    told = agent_id[:80]
+    return AgentNotFound(f"There is no agent {told}. Add it with: gateway agent add {told} URL")
+
+
+def _unavailable(agent: Agent, principal: Principal, reason: str) -> ServiceUnavailable:
+    """The address is told to those who may change it."""
+    if access.may_change(principal, agent.owner):
+        advice = f"Start it, or register its new address with: gateway agent add {agent.id} URL"
+        return ServiceUnavailable(f"The agent {agent.id} at {agent.url} cannot be reached: {reason}. {advice}")
+    return ServiceUnavailable(f"The agent {agent.id} cannot be reached: {reason}. Tell its owner, {agent.owner}.")

@@ -1,26 +1,40 @@
 """`gateway agent`: agents that the gateway knows."""
 
-import json
-import sys
+from typing import Any
 
 import click
 
 from gateway_server.cli import arguments, http, terminal
-from gateway_server.cli.failures import Failure, code_of
+from gateway_server.cli.arguments import DURATION
 
-CALL_TIMEOUT = 1200.0
+
+class OrNone(click.ParamType[Any]):
+    """Another type, or the word none."""
+
+    def __init__(self, inner: click.ParamType[Any]) -> None:
+        self.inner = inner
+        self.name = f"{inner.name} | none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """`none` stays a word, so that it differs from what was not given."""
+        return value if value == "none" else self.inner.convert(value, param, ctx)
 
 
 @click.command()
 @click.argument("agent_id", metavar="ID")
-@click.argument("url")
-def add(agent_id: str, url: str) -> None:
-    """Register an agent, or change its address.
+@click.argument("url", required=False, metavar="[URL]")
+@click.option("--timeout", type=OrNone(DURATION), metavar="DURATION", help="How long an exchange may take; or none.")
+@click.option("--health-path", metavar="PATH", help="What answers with 2xx while the agent is well; or none.")
+@click.option("--no-check", is_flag=True, help="Do not ask first whether anything answers there.")
+def add(agent_id: str, url: str | None, timeout: Any, health_path: str | None, no_check: bool) -> None:
+    """Register an agent that runs at URL. Of one that is registered, change what is given; the rest stays.
 
     \b
-    gateway agent add my-agent http://127.0.0.1:8080
+    gateway agent add my-agent http://127.0.0.1:8080 --health-path /health --timeout 90s
     """
-    agent = http.ask("POST", "/v1/agents", {"id": agent_id, "url": url})
+    given = {"url": url, "timeout": timeout, "health_path": health_path}
+    wish = {name: None if value == "none" else value for name, value in given.items() if value is not None}
+    agent = http.ask("POST", "/v1/agents", {"id": agent_id, **wish, "check": not no_check})
     terminal.data(agent["id"])
     terminal.say(f"Call it with: gateway agent call {agent['id']} PATH")
 
@@ -28,13 +42,40 @@ def add(agent_id: str, url: str) -> None:
 @click.command()
 @arguments.as_json
 def list_(is_json: bool) -> None:
-    """List the agents."""
+    """List the agents, and whether they answer."""
     answer = http.ask("GET", "/v1/agents")
     if is_json:
         terminal.document(answer)
         return
-    rows = [(a["id"], a["url"], a["owner"], terminal.moment(a["created_at"])) for a in answer["agents"]]
-    terminal.table(("agent", "url", "owner", "added"), rows)
+    rows = [
+        (a["id"], a["health"]["status"], a["url"], a["owner"], terminal.moment(a["created_at"]))
+        for a in answer["agents"]
+    ]
+    terminal.table(("agent", "health", "url", "owner", "added"), rows)
+
+
+@click.command()
+@click.argument("agent_id", metavar="ID")
+@arguments.as_json
+def show(agent_id: str, is_json: bool) -> None:
+    """Show an agent, and ask it how it is."""
+    agent = http.ask("GET", f"/v1/agents/{http.segment(agent_id)}")
+    if is_json:
+        terminal.document(agent)
+        return
+    health = agent["health"]
+    latency = "" if health["latency_ms"] is None else f" in {health['latency_ms']:g} ms"
+    terminal.data(f"{agent['id']}  {health['status']}  {health['message']}{latency}")
+    told = {
+        "url": agent["url"],
+        "health path": agent["health_path"],
+        "timeout": agent["timeout"] and f"{agent['timeout']:g} s",
+        "owner": agent["owner"],
+        "added": terminal.moment(agent["created_at"]),
+    }
+    for name, value in told.items():
+        if value is not None:
+            terminal.data(f"  {name}: {value}")
 
 
 @click.command()
@@ -43,39 +84,3 @@ def remove(agent_id: str) -> None:
     """Forget an agent."""
     http.ask("DELETE", f"/v1/agents/{http.segment(agent_id)}")
     terminal.say(f"Removed {agent_id}.")
-
-
-@click.command()
-@click.argument("agent_id", metavar="ID")
-@click.argument("path")
-@click.option("-d", "--data", metavar="JSON", help="A body; - reads it from standard input.")
-@click.option("-X", "--method", help="POST with a body, else GET.")
-def call(agent_id: str, path: str, data: str | None, method: str | None) -> None:
-    """Call an agent as yourself. Standard output gets what it answers, as it comes.
-
-    \b
-    gateway agent call my-agent /report -d '{"parameters": {"topic": "tides"}}'
-    """
-    body = _body(data)
-    place = f"/v1/agents/{http.segment(agent_id)}/{path.lstrip('/')}"
-    headers = {"content-type": "application/json"} if body is not None else {}
-    method = method or ("GET" if body is None else "POST")
-    with http.stream(method, place, content=body, headers=headers, is_passed=True, timeout=CALL_TIMEOUT) as response:
-        text = ""
-        for text in response.iter_text():
-            terminal.data(text, end="")
-        if sys.stdout.isatty() and not text.endswith("\n"):
-            terminal.data("")
-        if response.status_code >= 400:
-            raise Failure(f"HTTP {response.status_code} from {method} {place}", code_of(response.status_code))
-
-
-def _body(data: str | None) -> bytes | None:
-    if data is None:
-        return None
-    text = sys.stdin.read() if data == "-" else data
-    try:
-        json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"this is no JSON ({error})", param_hint="-d") from error
-    return text.encode()

@@ -17,8 +17,8 @@ Table = Mapping[str, Entry]
 
 COMMANDS: Table = {
     "serve": ("Run a gateway.", "serve:serve"),
-    "dev": ("Run a gateway for the prefabs in front of you, and follow their changes.", "dev:dev"),
-    "init": ("Write a prefab to begin with.", "init:init"),
+    "dev": ("Run a gateway for the prefabs and agents in front of you, and follow their changes.", "dev:dev"),
+    "init": ("Write a prefab or an agent to begin with.", "init:init"),
     "run": ("Run a function of a published prefab.", "run:run"),
     "prefab": (
         "Packages of functions: check, try out, publish.",
@@ -41,10 +41,11 @@ COMMANDS: Table = {
     "agent": (
         "Agents that the gateway calls.",
         {
-            "add": ("Register an agent, or change its address.", "agent:add"),
-            "list": ("List the agents.", "agent:list_"),
+            "add": ("Register an agent, or change what is known of it.", "agent:add"),
+            "list": ("List the agents, and whether they answer.", "agent:list_"),
+            "show": ("Show an agent, and ask it how it is.", "agent:show"),
             "rm": ("Forget an agent.", "agent:remove"),
-            "call": ("Call an agent as yourself.", "agent:call"),
+            "call": ("Call an agent as yourself.", "agent_call:call"),
         },
     ),
     "secret": (

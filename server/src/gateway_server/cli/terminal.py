@@ -23,6 +23,13 @@ def data(text: str, *, end: str = "\n") -> None:
     _write(sys.stdout, text + end)
 
 
+def raw(content: bytes) -> None:
+    """To standard output, byte by byte as it is."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 def document(value: Any) -> None:
     """JSON to standard output."""
     data(json.dumps(value, ensure_ascii=False, indent=2))
