@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from gateway_server import __version__
 from gateway_server.api import agents as agent_routes
+from gateway_server.api import audit as audit_routes
 from gateway_server.api import faults, openapi, publishing
 from gateway_server.api import files as file_routes
 from gateway_server.api import health as health_routes
@@ -20,11 +21,15 @@ from gateway_server.api import keys as key_routes
 from gateway_server.api import prefabs as prefab_routes
 from gateway_server.api import quotas as quota_routes
 from gateway_server.api import secrets as secret_routes
+from gateway_server.api import usage as usage_routes
+from gateway_server.api import users as user_routes
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.calls import PATHS, RunRoutes
 from gateway_server.api.exchange import Exchanges, Receive, Send
+from gateway_server.api.keys import LONGEST_LIFE
 from gateway_server.api.objects import SignedObjects
 from gateway_server.calls.agents import Agents
+from gateway_server.calls.erasure import Erasure
 from gateway_server.calls.jobs import Jobs
 from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.quotas import Quotas
@@ -34,8 +39,10 @@ from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.errors import Invalid
 from gateway_server.files.library import Library
 from gateway_server.files.uploads import Uploads
+from gateway_server.identity import audit
 from gateway_server.identity.keys import Keys
 from gateway_server.identity.tokens import Tokens
+from gateway_server.identity.users import Users
 from gateway_server.models import Scope
 from gateway_server.prefabs.catalogue import Catalogue, Version
 from gateway_server.prefabs.environments import Environments, lay_out_support, sdk_wheel
@@ -71,8 +78,9 @@ class Gateway:
         self.objects = self._open_objects()
         self.library = Library(self.database, self.objects, settings)
         self.uploads = Uploads(self.library, self.database, self.objects, settings)
-        self.keys = Keys(self.database)
-        self.tokens = Tokens(self.database, self.cipher)
+        self.users = Users(self.database)
+        self.keys = Keys(self.database, self.users)
+        self.tokens = Tokens(self.database, self.cipher, self.users)
         self.vault = Vault(self.database, self.cipher)
         self.quotas = Quotas(self.database, settings.default_quota)
         self.jobs = Jobs(self.database)
@@ -102,6 +110,10 @@ class Gateway:
             engine=self.engine,
             running=self.running,
         )
+        self.erasure = Erasure(
+            database=self.database, users=self.users, keys=self.keys, library=self.library, running=self.running
+        )
+        self.erasure.on_gone = self._forget_user
         self._run_routes = RunRoutes(
             settings=settings,
             authenticator=self.authenticator,
@@ -143,9 +155,11 @@ class Gateway:
     async def start(self) -> None:
         """Opens the database, prepares what the first start needs, and takes work."""
         self.database.open()
+        await self.users.load()
         await self.tokens.load()
         self.tokens.revoked = await self.keys.revoked()
         await self._make_admin_key()
+        await self.erasure.finish()
         await self.jobs.end_orphans()
         await asyncio.to_thread(publishing.sweep, self.settings.data / publishing.INCOMING)
         await self.catalogue.start()
@@ -173,6 +187,10 @@ class Gateway:
         if version.deployment is not None:
             self.engine.forget(version.deployment.key)
 
+    def _forget_user(self, user: str) -> None:
+        self.exchanges.forget_user(user)
+        self.engine.forget_user(user)
+
     async def _make_admin_key(self) -> None:
         file = self.settings.data / "admin.key"
         if not file.exists():
@@ -185,6 +203,9 @@ class Gateway:
             moment, day = time.time(), 86400
             try:
                 await self.library.sweep()
+                await self.erasure.finish()
+                await self.users.forget(moment - LONGEST_LIFE)
+                await audit.forget(self.database, moment - self.settings.keep_audit_days * day)
                 await self.jobs.sweep(
                     records_before=moment - self.settings.keep_records_days * day,
                     results_before=moment - self.settings.keep_results_hours * 3600,
@@ -213,9 +234,12 @@ class Gateway:
             file_routes.routes(library=self.library, uploads=self.uploads, identify=identify, settings=self.settings)
         )
         web.include_router(prefab_routes.routes(catalogue=self.catalogue, identify=identify, settings=self.settings))
-        web.include_router(secret_routes.routes(vault=self.vault, identify=identify))
-        web.include_router(key_routes.routes(keys=self.keys, tokens=self.tokens, identify=identify))
-        web.include_router(quota_routes.routes(quotas=self.quotas, identify=identify))
+        web.include_router(secret_routes.routes(vault=self.vault, users=self.users, identify=identify))
+        web.include_router(key_routes.routes(keys=self.keys, tokens=self.tokens, users=self.users, identify=identify))
+        web.include_router(quota_routes.routes(quotas=self.quotas, users=self.users, identify=identify))
+        web.include_router(usage_routes.routes(database=self.database, identify=identify))
+        web.include_router(user_routes.routes(users=self.users, erasure=self.erasure, identify=identify))
+        web.include_router(audit_routes.routes(database=self.database, identify=identify))
         web.include_router(agent_routes.routes(agents=self.agents, identify=identify))
         return web
 

@@ -6,8 +6,9 @@ GatewayFault
 ├── NotFound 404                   ├── Invalid 422
 │   ├── FileNotFound               ├── PayloadTooLarge 413
 │   ├── JobNotFound                ├── QuotaExceeded 429
-│   └── AgentNotFound              ├── IdempotencyConflict 422
-├── VersionExists 409              ├── RuntimeCrashed 502
+│   ├── AgentNotFound              ├── IdempotencyConflict 422
+│   └── UserNotFound               ├── RuntimeCrashed 502
+├── VersionExists 409              ├── VersionInUse 409
 ├── MethodNotAllowed 405           ├── Canceled 409
 ├── ServiceUnavailable 503         ├── Overloaded 503
 ├── DeadlineExceeded 504           └── InternalError 500
@@ -99,6 +100,12 @@ class AgentNotFound(NotFound):
     code = "AGENT_NOT_FOUND"
 
 
+class UserNotFound(NotFound):
+    """No user of that name."""
+
+    code = "USER_NOT_FOUND"
+
+
 class Invalid(GatewayFault):
     """The input is wrong; every violation is told."""
 
@@ -125,6 +132,12 @@ class VersionExists(GatewayFault):
     """This version was published with other content; versions never change."""
 
     status, code = 409, "VERSION_EXISTS"
+
+
+class VersionInUse(GatewayFault):
+    """Calls of the version run, so it cannot be removed."""
+
+    status, code = 409, "VERSION_IN_USE"
 
 
 class IdempotencyConflict(GatewayFault):

@@ -60,6 +60,7 @@ class Settings:
     keep_records_days: float = 30
     keep_results_hours: float = 24
     keep_logs_days: float = 7
+    keep_audit_days: float = 365
     default_quota: int | None = None
     """Calls a day for users without a quota of their own; None is no limit."""
     presigned_seconds: int = 3600

@@ -10,6 +10,7 @@ from gateway_server.calls.logs import Log, Masker
 from gateway_server.calls.quotas import Quotas
 from gateway_server.errors import NotFound, Unauthenticated
 from gateway_server.identity.keys import Keys
+from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
 from gateway_server.prefabs.catalogue import Catalogue, Version
 from gateway_server.store.database import Database
@@ -45,12 +46,12 @@ def run(main, folder: Path) -> None:
 
 def test_a_key_that_was_revoked_during_a_look_is_not_remembered(tmp_path: Path):
     async def main(database: SlowDatabase) -> None:
-        keys = Keys(database)
+        keys = Keys(database, Users(database))
         text, key = await keys.create("ann", [Scope.CALL])
         database.hold()
         looking = asyncio.create_task(keys.verify(text))
         await database.has_read.wait()
-        await keys.revoke(key.id)
+        await keys.revoke(key.id, Principal(user="admin"))
         database.go_on.set()
         await asyncio.wait([looking])
         with pytest.raises(Unauthenticated):

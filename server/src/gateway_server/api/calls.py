@@ -165,7 +165,9 @@ class RunRoutes:
         self, principal: Principal, call: Call | None, job_id: str, batch_id: str, fault: GatewayFault
     ) -> None:
         def work(connection: Connection) -> None:
-            self._jobs.open(connection, job_id=job_id, principal=principal, call=call, parent_id=batch_id)
+            self._jobs.open(
+                connection, job_id=job_id, principal=principal, call=call, parent_id=batch_id, started=False
+            )
             self._jobs.close(connection, job_id, Ending(status=JobStatus.FAILED, error=fault.detail()))
 
         await self._database.write(work, durable=False)

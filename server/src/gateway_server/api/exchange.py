@@ -288,6 +288,13 @@ class Exchanges:
         while self._kept and (self._bytes > KEPT_BYTES or _is_old(*next(iter(self._kept.items())))):
             self._bytes -= self._kept.popitem(last=False)[1].cost
 
+    def forget_user(self, user: str) -> None:
+        """Ends the runs of a user, and drops the answers that are kept for one."""
+        for place in [place for place in self._live if place[0] == user]:
+            self._live[place].cancel(Canceled("The user has been deleted."))
+        for place in [place for place in self._kept if place[0] == user]:
+            self._bytes -= self._kept.pop(place).cost
+
     def cancel_all(self) -> None:
         """Ends every run, and tells its callers that the gateway stops."""
         for exchange in list(self._running.values()):

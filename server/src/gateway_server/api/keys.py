@@ -12,6 +12,7 @@ from gateway_server.errors import NotFound
 from gateway_server.identity import access
 from gateway_server.identity.keys import ApiKey, Keys
 from gateway_server.identity.tokens import Tokens
+from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope, rfc3339
 
 CONVERTED_LIFE = 24 * 3600
@@ -70,11 +71,11 @@ class CreatedToken(ConvertedToken):
     expires_at: str
 
 
-def routes(*, keys: Keys, tokens: Tokens, identify: Authenticator) -> APIRouter:
+def routes(*, keys: Keys, tokens: Tokens, users: Users, identify: Authenticator) -> APIRouter:
     """The routes /v1/keys, /v1/tokens and the conversion of keys."""
     router = APIRouter(prefix="/v1", tags=["keys"])
     _add_keys(router, keys, tokens, identify)
-    _add_tokens(router, tokens, identify)
+    _add_tokens(router, tokens, users, identify)
     return router
 
 
@@ -86,7 +87,7 @@ def _add_keys(router: APIRouter, keys: Keys, tokens: Tokens, authenticator: Auth
         """Makes a key for a user. Needs the scope admin."""
         access.require_scope(principal, Scope.ADMIN)
         user = access.check_name(wanted.user, "User")
-        text, key = await keys.create(user, wanted.scopes, wanted.name)
+        text, key = await keys.create(user, wanted.scopes, wanted.name, by=principal)
         return CreatedKey(**_answer(key).model_dump(), key=text)
 
     @router.get("/keys")
@@ -106,11 +107,11 @@ def _add_keys(router: APIRouter, keys: Keys, tokens: Tokens, authenticator: Auth
         access.require_no_agent(principal)
         if Scope.ADMIN not in principal.scopes and key_id not in {key.id for key in await keys.list(principal.user)}:
             raise NotFound(f"There is no API key {key_id[:60]}.")
-        await keys.revoke(key_id)
+        await keys.revoke(key_id, principal)
         tokens.revoked.add(key_id)
 
 
-def _add_tokens(router: APIRouter, tokens: Tokens, authenticator: Authenticator) -> None:
+def _add_tokens(router: APIRouter, tokens: Tokens, users: Users, authenticator: Authenticator) -> None:
     @router.post("/tokens", status_code=201)
     async def create_token(wanted: NewToken, request: Request) -> CreatedToken:
         """Makes an internal token: from an admin's key for anybody, from another key for its own user.
@@ -122,6 +123,8 @@ def _add_tokens(router: APIRouter, tokens: Tokens, authenticator: Authenticator)
         if wanted.agent is not None:
             access.require_scope(principal, Scope.ADMIN)
             access.check_name(wanted.agent, "Agent")
+        if user != principal.user:
+            await users.register(user, principal)
         expires_at = time.time() + wanted.ttl
         identity = Principal(user=user, agent=wanted.agent, key_id=principal.key_id)
         token = tokens.mint(identity, expires_at=expires_at)

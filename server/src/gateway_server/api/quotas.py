@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from gateway_server.api.auth import Identify
 from gateway_server.calls.quotas import PERIOD, Quota, Quotas
 from gateway_server.identity import access
-from gateway_server.models import Principal, Scope, now, rfc3339
+from gateway_server.identity.users import Users
+from gateway_server.models import Principal, Scope, rfc3339
 
 MAX_LIMIT = 1 << 53
 ForUser = Annotated[str | None, Query(description="For an admin: whose quota is meant.")]
@@ -31,16 +32,8 @@ class NewQuota(BaseModel):
     period: Literal["day"] = "day"
 
 
-class Usage(BaseModel):
-    """What a user has used today (UTC)."""
-
-    user: str
-    day: str
-    calls: int
-
-
-def routes(*, quotas: Quotas, identify: Identify) -> APIRouter:
-    """The routes /v1/quotas and /v1/usage."""
+def routes(*, quotas: Quotas, users: Users, identify: Identify) -> APIRouter:
+    """The routes below /v1/quotas."""
     router = APIRouter(prefix="/v1", tags=["quotas"])
     caller = Depends(identify)
 
@@ -53,13 +46,8 @@ def routes(*, quotas: Quotas, identify: Identify) -> APIRouter:
     async def set_quota(user: str, quota: NewQuota, principal: Principal = caller) -> QuotaAnswer:
         """Sets the limit of a user. Needs the scope admin."""
         access.require_scope(principal, Scope.ADMIN)
-        return _answer(await quotas.set(access.check_name(user, "User"), quota.limit))
-
-    @router.get("/usage")
-    async def show_usage(user: ForUser = None, principal: Principal = caller) -> Usage:
-        """The calls of today."""
-        quota = await quotas.show(access.acting_user(principal, user))
-        return Usage(user=quota.user, day=now().strftime("%Y-%m-%d"), calls=quota.used)
+        await users.register(access.check_name(user, "User"), principal)
+        return _answer(await quotas.set(user, quota.limit, principal))
 
     return router
 

@@ -10,6 +10,7 @@ from gateway_server.api.auth import Identify
 from gateway_server.calls.vault import Vault
 from gateway_server.errors import Invalid, PayloadTooLarge, Problem
 from gateway_server.identity import access
+from gateway_server.identity.users import Users
 from gateway_server.models import Principal
 from gateway_server.prefabs.functions import RESERVED_NAMES
 
@@ -48,7 +49,7 @@ class PrefabSecrets(BaseModel):
     secret_names: list[str]
 
 
-def routes(*, vault: Vault, identify: Identify) -> APIRouter:
+def routes(*, vault: Vault, users: Users, identify: Identify) -> APIRouter:
     """The routes below /v1/secrets."""
     router = APIRouter(prefix="/v1/secrets", tags=["secrets"])
     caller = Depends(identify)
@@ -60,7 +61,9 @@ def routes(*, vault: Vault, identify: Identify) -> APIRouter:
         _check_prefab_id(secret.prefab_id)
         _check_name(secret.secret_name)
         _check_value(secret.secret_value)
-        await vault.put(user, secret.prefab_id, secret.secret_name, secret.secret_value)
+        if user != principal.user:
+            await users.register(user, principal)
+        await vault.put(user, secret.prefab_id, secret.secret_name, secret.secret_value, principal)
 
     @router.get("")
     async def list_secrets(user: ForUser = None, principal: Principal = caller) -> SecretNames:
@@ -79,7 +82,7 @@ def routes(*, vault: Vault, identify: Identify) -> APIRouter:
         prefab_id: str, secret_name: str, user: ForUser = None, principal: Principal = caller
     ) -> None:
         """Forgets a secret."""
-        await vault.remove(access.acting_user(principal, user), prefab_id, secret_name)
+        await vault.remove(access.acting_user(principal, user), prefab_id, secret_name, principal)
 
     return router
 

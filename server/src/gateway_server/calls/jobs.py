@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, delete, select
 
+from gateway_server.calls import usage
 from gateway_server.errors import JobNotFound
 from gateway_server.identity import access
 from gateway_server.models import Call, JobStatus, Principal
@@ -19,6 +19,8 @@ KEPT_RESULT = 8 << 20
 """Longest result in bytes that is kept with its job."""
 LONGEST_NAME = 255
 """What a refused call names may be of any length; the record of it is not."""
+SWEPT_AT_ONCE = 500
+"""Records that go in one transaction."""
 _jobs, _results, _logs = schema.jobs, schema.job_results, schema.job_logs
 
 
@@ -70,9 +72,17 @@ class Jobs:
         self._database = database
 
     def open(
-        self, connection: Connection, *, job_id: str, principal: Principal, call: Call | None, parent_id: str | None
+        self,
+        connection: Connection,
+        *,
+        job_id: str,
+        principal: Principal,
+        call: Call | None,
+        parent_id: str | None,
+        started: bool = True,
     ) -> None:
-        """Records, within a transaction, that a job has begun; `call` is None for a batch."""
+        """Records, within a transaction, that a job has begun; `call` is None for a batch, `started` False where the
+        job is refused before it could."""
         moment = time.time()
         connection.execute(
             _jobs.insert().values(
@@ -89,7 +99,7 @@ class Jobs:
                 status=JobStatus.RUNNING,
                 attempt=1,
                 created_at=moment,
-                started_at=moment,
+                started_at=moment if started else None,
             )
         )
 
@@ -172,17 +182,19 @@ class Jobs:
 
     async def sweep(self, *, records_before: float, results_before: float, logs_before: float) -> None:
         """Forgets what is older than it has to be kept; moments in POSIX seconds."""
-        gone: Iterable[Any] = (
-            delete(_results).where(_results.c.ended_at < results_before),
-            delete(_logs).where(_logs.c.ended_at < logs_before),
-            delete(_jobs).where(_jobs.c.created_at < records_before, _jobs.c.ended_at.is_not(None)),
-        )
+        for table, before in ((_results, results_before), (_logs, logs_before)):
+            gone = delete(table).where(table.c.ended_at < before)
+            await self._database.write(lambda c, gone=gone: c.execute(gone), durable=False)  # type: ignore[misc]
+        old = select(_jobs).where(_jobs.c.created_at < records_before, _jobs.c.ended_at.is_not(None))
 
-        def work(connection: Connection) -> None:
-            for statement in gone:
-                connection.execute(statement)
+        def work(connection: Connection) -> int:
+            rows = connection.execute(old.order_by(_jobs.c.created_at).limit(SWEPT_AT_ONCE)).all()
+            usage.remember(connection, rows)
+            connection.execute(delete(_jobs).where(_jobs.c.id.in_([row.id for row in rows])))
+            return len(rows)
 
-        await self._database.write(work, durable=False)
+        while await self._database.write(work, durable=False) == SWEPT_AT_ONCE:
+            pass  # other writes come between
 
 
 def _from_row(row: Any, result: bytes | None = None) -> Job:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, select
 
 from gateway_server.errors import QuotaExceeded
-from gateway_server.models import now
+from gateway_server.identity import audit
+from gateway_server.models import Principal, now
 from gateway_server.store import schema
 from gateway_server.store.database import Database
 
@@ -31,7 +32,7 @@ class Quotas:
         self._database = database
         self._default = default_limit
 
-    async def set(self, user: str, limit: int | None) -> Quota:
+    async def set(self, user: str, limit: int | None, by: Principal) -> Quota:
         """Sets the limit; None goes back to the default of the gateway."""
         key = {"user": user, "period": PERIOD}
 
@@ -39,6 +40,7 @@ class Quotas:
             connection.execute(delete(schema.quotas).filter_by(**key))
             if limit is not None:
                 connection.execute(schema.quotas.insert().values(**key, limit=limit))
+            audit.record(connection, by, "quota.set", user, limit=limit, period=PERIOD)
 
         await self._database.write(work)
         return await self.show(user)

@@ -86,6 +86,13 @@ class RunningCalls:
         """Whether the calls of a batch that have not begun should not begin."""
         return self._batches.get(batch_id, False)
 
+    async def end_all_of(self, user: str) -> None:
+        """Cancels every call of a user and waits until their processes and records are done with."""
+        while calls := [call for call in self._calls.values() if call.user == user]:
+            for call in calls:
+                call.cancel()
+            await asyncio.wait([call.task for call in calls], timeout=1)
+
     def find(self, job_id: str) -> Running | None:
         """The call, if it still runs."""
         return self._calls.get(job_id)

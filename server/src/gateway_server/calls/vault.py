@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, select
 
 from gateway_server.errors import MissingSecret, NotFound, ServiceUnavailable
+from gateway_server.identity import audit
+from gateway_server.models import Principal
 from gateway_server.prefabs.functions import Secret
 from gateway_server.store import schema
 from gateway_server.store.cipher import Cipher, SealBroken
@@ -21,7 +23,7 @@ class Vault:
         self._database = database
         self._cipher = cipher
 
-    async def put(self, user: str, prefab_id: str, name: str, value: str) -> None:
+    async def put(self, user: str, prefab_id: str, name: str, value: str, by: Principal) -> None:
         """Sets a secret, replacing what was there."""
         key = {"user": user, "prefab_id": prefab_id, "name": name}
         sealed = self._cipher.seal(value.encode(), _context(user, prefab_id, name))
@@ -29,6 +31,7 @@ class Vault:
         def work(connection: Connection) -> None:
             connection.execute(delete(_table).filter_by(**key))
             connection.execute(_table.insert().values(**key, sealed=sealed, updated_at=time.time()))
+            _record(connection, by, "secret.set", user, prefab_id, name)
 
         await self._database.write(work)
 
@@ -40,14 +43,21 @@ class Vault:
         rows = await self._database.read(lambda c: c.execute(wanted.order_by(_table.c.prefab_id, _table.c.name)).all())
         return [(row.prefab_id, row.name) for row in rows]
 
-    async def remove(self, user: str, prefab_id: str, name: str) -> None:
+    async def remove(self, user: str, prefab_id: str, name: str, by: Principal) -> None:
         """Forgets a secret.
 
         Raises:
             NotFound: there is none of that name.
         """
         gone = delete(_table).filter_by(user=user, prefab_id=prefab_id, name=name)
-        if not await self._database.write(lambda c: c.execute(gone).rowcount):
+
+        def work(connection: Connection) -> bool:
+            found = bool(connection.execute(gone).rowcount)
+            if found:
+                _record(connection, by, "secret.remove", user, prefab_id, name)
+            return found
+
+        if not await self._database.write(work):
             raise NotFound(f"There is no secret {name} for prefab {prefab_id}.")
 
     async def unlock(self, user: str, prefab_id: str, declared: Sequence[Secret]) -> dict[str, str]:
@@ -74,6 +84,12 @@ class Vault:
                 f"A secret of prefab {prefab_id} was sealed with another master key. Set it again, or restore the key."
             )
             raise ServiceUnavailable(text) from error
+
+
+def _record(connection: Connection, by: Principal, action: str, user: str, prefab_id: str, name: str) -> None:
+    """What users do with their own secrets is theirs alone; what an admin does with those of others is told."""
+    if by.user != user:
+        audit.record(connection, by, action, user, prefab_id=prefab_id, name=name)
 
 
 def _context(user: str, prefab_id: str, name: str) -> str:

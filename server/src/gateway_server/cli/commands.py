@@ -68,6 +68,16 @@ COMMANDS: Table = {
         "Internal tokens, as agents get them.",
         {"create": ("Make a token for a user, and for an agent if named.", "key:create_token")},
     ),
+    "user": (
+        "Who may call, and what is theirs.",
+        {
+            "list": ("List the users.", "user:list_"),
+            "show": ("Show a user and what is theirs.", "user:show"),
+            "disable": ("Refuse everything of a user; their data stays.", "user:disable"),
+            "enable": ("Let a disabled user call again.", "user:enable"),
+            "delete": ("Delete a user with everything that is theirs.", "user:delete"),
+        },
+    ),
     "quota": (
         "How many calls a user may make.",
         {"set": ("Set the limit of a user.", "quota:set_"), "show": ("Show limit and use.", "quota:show")},
@@ -91,6 +101,10 @@ COMMANDS: Table = {
             "rm": ("Delete files.", "file:remove"),
         },
     ),
+    "usage": ("Calls, failures and run time, by user, agent, prefab or day.", "usage:usage"),
+    "audit": ("Who changed what in the gateway.", "usage:audit"),
+    "backup": ("Write a data folder to a file, also while its gateway runs.", "backup:back_up"),
+    "restore": ("Make a data folder of a backup.", "backup:restore"),
     "doctor": ("Say what this machine offers, and what protects its prefabs.", "doctor:doctor"),
 }
 

@@ -98,7 +98,7 @@ async def _run(
     async with server.running(settings, grace=0) as gateway:
         version = await gateway.catalogue.publish(path, PUBLISHER)
         for name in _declared(version, function) & os.environ.keys():
-            await gateway.vault.put(USER, version.prefab_id, name, os.environ[name])
+            await gateway.vault.put(USER, version.prefab_id, name, os.environ[name], PUBLISHER)
         client = GatewayClient(base_url=gateway.base_url, timeout=seconds)
         prefab = (version.prefab_id, version.version)
         await asyncio.to_thread(call, client, prefab, function, parameters, places, **shown)

@@ -106,3 +106,12 @@ def progress(text: str) -> Iterator[Any]:
 def moment(text: str | None) -> str:
     """A time of an answer, short."""
     return text[:19].replace("T", " ") if text else ""
+
+
+def size(count: float) -> str:
+    """Bytes, for people."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem
 from gateway_server.files import listing, records
+from gateway_server.files.erasing import erase
 from gateway_server.files.keeping import Keeping, new_id
 from gateway_server.files.keys import Area, area_prefix, input_key, place_of
 from gateway_server.files.listing import Page
@@ -185,6 +186,10 @@ class Library(Keeping):
     async def sweep(self) -> Swept:
         """Removes what has expired or was never finished. Cut anywhere, it is finished by the next one."""
         return await sweep(self._database, self.objects, self.clock().timestamp())
+
+    async def erase(self, user: str) -> None:
+        """Removes everything that a user has."""
+        await erase(self._database, self.objects, user)
 
     async def _remove(self, keys: Sequence[str]) -> int:
         moment = self.clock().timestamp()

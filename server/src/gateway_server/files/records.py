@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, exists, or_, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway_server.errors import PermissionDenied
 from gateway_server.files.keys import Area, after
+from gateway_server.identity.users import is_deleted
+from gateway_server.store.database import inserting
 from gateway_server.store.objects import Assembly
 from gateway_server.store.schema import files, job_files, pending_objects, uploads
 
@@ -85,10 +87,17 @@ def _to_row(file: StoredFile) -> dict[str, Any]:
 
 
 def save(connection: Connection, stored: Sequence[StoredFile]) -> None:
-    """Records files, in the place of those that had their keys."""
+    """Records files, in the place of those that had their keys.
+
+    Raises:
+        PermissionDenied: their user has been deleted meanwhile; the objects are left to the sweeper.
+    """
     rows = [_to_row(file) for file in stored]
+    for user in {file.user for file in stored}:
+        if user is not None and is_deleted(connection, user):
+            raise PermissionDenied(f"The user {user} has been deleted.")
     if rows:
-        insert = _insert(connection)(files)
+        insert = inserting(connection)(files)
         changes = {name: insert.excluded[name] for name in rows[0] if name != "key"}
         connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=changes), rows)
 
@@ -145,7 +154,7 @@ def hand(connection: Connection, root_id: str, keys: Iterable[str], now: float) 
     """Notes that files were handed to a call tree."""
     rows = [{"root_id": root_id, "key": key, "created_at": now} for key in dict.fromkeys(keys)]
     if rows:
-        connection.execute(_insert(connection)(job_files).on_conflict_do_nothing(), rows)
+        connection.execute(inserting(connection)(job_files).on_conflict_do_nothing(), rows)
 
 
 def page(
@@ -176,11 +185,6 @@ def expired(connection: Connection, now: float, limit: int) -> list[str]:
 def forget(connection: Connection, keys: Sequence[str], now: float) -> None:
     """Removes the records of files that nobody sees any more."""
     connection.execute(delete(files).where(files.c.key.in_(keys), files.c.expires_at <= now))
-
-
-def _insert(connection: Connection) -> Any:
-    """Both databases know ON CONFLICT; the library has it in the dialects only."""
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
 def _alive(now: float) -> Any:

@@ -5,10 +5,13 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from gateway_server.errors import NotFound, Unauthenticated
+from gateway_server.identity import audit
+from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
 from gateway_server.store import schema
 from gateway_server.store.database import Database
@@ -31,13 +34,21 @@ class ApiKey:
 class Keys:
     """Makes, checks and revokes API keys. Checked keys are remembered; a revocation counts at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, users: Users) -> None:
         self._database = database
+        self._users = users
         self._known: dict[str, ApiKey] = {}
         self._revocations = 0
 
-    async def create(self, user: str, scopes: Iterable[Scope], name: str = "") -> tuple[str, ApiKey]:
-        """A new key and its record. The key is shown this once and never again."""
+    async def create(
+        self, user: str, scopes: Iterable[Scope], name: str = "", *, by: Principal | None = None
+    ) -> tuple[str, ApiKey]:
+        """A new key and its record. The key is shown this once and never again.
+
+        Raises:
+            Invalid: the user is disabled, or is being deleted.
+        """
+        await self._users.register(user, by)
         text = PREFIX + secrets.token_urlsafe(32)
         kept = frozenset(scopes)
         key = ApiKey(
@@ -51,14 +62,19 @@ class Keys:
             "scopes": " ".join(sorted(kept)),
             "created_at": key.created_at,
         }
-        await self._database.write(lambda c: c.execute(schema.api_keys.insert().values(values)))
+
+        def work(connection: Connection) -> None:
+            connection.execute(schema.api_keys.insert().values(values))
+            audit.record(connection, by, "key.create", key.id, user=user, scopes=sorted(kept))
+
+        await self._database.write(work)
         return text, key
 
     async def verify(self, text: str) -> Principal:
         """Who the key stands for: a user, and no agent.
 
         Raises:
-            Unauthenticated: no such key, or revoked.
+            Unauthenticated: no such key, revoked, or of a user who may not call.
         """
         digest = _digest(text)
         key = self._known.get(digest)
@@ -72,6 +88,7 @@ class Keys:
                 self._known[digest] = key
         if key.revoked_at is not None:
             raise Unauthenticated("The API key has been revoked.")
+        self._users.check(key.user, key.created_at)
         return Principal(user=key.user, scopes=key.scopes, key_id=key.id)
 
     async def list(self, user: str | None = None) -> list[ApiKey]:
@@ -83,7 +100,7 @@ class Keys:
         rows = await self._database.read(lambda c: c.execute(wanted).all())
         return [_from_row(row) for row in rows]
 
-    async def revoke(self, key_id: str) -> ApiKey:
+    async def revoke(self, key_id: str, by: Principal) -> ApiKey:
         """Ends a key; revoking it again changes nothing.
 
         Raises:
@@ -93,16 +110,21 @@ class Keys:
         moment = time.time()
         change = table.update().where(table.c.id == key_id, table.c.revoked_at.is_(None)).values(revoked_at=moment)
 
-        def work(connection):  # type: ignore[no-untyped-def]
-            connection.execute(change)
+        def work(connection: Connection) -> Any:
+            if connection.execute(change).rowcount:
+                audit.record(connection, by, "key.revoke", key_id)
             return connection.execute(select(table).where(table.c.id == key_id)).first()
 
         row = await self._database.write(work)
         if row is None:
             raise NotFound(f"There is no API key {key_id}.")
+        self.reread()
+        return _from_row(row)
+
+    def reread(self) -> None:
+        """Forgets what is remembered: keys were revoked or removed."""
         self._revocations += 1
         self._known.clear()
-        return _from_row(row)
 
     async def revoked(self) -> set[str]:
         """Ids of all revoked keys."""

@@ -8,6 +8,7 @@ import jwt
 from sqlalchemy import select
 
 from gateway_server.errors import Unauthenticated
+from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
 from gateway_server.store import schema
 from gateway_server.store.cipher import Cipher
@@ -21,14 +22,16 @@ REMEMBERED = 10_000
 @dataclass(frozen=True)
 class _Known:
     principal: Principal
+    issued_at: float
     expires_at: float
 
 
 class Tokens:
     """Mints and verifies internal tokens."""
 
-    def __init__(self, database: Database, cipher: Cipher) -> None:
+    def __init__(self, database: Database, cipher: Cipher, users: Users) -> None:
         self._database = database
+        self._users = users
         self._cipher = cipher
         self._keys: dict[str, bytes] = {}
         self._current = ""
@@ -59,6 +62,7 @@ class Tokens:
         """A token for `principal`; `expires_at` in POSIX seconds."""
         claims: dict[str, object] = {
             "sub": principal.user,
+            "iat": time.time(),
             "exp": int(expires_at) + 1,
             "agent": principal.agent,
             "key": principal.key_id,
@@ -74,7 +78,7 @@ class Tokens:
         """Who the token stands for.
 
         Raises:
-            Unauthenticated: forged, expired, revoked, or no token at all.
+            Unauthenticated: forged, expired, revoked, of a user who may not call, or no token at all.
         """
         known = self._known.get(token)
         if known is None:
@@ -86,6 +90,7 @@ class Tokens:
             raise Unauthenticated("The internal token has expired.")
         if known.principal.key_id in self.revoked:
             raise Unauthenticated("The API key behind this token has been revoked.")
+        self._users.check(known.principal.user, known.issued_at)
         return known.principal
 
     def _decode(self, token: str) -> _Known:
@@ -93,7 +98,7 @@ class Tokens:
             key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
             if key is None:
                 raise Unauthenticated("The internal token is not one of this gateway's.")
-            claims = jwt.decode(token, key, [ALGORITHM], options={"require": ["exp", "sub"]})
+            claims = jwt.decode(token, key, [ALGORITHM], options={"require": ["exp", "sub"], "verify_iat": False})
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The internal token has expired.") from error
         except jwt.PyJWTError as error:
@@ -108,4 +113,4 @@ class Tokens:
             depth=claims.get("depth", 0),
             deadline=claims.get("deadline"),
         )
-        return _Known(principal, float(claims["exp"]))
+        return _Known(principal, float(claims.get("iat", 0)), float(claims["exp"]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import NullPool
 
 from gateway_server.store import migrations
@@ -100,6 +101,15 @@ class Database:
         """Runs `work` on a connection that sees every acknowledged write."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
+    async def scrub(self) -> None:
+        """Empties the log of SQLite, where what was deleted still stands. A reader can put it off to the next time."""
+        if self._is_sqlite:
+            await asyncio.to_thread(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        with self._reading.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def _read(self, work: Work[T]) -> T:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
@@ -160,6 +170,7 @@ def _engine(url: str, begin: str) -> Engine:
             raw.execute("PRAGMA busy_timeout=10000")
             raw.execute("PRAGMA journal_mode=WAL")
             raw.execute("PRAGMA foreign_keys=ON")
+            raw.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, and cannot be read from the file
 
         @event.listens_for(engine, "begin")
         def start(connection: Connection) -> None:
@@ -183,3 +194,8 @@ def _commit_together(connection: Connection, group: list[_Item]) -> None:
         connection.rollback()
     else:
         connection.commit()
+
+
+def inserting(connection: Connection) -> Any:
+    """The INSERT that knows ON CONFLICT: both databases do, the library has it in the dialects only."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

@@ -7,6 +7,7 @@ key, and `incoming/` what is still on its way; both on one file system, so that 
 
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,10 +23,12 @@ _LONGEST = 255
 _LEFTOVERS = 500
 
 
+OBJECTS_FOLDER = "objects/kept"
+"""Where objects lie in a data folder."""
+
+
 class LocalObjects:
     """The store of one machine. `base_url` is asked anew for every URL: the port is known only once it is bound."""
-
-    direct = False
 
     direct = False
 
@@ -50,7 +53,7 @@ class LocalObjects:
 
     def path(self, key: str) -> Path:
         """Where the bytes of an object lie."""
-        return self._kept.joinpath(*map(component, key.split("/")))
+        return object_path(self._kept, key)
 
     def receive(self, incoming: str, content_type: str | None = None) -> "LocalIncoming":
         """Begins an object; `incoming` is an id that nothing else uses."""
@@ -124,6 +127,10 @@ class LocalObjects:
             with suppress(OSError):  # until one is not empty
                 for folder in path.parents[: len(path.parents) - len(self._kept.parents) - 1]:
                     folder.rmdir()
+
+    async def delete_below(self, prefix: str) -> None:
+        """Removes every object whose key begins with `prefix`, which ends with a slash."""
+        await self.disk.run(lambda: shutil.rmtree(self.path(prefix.rstrip("/")), ignore_errors=True))
 
     def sign_get(self, key: str, expires_in: float, filename: str, content_type: str | None) -> str:
         """A URL that yields the object to anybody for `expires_in` seconds."""
@@ -231,6 +238,11 @@ class LocalIncoming:
         """Forgets what has been written, unless it was committed."""
         await self._blocks.abandon()
         await self._disk.run(self._draft.discard)
+
+
+def object_path(kept: Path, key: str) -> Path:
+    """Where the bytes of an object lie below the folder of what is kept."""
+    return kept.joinpath(*map(component, key.split("/")))
 
 
 def component(name: str) -> str:

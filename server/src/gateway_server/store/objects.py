@@ -106,6 +106,9 @@ class Objects(Protocol):
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that do not exist are passed over."""
 
+    async def delete_below(self, prefix: str) -> None:
+        """Removes every object whose key begins with `prefix`, which ends with a slash."""
+
     def sign_get(self, key: str, expires_in: float, filename: str, content_type: str | None) -> str:
         """A URL that yields the object to anybody for `expires_in` seconds."""
 

@@ -163,6 +163,13 @@ class S3Objects:
         with suppress(FileNotFound), _translated():
             await obstore.delete_async(self._store, [self._prefix + key for key in keys])
 
+    async def delete_below(self, prefix: str) -> None:
+        """Removes every object whose key begins with `prefix`, which ends with a slash."""
+        with _translated():
+            async for some in obstore.list(self._store, self._prefix + prefix):
+                with suppress(FileNotFound), _translated():
+                    await obstore.delete_async(self._store, [entry["path"] for entry in some])
+
     def sign_get(self, key: str, expires_in: float, filename: str, content_type: str | None) -> str:
         """A URL that yields the object to anybody for `expires_in` seconds."""
         parameters = {"response-content-disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"}

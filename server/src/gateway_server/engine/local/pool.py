@@ -169,6 +169,13 @@ class LocalEngine:
             if not host.busy:
                 self._end(host)
 
+    def forget_user(self, user: str) -> None:
+        """Ends the idle workers of a user, in whose memory something of theirs may be left."""
+        for host in self._hosts.values():
+            while (worker := host.take_idle(user)) is not None:
+                worker.fit = False
+                self._take_back(host, worker)
+
     def owns(self, pid: int) -> bool:
         """Whether a process of this machine descends from the launcher, as everything does that packages run."""
         while pid > 1:

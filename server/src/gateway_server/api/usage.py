@@ -1,0 +1,103 @@
+"""What was used, by whom and of what."""
+
+from datetime import date, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from gateway_server.api.auth import Identify
+from gateway_server.calls import usage
+from gateway_server.calls.usage import Dimension
+from gateway_server.errors import Invalid, Problem
+from gateway_server.identity import access
+from gateway_server.models import Principal, Scope, now
+from gateway_server.store.database import Database
+
+USUAL_DAYS = 30
+MOST_DAYS = 3660
+
+
+class UsageRow(BaseModel):
+    """One group; those of day, user, agent, prefab and version are there that were asked for."""
+
+    day: str | None = None
+    user: str | None = None
+    agent: str | None = None
+    prefab: str | None = None
+    version: str | None = None
+    calls: int
+    failed: int
+    seconds: float
+
+
+class UsageAnswer(BaseModel):
+    """Usage within some days (UTC), both ends included."""
+
+    since: date
+    until: date
+    user: str | None
+    calls: int
+    failed: int
+    seconds: float
+    by: list[Dimension]
+    rows: list[UsageRow]
+
+
+def routes(*, database: Database, identify: Identify) -> APIRouter:
+    """The route /v1/usage."""
+    router = APIRouter(prefix="/v1", tags=["usage"])
+    caller = Depends(identify)
+
+    @router.get("/usage", response_model_exclude_unset=True)
+    async def show_usage(
+        user: Annotated[str | None, Query(description="For an admin: whose; not given: everybody's.")] = None,
+        since: Annotated[date | None, Query(description="First day (UTC); not given: 30 days ago.")] = None,
+        until: Annotated[date | None, Query(description="Last day (UTC); not given: today.")] = None,
+        by: Annotated[
+            str, Query(description="How to group: some of day, user, agent, prefab, version, with commas.")
+        ] = "prefab",
+        principal: Principal = caller,
+    ) -> UsageAnswer:
+        """Calls, failures and seconds of run time: one's own; for an admin, everybody's."""
+        everybody = user is None and Scope.ADMIN in principal.scopes and principal.job_id is None
+        whose = None if everybody else access.acting_user(principal, user)
+        last = until or now().date()
+        first = since or last - timedelta(days=USUAL_DAYS - 1)
+        _check_span(first, last)
+        dimensions = _dimensions(by)
+        rows = await usage.report(database, since=first, until=last, user=whose, by=dimensions)
+        return UsageAnswer(
+            since=first,
+            until=last,
+            user=whose,
+            calls=sum(row.calls for row in rows),
+            failed=sum(row.failed for row in rows),
+            seconds=round(sum(row.seconds for row in rows), 3),
+            by=dimensions,
+            rows=[_row(row) for row in rows],
+        )
+
+    return router
+
+
+def _row(row: usage.Usage) -> UsageRow:
+    group = {str(dimension): value for dimension, value in row.group.items()}
+    return UsageRow.model_validate({**group, "calls": row.calls, "failed": row.failed, "seconds": row.seconds})
+
+
+def _dimensions(text: str) -> list[Dimension]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = [str(dimension) for dimension in Dimension]
+    for name in names:
+        if name not in known:
+            message = f"{name[:80]!r} is none of {', '.join(known)}."
+            raise Invalid(f"Usage cannot be grouped so: {message}", [Problem("/by", message)])
+    return [Dimension(name) for name in dict.fromkeys(names)]
+
+
+def _check_span(since: date, until: date) -> None:
+    if since > until:
+        raise Invalid("The first day is after the last.", [Problem("/since", "must not be after until")])
+    if (until - since).days >= MOST_DAYS:
+        raise Invalid(f"At most {MOST_DAYS} days at once.", [Problem("/since", "is too long ago")])

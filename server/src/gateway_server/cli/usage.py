@@ -1,0 +1,77 @@
+"""`gateway usage` and `gateway audit`: what was used, and what operators did."""
+
+from datetime import datetime
+
+import click
+
+from gateway_server.cli import arguments, http, terminal
+
+DIMENSIONS = ("day", "user", "agent", "prefab", "version")
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command()
+@click.option("--user", help="For an admin: whose; not given: everybody's.")
+@click.option("--since", type=_DAY, metavar="YYYY-MM-DD", help="First day (UTC); not given: 30 days ago.")
+@click.option("--until", type=_DAY, metavar="YYYY-MM-DD", help="Last day (UTC); not given: today.")
+@click.option(
+    "--by",
+    "by",
+    multiple=True,
+    type=click.Choice(DIMENSIONS),
+    default=["prefab"],
+    show_default=True,
+    help="How to group; may be given several times.",
+)
+@arguments.as_json
+def usage(user: str | None, since: datetime | None, until: datetime | None, by: tuple[str, ...], is_json: bool) -> None:
+    """Show calls, failures and run time: your own; for an admin, everybody's.
+
+    \b
+    gateway usage --by user --by day --since 2026-11-01
+    """
+    query = {
+        "user": user,
+        "since": since and since.date().isoformat(),
+        "until": until and until.date().isoformat(),
+        "by": ",".join(by),
+    }
+    answer = http.ask("GET", "/v1/usage", query=query)
+    if is_json:
+        terminal.document(answer)
+        return
+    by = tuple(answer["by"])
+    rows = [(*(row.get(name) or "-" for name in by), *_figures(row)) for row in answer["rows"]]
+    terminal.table((*by, "calls", "failed", "seconds"), [*rows, ("total", *[""] * (len(by) - 1), *_figures(answer))])
+
+
+def _figures(row: dict[str, float]) -> tuple[str, str, str]:
+    return f"{row['calls']:,}", f"{row['failed']:,}", f"{row['seconds']:,.1f}"
+
+
+@click.command()
+@click.option("--actor", metavar="USER", help="Only what this user did.")
+@click.option("--action", help="Only this action, such as key.create, or all of a noun, such as key.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
+@arguments.as_json
+def audit(actor: str | None, action: str | None, limit: int, is_json: bool) -> None:
+    """Show who changed what in the gateway, newest first. Needs an admin's key."""
+    answer = http.ask("GET", "/v1/audit", query={"actor": actor, "action": action, "limit": limit})
+    if is_json:
+        terminal.document(answer)
+        return
+    rows = [
+        (
+            terminal.moment(entry["at"]),
+            entry["actor"],
+            entry["action"],
+            entry["target"],
+            " ".join(f"{name}={_text(value)}" for name, value in entry["detail"].items()),
+        )
+        for entry in answer["entries"]
+    ]
+    terminal.table(("at", "actor", "action", "target", "detail"), rows)
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,329 @@
+"""A data folder as one archive, taken while the gateway runs, and a data folder made of it again.
+
+The database is copied first, in one transaction. Everything else is named by that copy and never changes in place, so
+that it can be read afterwards; what was deleted in between is struck from the copy, which goes into the archive last.
+An archive without a database was cut. Keys are part of it: it must be kept as safe as the folder itself.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gateway_server.errors import Invalid
+from gateway_server.store.local_objects import OBJECTS_FOLDER, object_path
+from gateway_server.store.migrations import HEAD
+
+FORMAT = 1
+DATABASE = "gateway.db"
+_HEADER = "backup.json"
+_KEYS = ("admin.key", "master.key", "urls.key")
+_BLOCK = 1 << 20
+_QUICK = 1
+"""Level of compression: more costs several times the time for a tenth less."""
+Progress = Callable[[int, int], None]
+"""Takes bytes that are done, and all bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What an archive holds."""
+
+    created_at: float
+    """POSIX seconds."""
+    schema: str
+    versions: int
+    """Of prefabs."""
+    files: int
+    files_elsewhere: int = 0
+    """Files that are recorded, but do not lie in the folder: they are in another store, or lost."""
+    bytes: int = 0
+    """Of files and packages."""
+
+
+def back_up(data: Path, target: Path, *, database: Path | None = None, progress: Progress | None = None) -> Contents:
+    """Writes the archive; until it is whole it has another name.
+
+    Raises:
+        Invalid: there is no data folder, or the archive exists already.
+        OSError: something cannot be read or written.
+    """
+    source = database or data / DATABASE
+    if not source.is_file():
+        raise Invalid(f"{data} is no data folder of a gateway: it has no {DATABASE}. Name one with --data.")
+    if target.exists():
+        raise Invalid(f"{target} exists already. Choose another name, or remove it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as scratch:
+        snapshot, draft = Path(scratch, DATABASE), Path(scratch, target.name)
+        _copy_database(source, snapshot)
+        with contextlib.closing(sqlite3.connect(snapshot)) as copy, _private(draft) as raw:
+            copy.row_factory = sqlite3.Row
+            writing = _Writing(data, source, copy, raw, target.suffix in (".gz", ".tgz"), progress)
+            contents = writing.write(snapshot)
+        os.replace(draft, target)
+    return contents
+
+
+def restore(source: Path, data: Path, *, progress: Progress | None = None) -> Contents:
+    """Makes a data folder of an archive. The folder must not exist yet, or be empty.
+
+    Raises:
+        Invalid: it is no whole archive of a gateway, or one from a newer gateway, or the folder is in use.
+        OSError: something cannot be read or written.
+    """
+    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise Invalid(f"{data} is not empty. Restore into a new folder, and start the gateway on that one.")
+    data.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".restore-", dir=data.parent))
+    try:
+        contents = _extract(source, draft, progress)
+        _check_database(source, draft / DATABASE)
+        os.chmod(draft, 0o700)
+        if data.exists():
+            data.rmdir()
+        os.replace(draft, data)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return contents
+
+
+class _Writing:
+    """One archive on its way out."""
+
+    def __init__(
+        self, data: Path, live: Path, copy: sqlite3.Connection, raw: BinaryIO, packed: bool, progress: Progress | None
+    ) -> None:
+        self._data, self._live, self._copy = data, live, copy
+        self._tar = _open(raw, packed)
+        self._progress = progress or (lambda _done, _all: None)
+        self._done, self._all, self._elsewhere = 0, 0, 0
+
+    def write(self, snapshot: Path) -> Contents:
+        with self._tar:
+            self._copy.execute("DELETE FROM pending_objects")
+            self._copy.execute("DELETE FROM uploads")  # their parts are not taken along
+            self._all = self._count()
+            self._add_text(_HEADER, json.dumps({"format": FORMAT, "created_at": time.time(), "schema": HEAD}))
+            for name in _KEYS:
+                if (self._data / name).is_file():
+                    self._add_text(name, (self._data / name).read_text())
+            self._add_packages()
+            self._add_objects()
+            self._copy.commit()
+            contents = self._contents()
+            self._add_text("contents.json", json.dumps(asdict(contents)))
+            self._copy.close()
+            with snapshot.open("rb") as file:
+                self._tar.addfile(self._member(DATABASE, snapshot.stat().st_size), file)
+        return contents
+
+    def _contents(self) -> Contents:
+        def count(table: str) -> int:
+            return int(self._copy.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])  # noqa: S608
+
+        return Contents(
+            created_at=time.time(),
+            schema=HEAD,
+            versions=count("versions"),
+            files=count("files") - self._elsewhere,
+            files_elsewhere=self._elsewhere,
+            bytes=self._done,
+        )
+
+    def _count(self) -> int:
+        size: int = self._copy.execute("SELECT COALESCE(SUM(size), 0) FROM files").fetchone()[0]
+        folders = [folder for row in self._versions() for folder in self._folders(row)]
+        return size + sum(path.stat().st_size for folder in set(folders) for path in _below(folder))
+
+    def _versions(self) -> list[sqlite3.Row]:
+        return self._copy.execute("SELECT prefab_id, version, digest, environment FROM versions").fetchall()
+
+    def _folders(self, row: sqlite3.Row) -> list[Path]:
+        code = self._data / "prefabs" / row["prefab_id"] / f"{row['version']}-{row['digest'][:16]}"
+        return [code, *([self._data / "environments" / row["environment"]] if row["environment"] else [])]
+
+    def _add_packages(self) -> None:
+        added: set[Path] = set()
+        for row in self._versions():
+            folders = self._folders(row)
+            if not all(folder.is_dir() for folder in folders):  # removed since the copy
+                self._copy.execute(
+                    "DELETE FROM versions WHERE prefab_id = ? AND version = ?", (row["prefab_id"], row["version"])
+                )
+                continue
+            for folder in folders:
+                if folder not in added:
+                    added.add(folder)
+                    self._add_folder(folder)
+
+    def _add_folder(self, folder: Path) -> None:
+        for path in _below(folder):
+            with contextlib.suppress(FileNotFoundError):
+                self._tar.add(path, path.relative_to(self._data).as_posix(), recursive=False)
+                self._advance(path.lstat().st_size)
+
+    def _add_objects(self) -> None:
+        kept = self._data / OBJECTS_FOLDER
+        for row in self._copy.execute("SELECT key, size, sha256 FROM files").fetchall():
+            path = object_path(kept, row["key"])
+            try:
+                file = path.open("rb")
+            except (FileNotFoundError, NotADirectoryError):
+                self._miss(row["key"])
+                continue
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                reading = _Digesting(file, self._advance)
+                self._tar.addfile(self._member(path.relative_to(self._data).as_posix(), size), reading)
+            if (size, reading.digest.hexdigest()) != (row["size"], row["sha256"] or reading.digest.hexdigest()):
+                # put anew under the same key since the copy
+                change = "UPDATE files SET size = ?, sha256 = ? WHERE key = ?"
+                self._copy.execute(change, (size, reading.digest.hexdigest(), row["key"]))
+
+    def _miss(self, key: str) -> None:
+        """A file that is not there: deleted since the copy, or never in this folder."""
+        with contextlib.closing(sqlite3.connect(f"file:{self._live}?mode=ro", uri=True)) as live:
+            found = live.execute("SELECT expires_at FROM files WHERE key = ?", (key,)).fetchone()
+        if found is None or (found[0] is not None and found[0] <= time.time()):
+            self._copy.execute("DELETE FROM files WHERE key = ?", (key,))
+        else:
+            self._elsewhere += 1
+
+    def _add_text(self, name: str, text: str) -> None:
+        with tempfile.TemporaryFile() as file:
+            size = file.write(text.encode())
+            file.seek(0)
+            self._tar.addfile(self._member(name, size), file)
+
+    def _member(self, name: str, size: int) -> tarfile.TarInfo:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode, member.mtime = size, 0o600, int(time.time())
+        return member
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        self._progress(self._done, max(self._all, self._done))
+
+
+def _open(raw: BinaryIO, packed: bool) -> tarfile.TarFile:
+    """For writing; closed by whoever uses it."""
+    if packed:
+        return tarfile.open(fileobj=raw, mode="w:gz", compresslevel=_QUICK)
+    return tarfile.open(fileobj=raw, mode="w")
+
+
+class _Digesting(io.BufferedIOBase):
+    """A file that is read once, for the archive and for its digest."""
+
+    def __init__(self, file: BinaryIO, advance: Callable[[int], None]) -> None:
+        super().__init__()
+        self._file, self._advance = file, advance
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int | None = None, /) -> bytes:
+        data = self._file.read(-1 if size is None else size)
+        self.digest.update(data)
+        self._advance(len(data))
+        return data
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """All pages in one transaction: writers go on meanwhile, and the copy is of one moment."""
+    target.touch(mode=0o600)
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as reading,
+        contextlib.closing(sqlite3.connect(target)) as writing,
+    ):
+        reading.backup(writing)
+        writing.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+        found = writing.execute("SELECT version_num FROM alembic_version").fetchone()
+    if found is None or found[0] != HEAD:
+        raise Invalid("The data folder is of another release. Start and stop the gateway on it once, then back it up.")
+
+
+@contextlib.contextmanager
+def _private(path: Path) -> Iterator[BinaryIO]:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
+    whole = source.stat().st_size
+    contents: Contents | None = None
+    modes: list[tuple[Path, int]] = []
+    try:
+        with source.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
+            for number, member in enumerate(archive):
+                if number == 0:
+                    _check_header(source, archive, member)
+                    continue
+                if member.name == "contents.json":
+                    contents = Contents(**_document(archive, member))
+                    continue
+                if member.isdir():  # closed to writing only when what belongs into it is there
+                    modes.append((target / member.name, member.mode))
+                    member = member.replace(mode=0o700, deep=False)
+                archive.extract(member, target, filter="data")
+                if progress:
+                    progress(raw.tell(), whole)
+    except (tarfile.TarError, EOFError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the archive
+            raise
+        raise Invalid(f"{source} is no whole backup of a gateway: {error}") from error
+    if contents is None or not (target / DATABASE).is_file():
+        raise Invalid(f"{source} is no whole backup of a gateway: its end is missing.")
+    for path, mode in reversed(modes):
+        os.chmod(path, mode)
+    _make_private(target)
+    return contents
+
+
+def _check_header(source: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    header = _document(archive, member) if member.name == _HEADER else {}
+    if header.get("format") != FORMAT:
+        raise Invalid(f"{source} is no backup that this gateway can read.")
+    if str(header.get("schema")) > HEAD:
+        raise Invalid(f"{source} was made by a newer gateway. Restore it with that release or a later one.")
+
+
+def _document(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
+    file = archive.extractfile(member)
+    found = json.loads(file.read(_BLOCK)) if file else None
+    return found if isinstance(found, dict) else {}
+
+
+def _check_database(source: Path, database: Path) -> None:
+    try:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            told = connection.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        told = str(error)
+    if told != "ok":
+        raise Invalid(f"The database in {source} is damaged: {told}")
+
+
+def _make_private(folder: Path) -> None:
+    for name in (*_KEYS, DATABASE):
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(folder / name, 0o600)
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    """Everything in a folder, the folder itself first."""
+    if folder.is_dir():
+        yield folder
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in sorted((*folders, *files)))
