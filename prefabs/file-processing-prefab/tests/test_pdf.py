@@ -1,0 +1,109 @@
+import io
+
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+
+BODY = "第三季度销售额增长了百分之十二。" * 8
+
+
+def test_the_call_of_the_guide(prefab, parse, make):
+    content = make.pdf(("Heading1", "年度报告"), ("Normal", BODY), title="报告 2024")
+    result = parse("报告.pdf", content)
+    assert result["success"], result
+    assert result["content"] == f"# 年度报告\n\n{BODY}"
+    assert prefab.outputs() == {"报告.md": f"# 年度报告\n\n{BODY}\n\n".encode()}
+    metadata = result["metadata"]
+    assert (metadata["format"], metadata["pages"], metadata["title"]) == ("pdf", 1, "报告 2024")
+    assert result["message"] == "turned 报告.pdf into Markdown"
+
+
+def test_levels_of_headings(parse, make):
+    story = [
+        ("Title", "The report"),
+        ("Heading2", "Sales"),
+        ("Normal", "The body of the text. " * 20),
+        ("Heading2", "Costs"),
+        ("Normal", "More text of the body."),
+    ]
+    content = parse("a.pdf", make.pdf(*story))["content"]
+    assert [line for line in content.splitlines() if line.startswith("#")] == ["# The report", "## Sales", "## Costs"]
+    assert "The body of the text. The body" in content
+
+
+def test_ruled_tables(parse, make):
+    rows = [["Name", "数量", "Price"], ["Apple", "3", "1.50"], ["梨", "12", "0.75"]]
+    content = parse("a.pdf", make.pdf(("Normal", "Before."), rows, ("Normal", "After.")))["content"]
+    table = "| Name | 数量 | Price |\n| --- | --- | --- |\n| Apple | 3 | 1.50 |\n| 梨 | 12 | 0.75 |"
+    assert content == f"Before.\n\n{table}\n\nAfter."
+
+
+def test_paragraphs_lists_and_hyphens(parse, make):
+    lines = [
+        "First line of a paragraph that is",
+        "continued here.",
+        "",
+        "Another one.",
+        "",
+        "• one",
+        "• two",
+        "",
+        "End.",
+    ]
+    content = make.pages([(72, 700 - 14 * number, line) for number, line in enumerate(lines)])
+    text = "First line of a paragraph that is continued here.\n\nAnother one.\n\n- one\n- two\n\nEnd."
+    assert parse("a.pdf", content)["content"] == text
+
+
+def test_two_columns(parse, make):
+    left = [(72, 700 - 14 * n, f"left {n} of the story") for n in range(5)]
+    right = [(320, 700 - 14 * n, f"right {n} of the story") for n in range(5)]
+    content = parse("a.pdf", make.pages(left + right))["content"]
+    assert content.index("left 4") < content.index("right 0")
+
+
+def test_running_titles_are_left_out(parse, make):
+    body = ["alpha", "beta", "gamma", "delta"]
+    pages = [
+        [(72, 815, "Annual report"), (72, 500, f"Text {name}."), (300, 20, f"Page {n} of 4")]
+        for n, name in enumerate(body)
+    ]
+    result = parse("a.pdf", make.pages(*pages))
+    assert result["content"] == "\n\n".join(f"Text {name}." for name in body)
+    assert result["metadata"]["warnings"] == ["running titles and page numbers were left out"]
+
+
+def test_a_scan(refused, make):
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    canvas.drawImage(ImageReader(Image.new("L", (40, 40), 200)), 0, 0, 500, 700)
+    canvas.save()
+    assert "OCR" in refused("SCANNED_DOCUMENT", "a.pdf", buffer.getvalue())
+    assert "扫描件" in refused("SCANNED_DOCUMENT", "a.pdf", buffer.getvalue(), language="zh")
+    assert "no text" in refused("NO_TEXT", "b.pdf", make.pages([]))
+
+
+def test_a_page_without_text_is_named(parse, make):
+    result = parse("a.pdf", make.pages([(72, 700, "one")], [], [(72, 700, "three")]))
+    assert result["metadata"]["warnings"] == ["no text on page 2; a scan, perhaps"]
+
+
+def test_passwords(parse, refused, make):
+    locked = make.locked_pdf(make.pdf(("Normal", "inside"), [["a", "b"], ["c", "d"]]))
+    assert "give it as `password`" in refused("ENCRYPTED_DOCUMENT", "a.pdf", locked)
+    assert "not right" in refused("ENCRYPTED_DOCUMENT", "a.pdf", locked, password="wrong")
+    assert "| c | d |" in parse("a.pdf", locked, password="secret")["content"]
+    unlocked = make.locked_pdf(make.pdf(("Normal", "only printing is forbidden")), user="")
+    assert parse("a.pdf", unlocked)["success"]
+
+
+def test_damage(parse, refused, make):
+    content = make.pdf(("Normal", "text"))
+    refused("CORRUPT_FILE", "a.pdf", b"%PDF-1.7\n" + bytes(range(256)) * 20)
+    refused("CORRUPT_FILE", "a.pdf", content[:300])
+    assert parse("b.pdf", b"junk before it\n" + content)["success"]
+
+
+def test_a_pdf_under_another_name(parse, make):
+    assert parse("a.docx", make.pdf(("Normal", "text")))["metadata"]["format"] == "pdf"
