@@ -36,13 +36,13 @@ class Gateway:
     def __init__(self, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.data = data
         self._arguments = arguments
-        self._env = env or {}
+        self.env = env or {}
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self._log = data.with_name(f"{data.name}.log")
 
     def start(self) -> "Gateway":
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")} | self._env
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")} | self.env
         with open(self._log, "ab") as log:
             start = log.tell()
             self.process = subprocess.Popen(

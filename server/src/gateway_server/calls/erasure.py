@@ -4,6 +4,7 @@ First the user becomes nobody, which stops everything that could still write. Th
 records go, and the room that these took is overwritten. A gateway that dies in the middle does the rest when it starts.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from gateway_server.store import schema
 from gateway_server.store.database import Database
 
 JOBS_AT_ONCE = 1000
+LATE_UPLOADS = 2 * 3600.0
+"""Seconds in which URLs that were signed before a deletion may still put objects past the gateway into a store."""
 NOBODY = "deleted"
 """Stands in the place of a publisher whose name is gone."""
 
@@ -78,9 +81,10 @@ class Erasure:
 
     async def finish(self) -> None:
         """Completes what a former life of the gateway began, and removes what a running request left behind."""
-        for user in await self._users.deleted():
+        for user, deleted_at in (await self._users.deleted()).items():
             had = await self.belongings(user)
-            if had.files or had.jobs or had.keys or had.secrets:
+            may_still_arrive = self._library.objects.direct and time.time() - deleted_at < LATE_UPLOADS
+            if had.files or had.jobs or had.keys or had.secrets or may_still_arrive:
                 with self._users.leaving(user):
                     await self._take(user)
 

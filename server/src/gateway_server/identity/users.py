@@ -7,7 +7,7 @@ next request on. A deleted name may be given out anew; what was issued before do
 import difflib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -166,17 +166,18 @@ class Users:
         await self._change(user, by, "user.delete", deleted_at=time.time(), disabled_at=None)
         self._barred[user] = _NEVER
 
-    async def deleted(self) -> Sequence[str]:
-        """Names of deleted users that nobody has been given since."""
-        wanted = select(_table.c.id).where(_table.c.deleted_at >= _table.c.created_at)
-        return await self._database.read(lambda c: c.execute(wanted).scalars().all())
+    async def deleted(self) -> dict[str, float]:
+        """Names of deleted users that nobody has been given since, and when each was deleted, in POSIX seconds."""
+        wanted = select(_table.c.id, _table.c.deleted_at).where(_table.c.deleted_at >= _table.c.created_at)
+        rows = await self._database.read(lambda c: c.execute(wanted).all())
+        return {row.id: row.deleted_at for row in rows}
 
     async def forget(self, before: float) -> None:
         """Drops the names of users who were deleted before a moment in POSIX seconds, when no token of theirs lives."""
         gone = _table.delete().where(_table.c.deleted_at >= _table.c.created_at, _table.c.deleted_at < before)
-        names = [name for name in await self.deleted() if name in self._barred]
+        names = await self.deleted()
         await self._database.write(lambda c: c.execute(gone), durable=False)
-        for name in set(names) - set(await self.deleted()):
+        for name in names.keys() - (await self.deleted()).keys():
             self._barred.pop(name, None)
 
     async def _change(self, user: str, by: Principal, action: str, **values: float | None) -> Any:
