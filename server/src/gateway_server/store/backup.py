@@ -6,6 +6,7 @@ An archive without a database was cut. Keys are part of it: it must be kept as s
 """
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -15,10 +16,11 @@ import sqlite3
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from gateway_server.errors import Invalid
 from gateway_server.store.local_objects import OBJECTS_FOLDER, object_path
@@ -265,7 +267,7 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
     contents: Contents | None = None
     modes: list[tuple[Path, int]] = []
     try:
-        with source.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
+        with source.open("rb") as raw, _unpacked(raw) as plain, tarfile.open(fileobj=plain, mode="r:") as archive:
             for number, member in enumerate(archive):
                 if number == 0:
                     _check_header(source, archive, member)
@@ -279,7 +281,9 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
                 archive.extract(member, target, filter="data")
                 if progress:
                     progress(raw.tell(), whole)
-    except (tarfile.TarError, EOFError, OSError, ValueError, TypeError) as error:
+            while plain.read(_BLOCK):  # to the checksum at its end
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, TypeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the archive
             raise
         raise Invalid(f"{source} is no whole backup of a gateway: {error}") from error
@@ -289,6 +293,14 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
         os.chmod(path, mode)
     _make_private(target)
     return contents
+
+
+@contextlib.contextmanager
+def _unpacked(raw: BinaryIO) -> Iterator[BinaryIO]:
+    is_packed = raw.read(2) == b"\x1f\x8b"
+    raw.seek(0)
+    with gzip.GzipFile(fileobj=raw) if is_packed else contextlib.nullcontext(raw) as plain:
+        yield cast(BinaryIO, plain)
 
 
 def _check_header(source: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
