@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from command import Command
 from gateways import COMMAND, Gateway
 from packages import write_package
+from raw_agent import RawAgent
 from speaker import PREFAB, write_speaker
 from web_agent import WebAgent
 
@@ -292,10 +294,77 @@ def test_agents(command: Command, ann: Command):
         seen = {a["id"]: a for a in command("agent", "list", "--json").json["agents"]}
         assert seen[name]["url"] == agent.url
         assert name in ann("agent", "list").out
+        assert f"{name}  healthy" in command("agent", "show", name).out
+        assert ann("agent", "show", name, "--json").json["url"] is None
+        changed = command("agent", "add", name, "--timeout", "90s", "--health-path", "/well")
+        assert changed.line == name
+        assert "timeout: 90 s" in command("agent", "show", name).out
+        assert command("agent", "add", name, "--timeout", "none", "--health-path", "none").code == 0
+        shown = command("agent", "show", name, "--json").json
+        assert (shown["timeout"], shown["health_path"]) == (None, None)
+    refused = command("agent", "add", name, agent.url)
+    assert (refused.code, refused.out) == (1, "")
+    assert "--no-check" in refused.err
+    assert command("agent", "add", name, agent.url, "--no-check").line == name
     assert name in ann("agent", "call", name, "x").out  # it is gone: the gateway says which
     assert ann("agent", "rm", name).code == 3
     assert command("agent", "rm", name).code == 0
     assert command("agent", "call", name, "x").code == 1
+
+
+def test_calls_of_an_agent(command: Command, ann: Command, tmp_path: Path):
+    name = f"agent-{uuid4().hex[:8]}"
+    (tmp_path / "rows.csv").write_bytes(b"a,\xff\n")
+    with WebAgent() as agent:
+        assert command("agent", "add", name, agent.url).code == 0
+
+        def call(*arguments: str, **more: str) -> Any:
+            ended = ann("agent", "call", name, *arguments, **more)
+            assert ended.code == 0, ended
+            return ended.json
+
+        told = call("a%2Fb c?x=1", "-q", "k=v w", "-q", "k=2", "-H", "X-Mine: 1", "-H", "accept: text/plain")
+        assert (told["path"], told["query"]) == ("/a%2Fb%20c", "x=1&k=v+w&k=2")
+        assert {("x-mine", "1"), ("accept", "text/plain")} <= {tuple(header) for header in told["headers"]}
+        csv = call("x", "-d", "@rows.csv", "-H", "content-type: text/csv", "-X", "put")
+        assert (csv["method"], csv["body"]) == ("PUT", "a,\u00ff\n")
+        no_json = ann("agent", "call", name, "x", "-d", "@rows.csv")
+        assert (no_json.code, no_json.out) == (2, "")
+        assert "content-type" in no_json.err
+        for wrong in (("-d", "@none.json"), ("-H", "x"), ("-q", "x"), ("--timeout", "soon")):
+            assert ann("agent", "call", name, "x", *wrong).code == 2
+        late = ann("agent", "call", name, "silent", "--timeout", "300ms")
+        assert late.code == 4
+        assert "as its caller asked" in late.err
+        broken = ann("agent", "call", name, "breaks")
+        assert (broken.code, broken.out) == (1, "some")
+        assert broken.err.startswith("Error: The answer broke off")
+        assert command("agent", "rm", name).code == 0
+    with RawAgent(b"HTTP/1.1 405 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno") as strict:
+        assert command("agent", "add", name, strict.url).code == 0
+        refused = ann("agent", "call", name, "x")
+        assert (refused.code, refused.out) == (1, "no\n")  # so that what follows stands on a line of its own
+        assert "-d '{}'" in refused.err
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n"
+    with RawAgent(head + b"a part", then_waits=True) as slow:
+        assert command("agent", "add", name, slow.url).code == 0
+        cut = ann("agent", "call", name, "x", "--timeout", "500ms")
+        assert (cut.code, cut.out) == (4, "a part")
+        assert "0.5 s" in cut.err
+
+
+def test_answers_of_agents_on_a_terminal(command: Command):
+    name = f"agent-{uuid4().hex[:8]}"
+    body = '{"message": "\u738b\u82b3"}'.encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    with RawAgent(head.encode() + body) as agent:
+        assert command("agent", "add", name, agent.url).code == 0
+        assert command("agent", "call", name, "x").out.encode() == body
+        shown = on_a_terminal(command, "agent", "call", name, "x")
+        assert shown.replace(b"\r\n", b"\n") == '{\n  "message": "\u738b\u82b3"\n}\n'.encode()
+        assert command("agent", "rm", name).code == 0
+    shown = on_a_terminal(command, "agent", "call", name, "x", code=1)
+    assert shown.startswith(b"Error: There is no agent")
 
 
 def test_a_reader_who_has_had_enough(ann: Command):
@@ -311,7 +380,7 @@ def test_a_reader_who_has_had_enough(ann: Command):
     assert "Traceback" not in ended.stderr
 
 
-def on_a_terminal(command: Command, *arguments: str, **more: str) -> bytes:
+def on_a_terminal(command: Command, *arguments: str, code: int = 0, **more: str) -> bytes:
     """What a command shows to people."""
     ours, theirs = pty.openpty()
     env = command.env | {"TERM": "xterm-256color", "COLUMNS": "100"} | more
@@ -327,7 +396,7 @@ def on_a_terminal(command: Command, *arguments: str, **more: str) -> bytes:
             break
         shown += piece
     os.close(ours)
-    assert process.wait(60) == 0, shown
+    assert process.wait(60) == code, shown
     return shown
 
 

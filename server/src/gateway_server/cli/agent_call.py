@@ -53,10 +53,11 @@ def call(
     place = f"/v1/agents/{http.segment(agent_id)}/{_below(path, query)}"
     if timeout is not None:
         given["cancel-after"] = f"{max(1, round(timeout * 1000))}ms"
-    with _body(data, given) as body, _ending(timeout):
+    with _body(data, given) as body:
         silence = LONGEST if timeout is None else timeout + LEEWAY
         request: dict[str, Any] = {"content": body, "headers": given, "is_passed": True, "timeout": silence}
-        with http.stream(method, place, **request) as response:
+        began = time.monotonic()
+        with http.stream(method, place, **request) as response, _ending(timeout, began):
             _show(response, has_body=data is not None)
 
 
@@ -119,9 +120,8 @@ def _checked_json(body: bytes) -> bytes:
 
 
 @contextmanager
-def _ending(timeout: float | None) -> Iterator[None]:
+def _ending(timeout: float | None, began: float) -> Iterator[None]:
     """Says what it means when an answer ends before its end."""
-    began = time.monotonic()
     try:
         yield
     except httpx.RemoteProtocolError as error:

@@ -1,4 +1,4 @@
-"""`gateway dev`: a gateway for the prefabs that somebody is writing."""
+"""`gateway dev`: a gateway for the prefabs and agents that somebody is writing."""
 
 import asyncio
 import json
@@ -8,23 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import click
-from watchfiles import DefaultFilter, awatch
 
 from gateway_server.app import Gateway
-from gateway_server.cli import server, terminal
+from gateway_server.cli import dev_agent, server, terminal
+from gateway_server.cli.agent_folder import PYPROJECT, TABLE, is_agent
 from gateway_server.cli.failures import Failure, refused
 from gateway_server.cli.package import PUBLISHER, USER
+from gateway_server.cli.watching import DATA, watched
+from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import GatewayFault
 from gateway_server.prefabs.catalogue import Version
 from gateway_server.prefabs.folders import MANIFEST
 from gateway_server.prefabs.functions import Function
 from gateway_server.settings import Settings
 
-DATA = ".gateway"
 GRACE = 2
 """Seconds that calls get to end."""
-SETTLE = 100
-"""Milliseconds without a further change, after which a prefab is published again."""
 _SAMPLES: dict[str, Any] = {"number": 1.5, "integer": 1, "boolean": True, "object": {}, "array": []}
 
 
@@ -46,13 +45,13 @@ _SAMPLES: dict[str, Any] = {"number": 1.5, "integer": 1, "boolean": True, "objec
     help="required refuses to start where the machine cannot lock prefabs in.",
 )
 def dev(paths: tuple[Path, ...], port: int, data: Path, sandbox: str) -> None:
-    """Run a gateway for the prefabs at PATH… (or here), and publish each again whenever it changes.
+    """Run a gateway for the prefabs and agents at PATH… (or here), and follow their changes.
 
-    Programs on this machine need no key: they are the user dev.
+    Prefabs are published again, agents started again. Programs on this machine need no key: they are the user dev.
     """
-    if not paths and (Path() / MANIFEST).exists():
+    if not paths and _is_project(Path()):
         paths = (Path(),)
-    packages = [path for given in paths for path in _packages(given)]
+    projects = [path for given in paths for path in _projects(given)]
     settings = Settings(
         data=data.absolute(),
         port=port,
@@ -62,27 +61,36 @@ def dev(paths: tuple[Path, ...], port: int, data: Path, sandbox: str) -> None:
         allow_loopback=True,
         reload=True,
     )
-    server.run(_dev(settings, packages))
+    server.run(_dev(settings, projects))
 
 
-def _packages(path: Path) -> list[Path]:
-    """The package at a path, or all those in a folder of packages."""
-    if path.is_file() or (path / MANIFEST).exists():
+def _is_project(path: Path) -> bool:
+    return path.is_file() or (path / MANIFEST).exists() or is_agent(path)
+
+
+def _projects(path: Path) -> list[Path]:
+    """The prefab or agent at a path, or all those in a folder of them."""
+    if _is_project(path):
         return [path]
-    found = sorted(manifest.parent for manifest in path.glob(f"*/{MANIFEST}"))
+    found = sorted(inner for inner in path.iterdir() if inner.is_dir() and _is_project(inner))
     if not found:
-        raise Failure(f"There is no {MANIFEST} in {path}. Write a prefab to begin with: gateway init NAME")
+        raise Failure(
+            f"There is no {MANIFEST} in {path}, and no {PYPROJECT} with [{TABLE}]. "
+            "Write a prefab to begin with: gateway init NAME, or an agent: gateway init --agent NAME"
+        )
     return found
 
 
-async def _dev(settings: Settings, packages: list[Path]) -> None:
+async def _dev(settings: Settings, projects: list[Path]) -> None:
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     (settings.data / ".gitignore").write_text("*\n")
     async with server.running(settings, grace=GRACE) as gateway:
         terminal.data(f"gateway: listening on {gateway.base_url}")
-        if not packages:
-            terminal.say("There is no prefab here. Write one to begin with: gateway init NAME, then gateway dev NAME")
-        tasks = [asyncio.create_task(_follow(gateway, package)) for package in packages]
+        if not projects:
+            terminal.say(
+                "There is nothing here. Write a prefab to begin with: gateway init NAME, then gateway dev NAME"
+            )
+        tasks = [asyncio.create_task(_follow(gateway, project)) for project in projects]
         try:
             await server.until_told()
         finally:
@@ -91,29 +99,43 @@ async def _dev(settings: Settings, packages: list[Path]) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _follow(gateway: Gateway, package: Path) -> None:
+async def _follow(gateway: Gateway, project: Path) -> None:
+    if (project / MANIFEST).exists() or not is_agent(project):
+        await _follow_prefab(gateway, project)
+    else:
+        await dev_agent.follow(gateway, project, _prefix(gateway))
+
+
+async def _follow_prefab(gateway: Gateway, package: Path) -> None:
     """Publishes a package, and again after every change; also after those that come while it is being published."""
-    changed = asyncio.Event()
-    watch = asyncio.create_task(_watch(package, changed))
     shown: Version | None = None
-    try:
+    served: Version | None = None
+    async with watched(package) as changed:
         while True:
             changed.clear()
             shown = await _publish(gateway, package, shown)
-            await changed.wait()
-    finally:
-        watch.cancel()
+            if shown is None and served is not None:
+                terminal.say(f"{served.prefab_id}@{served.version} is still served as it was before.")
+            served = shown or served
+            importing = asyncio.create_task(_import(gateway, shown)) if shown is not None else None
+            try:
+                await changed.wait()
+            finally:
+                if importing is not None:
+                    importing.cancel()
 
 
-async def _watch(package: Path, changed: asyncio.Event) -> None:
-    async for _ in awatch(package, watch_filter=_Sources(), step=SETTLE):
-        changed.set()
-
-
-class _Sources(DefaultFilter):
-    """What tools and this gateway itself write is no change of a prefab."""
-
-    ignore_dirs = (*DefaultFilter.ignore_dirs, DATA, ".ruff_cache")
+async def _import(gateway: Gateway, version: Version) -> None:
+    """Has a worker made ready, so that an import that fails is told now, and the first call finds it warm."""
+    assert version.deployment is not None
+    try:
+        async with gateway.engine.worker(version.deployment, USER):
+            pass
+    except ImportFailed as error:
+        told = error.told
+        terminal.say(f"{told['traceback'].rstrip()}\n{version.prefab_id}@{version.version} cannot be imported: {error}")
+    except GatewayFault as fault:  # a call would say the same
+        terminal.say(f"{version.prefab_id}@{version.version}: {fault.message}")
 
 
 async def _publish(gateway: Gateway, package: Path, shown: Version | None) -> Version | None:
@@ -137,12 +159,16 @@ async def _publish(gateway: Gateway, package: Path, shown: Version | None) -> Ve
     return version
 
 
+def _prefix(gateway: Gateway) -> str:
+    """What has to stand before a command, so that it finds this gateway."""
+    return "" if gateway.base_url == "http://127.0.0.1:8000" else f"GATEWAY_BASE_URL={gateway.base_url} "
+
+
 def _show_commands(gateway: Gateway, version: Version) -> None:
     assert version.manifest is not None
-    where = "" if gateway.base_url == "http://127.0.0.1:8000" else f"GATEWAY_BASE_URL={gateway.base_url} "
     for function in version.manifest.functions:
         if function.disabled is None:
-            terminal.say(f"  {where}gateway run {version.prefab_id}@{version.version} {_sample(function)}")
+            terminal.say(f"  {_prefix(gateway)}gateway run {version.prefab_id}@{version.version} {_sample(function)}")
 
 
 def _sample(function: Function) -> str:
