@@ -4,11 +4,15 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from typing import Any
 
 import uvicorn
 
 WAIT = 20.0
+DOWNLOAD = 200 << 20
+PIECE = bytes(1 << 16)
+HELD_UP = 1.0
 
 
 class WebAgent:
@@ -19,6 +23,8 @@ class WebAgent:
         """What /stream waits for between its two pieces."""
         self.saw = threading.Event()
         """Set when /upload has seen the first piece of a body, and when the caller of /silent has hung up."""
+        self.sent_at = 0.0
+        """When /download has sent its last piece."""
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "proxy_headers": False}
@@ -37,8 +43,14 @@ class WebAgent:
         self.listener.close()
 
     async def _app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        handler = {"/stream": self._stream, "/upload": self._upload, "/silent": self._silent, "/breaks": self._break}
-        await handler.get(scope["path"], self._tell)(scope, receive, send)
+        handlers = {
+            "/stream": self._stream,
+            "/upload": self._upload,
+            "/download": self._download,
+            "/silent": self._silent,
+            "/breaks": self._break,
+        }
+        await handlers.get(scope["path"], self._tell)(scope, receive, send)
 
     async def _tell(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         body = b"".join([piece async for piece in _pieces(receive)])
@@ -69,6 +81,18 @@ class WebAgent:
             self.saw.set()
         await send({"type": "http.response.start", "status": 201, "headers": []})
         await send({"type": "http.response.body", "body": str(size).encode()})
+
+    async def _download(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(DOWNLOAD // len(PIECE)):
+            self.sent_at = time.monotonic()
+            await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether nobody has taken a piece of /download for a while."""
+        return self.sent_at > 0 and time.monotonic() - self.sent_at > HELD_UP
 
     async def _silent(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive())["type"] != "http.disconnect":
