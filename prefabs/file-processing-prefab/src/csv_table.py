@@ -12,6 +12,7 @@ from .problem import Problem
 
 SAMPLE = 64 * 1024
 SEPARATORS = ",\t;|"
+MOST_LINES = 1000  # in one row, before it looks like a mistake
 LONGEST_FIELD = 4 << 20  # an unclosed quotation mark swallows the rest of the file up to here
 
 
@@ -57,12 +58,21 @@ def _parsed(lines: list[str], separator: str) -> list[list[str]]:
 
 def _rows(path: Path, codec: str, separator: str, document: Document) -> Iterator[list[str]]:
     csv.field_size_limit(LONGEST_FIELD)
-    count = 0
+    count = line = 0
     with path.open("r", encoding=codec, errors="replace", newline="") as file:
         text = itertools.chain([file.readline().removeprefix("\ufeff")], file)
         reader = csv.reader((line.replace("\0", "") for line in text), delimiter=separator)
         try:
             for row in reader:
+                if reader.line_num - line > MOST_LINES:
+                    document.warnings.append(
+                        (
+                            f"the row at line {line + 1} takes {reader.line_num - line} lines; a quotation mark is "
+                            "perhaps not closed",
+                            f"第 {line + 1} 行的记录占 {reader.line_num - line} 行，可能有引号没有闭合",
+                        )
+                    )
+                line = reader.line_num
                 if any(row):
                     count += 1
                     yield row

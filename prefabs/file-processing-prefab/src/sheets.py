@@ -1,8 +1,11 @@
 """Spreadsheets: every sheet with something in it as a table."""
 
 import datetime
+import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import python_calamine as calamine
 
@@ -11,10 +14,18 @@ from .document import Document, Options
 from .docx import core_title
 from .kinds import kind_of
 from .markdown import heading, table
+from .problem import Problem
+
+MOST_CELLS = 40_000_000  # the library holds the whole rectangle up to the last cell in memory, 24 bytes for each
+CHUNK = 1 << 20
+LONGEST_TAG = 1024
+NOT_EMPTY = rb"(?!</c>|<v ?/></c>|<v></v></c>)"  # a cell may only have a style
+FILLED = re.compile(rb"<(?:\w+:)?c\s[^<>]{0,200}?\br=[\"']([A-Z]{1,3})(\d{1,7})[\"'][^<>]{0,200}(?<!/)>" + NOT_EMPTY)
 
 
 def read(path: Path, options: Options) -> Document:
     office.check(path)
+    _check_extent(path)
     kind = "ods" if kind_of(path) == "ods" else "xlsx"
     try:
         document = _opened(path, kind)
@@ -37,6 +48,8 @@ def _opened(path: Path, kind: str) -> Document:
     except calamine.PasswordError:
         raise
     except calamine.CalamineError as error:
+        if "limit exceeded" in str(error):
+            raise _too_large("") from error
         raise office.damaged() from error
     if not book.sheets_metadata:  # how the library answers if the list of sheets is missing
         raise office.damaged()
@@ -80,3 +93,44 @@ def _text(value: object) -> str:
         minutes, seconds = divmod(round(value.total_seconds()), 60)
         return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
     return str(value)
+
+
+def _check_extent(path: Path) -> None:
+    """One stray cell at the end of the world would make the library ask for hundreds of gigabytes."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.startswith("xl/worksheets/") and name.endswith(".xml"):
+                with archive.open(name) as file:
+                    last, column, row = _extent(file)
+                if column * row > MOST_CELLS:
+                    raise _too_large(last)
+
+
+def _extent(file: IO[bytes]) -> tuple[str, int, int]:
+    """The last filled cell, and how many columns and rows there are up to it."""
+    columns: set[bytes] = set()
+    row, rest = 0, b""
+    while chunk := file.read(CHUNK):
+        found = FILLED.findall(rest + chunk)
+        columns.update(letters for letters, _ in found)
+        row = max(row, max((int(number) for _, number in found), default=0))
+        rest = chunk[-LONGEST_TAG:]
+    widest = max(columns, key=_number, default=b"")
+    return f"{widest.decode()}{row}", _number(widest), row
+
+
+def _number(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - 64
+    return number
+
+
+def _too_large(last: str) -> Problem:
+    english = f"a sheet reaches as far as cell {last}" if last else "a sheet has too many cells"
+    chinese = f"工作表一直延伸到单元格 {last}" if last else "工作表的单元格过多"
+    return Problem(
+        "TOO_LARGE",
+        f"{english}, which is more than can be read; delete what lies far away, or save the sheet as CSV",
+        f"{chinese}，超出可读取的范围；请删除远处的单元格，或另存为 CSV",
+    )

@@ -15,7 +15,10 @@ ODT = "application/vnd.oasis.opendocument.text"
 
 def opendocument(make, body, mime=ODT):
     xml = f"<office:document-content {SPACES}><office:body>{body}</office:body></office:document-content>"
-    manifest = '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'
+    manifest = (
+        '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
+        f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{mime}"/></manifest:manifest>'
+    )
     return make.zip({"mimetype": mime, "content.xml": xml, "META-INF/manifest.xml": manifest})
 
 
@@ -49,6 +52,7 @@ def test_opendocument_sheets(parse, make):
       <table:table-cell office:value-type="string"><text:p>甲</text:p></table:table-cell>
       <table:table-cell office:value-type="float" office:value="2"><text:p>2</text:p></table:table-cell>
       </table:table-row></table:table></office:spreadsheet>"""
+    body = "".join(line.strip() for line in body.splitlines())
     content = opendocument(make, body, "application/vnd.oasis.opendocument.spreadsheet")
     result = parse("a.ods", content)
     assert result["content"] == "## 表\n\n| 甲 | 2 |\n| --- | --- |"

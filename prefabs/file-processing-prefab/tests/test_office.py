@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from docx.oxml import parse_xml
 from msoffcrypto.format.ooxml import OOXMLFile
+from openpyxl.styles import Font
 from pptx.chart.data import CategoryChartData
 from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
@@ -118,6 +119,20 @@ def test_sheets(parse, make):
     )
     assert result["metadata"]["sheets"] == ["数据", "空", "Hidden"]
     assert result["metadata"]["warnings"] == ["hidden sheets are included: Hidden"]
+
+
+def test_a_stray_cell_far_away(parse, refused, make):
+    def build(book):
+        book.active["A1"] = "here"
+        book.active["XFD1048576"] = "far"
+
+    def styled(book):
+        build(book)
+        book.active["XFD1048576"].value = None
+        book.active["XFD1048576"].font = Font(bold=True)
+
+    assert "cell XFD1048576" in refused("TOO_LARGE", "a.xlsx", make.xlsx(build))
+    assert "here" in parse("a.xlsx", make.xlsx(styled))["content"]
 
 
 def test_cached_values_of_formulas(parse, make):

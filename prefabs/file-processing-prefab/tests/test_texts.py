@@ -77,6 +77,11 @@ def test_a_quotation_mark_that_is_never_closed(refused):
     assert "line" in refused("CORRUPT_FILE", "a.csv", 'a,b\n1,"open\n' + "x" * (5 << 20))
 
 
+def test_a_quotation_mark_that_swallows_the_rest(parse):
+    result = parse("a.csv", 'a,b\n1,"open\n' + "x,y\n" * 2000)
+    assert "line 2 takes 2001 lines" in result["message"]
+
+
 def test_prose_is_no_table(parse):
     text = "Dear all, hello\nI am here, you there\nBest, Ada\n"
     assert parse("letter", text)["content"] == text.strip()
