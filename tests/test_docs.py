@@ -157,7 +157,8 @@ class Reader:
                 start_new_session=True,
             )
         self.servers.append(process)
-        sign = "running on" if "agent.py" in text else "gateway run" if "dev" in text else "listening on"
+        signs = {"agent.py": "running on", "helper": "gateway agent call", "dev": "gateway run", "": "listening on"}
+        sign = next(sign for word, sign in signs.items() if word in text)
         wait_for(log, sign, process)
         self.output = log.read_text()
 
