@@ -3,6 +3,7 @@
 import ctypes
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pypdfium2 as pdfium
@@ -11,11 +12,13 @@ import pypdfium2.raw as raw
 LINE_ENDS = (0x0D, 0x0A)
 HYPHENS = (0x02, 0xFFFE)  # how the library writes a hyphen at the end of a line
 SPACE = 0x20
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+Turn = Callable[[float, float, float, float], Box]
 
 
 @dataclass
 class Line:
-    """Places are in points, from the lower left corner of the page."""
+    """Places are in points, from the lower left corner of the page as it is looked at."""
 
     text: str
     size: float
@@ -25,17 +28,13 @@ class Line:
     top: float
     hyphen: bool = False  # the word goes on in the next line
 
-    @property
-    def middle(self) -> tuple[float, float]:
-        return (self.left + self.right) / 2, (self.bottom + self.top) / 2
 
-
-def lines_of(page: pdfium.PdfPage, outside: list[tuple[float, float, float, float]]) -> list[Line]:
+def lines_of(page: pdfium.PdfPage, outside: list[Box]) -> list[Line]:
     """In the order in which they were written, which is the order of reading for nearly every program. What lies in
     one of the boxes `outside` (tables) is left out."""
     text = page.get_textpage()
     try:
-        reader = _Reader(text, outside)
+        reader = _Reader(text, outside, _turned(page))
         for index in range(text.count_chars()):
             reader.take(index)
         reader.end_line()
@@ -44,11 +43,24 @@ def lines_of(page: pdfium.PdfPage, outside: list[tuple[float, float, float, floa
         text.close()
 
 
+def _turned(page: pdfium.PdfPage) -> Turn | None:
+    """From the places on the sheet to those on a page that is shown turned."""
+    rotation = page.get_rotation()
+    left, bottom, right, top = page.get_mediabox()
+    width, height = right - left, top - bottom
+    return {
+        90: lambda x0, y0, x1, y1: (y0, width - x1, y1, width - x0),
+        180: lambda x0, y0, x1, y1: (width - x1, height - y1, width - x0, height - y0),
+        270: lambda x0, y0, x1, y1: (height - y1, x0, height - y0, x1),
+    }.get(rotation)
+
+
 class _Reader:
-    def __init__(self, text: pdfium.PdfTextPage, outside: list[tuple[float, float, float, float]]) -> None:
+    def __init__(self, text: pdfium.PdfTextPage, outside: list[Box], turned: Turn | None) -> None:
         self.lines: list[Line] = []
         self._text = text
         self._outside = outside
+        self._turned = turned
         self._box = raw.FS_RECTF()
         self._matrix = raw.FS_MATRIX()
         self._start()
@@ -73,15 +85,18 @@ class _Reader:
     def _visible(self, index: int, code: int) -> None:
         box = self._box
         raw.FPDFText_GetLooseCharBox(self._text, index, ctypes.byref(box))
-        x, y = (box.left + box.right) / 2, (box.bottom + box.top) / 2
+        place = box.left, box.bottom, box.right, box.top
+        if self._turned:
+            place = self._turned(*place)
+        x, y = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
         if any(left <= x <= right and bottom <= y <= top for left, bottom, right, top in self._outside):
             return
         if self._hyphen:  # not at the end of the line after all
             self._codes.append(ord("-"))
             self._hyphen = False
         edges = self._edges
-        edges[0], edges[1] = min(edges[0], box.left), max(edges[1], box.right)
-        edges[2], edges[3] = min(edges[2], box.bottom), max(edges[3], box.top)
+        edges[0], edges[1] = min(edges[0], place[0]), max(edges[1], place[2])
+        edges[2], edges[3] = min(edges[2], place[1]), max(edges[3], place[3])
         self._codes.append(code)
         self._indexes.append(index)
 

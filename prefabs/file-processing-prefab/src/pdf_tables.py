@@ -9,12 +9,12 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
 from .markdown import table
+from .pdf_lines import Box
 
 MOST_PAGES = 300  # that are searched in one document
 LINES = range(4, 4001)  # on a page: fewer make no table, more are a drawing
 MOST_LETTERS = 30_000
 log = logging.getLogger(__name__)
-Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 class Tables:
@@ -47,9 +47,8 @@ class Tables:
             self._file = pdfplumber.open(self._path, password=self._password or "")
         page = self._file.pages[number]
         try:
-            if page.rotation or len(page.chars) > MOST_LETTERS:
+            if len(page.chars) > MOST_LETTERS:
                 return []
-            left, _, _, top = page.mediabox
             found = []
             for item in page.find_tables():
                 rows = [[value or "" for value in row] for row in item.extract()]
@@ -57,7 +56,7 @@ class Tables:
                 if len(rows) < 2 or max(map(len, rows)) < 2:
                     continue  # a frame around text
                 x0, upper, x1, lower = item.bbox
-                box = (x0 + min(left, 0), top - lower, x1 + min(left, 0), top - upper)
+                box = (x0, float(page.height) - lower, x1, float(page.height) - upper)
                 found.append((box, "".join(table(rows, max(map(len, rows))))))
             return found
         finally:

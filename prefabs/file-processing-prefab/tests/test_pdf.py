@@ -1,5 +1,8 @@
 import io
 
+import pytest
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import RectangleObject
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
@@ -107,3 +110,19 @@ def test_damage(parse, refused, make):
 
 def test_a_pdf_under_another_name(parse, make):
     assert parse("a.docx", make.pdf(("Normal", "text")))["metadata"]["format"] == "pdf"
+
+
+@pytest.mark.parametrize("change", ["turned", "offset"])
+def test_tables_on_pages_that_are_turned_or_begin_elsewhere(parse, make, change):
+    writer = PdfWriter(PdfReader(io.BytesIO(make.pdf(("Normal", "Before."), [["a", "b"], ["c", "d"]]))))
+    page = writer.pages[0]
+    if change == "turned":
+        page.rotate(90)
+        page.transfer_rotation_to_content()
+        page.rotate(-90)
+    else:
+        page.mediabox = page.cropbox = RectangleObject((-50, -30, 560, 800))
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    content = parse("a.pdf", buffer.getvalue())["content"]
+    assert content == "Before.\n\n| a | b |\n| --- | --- |\n| c | d |"
