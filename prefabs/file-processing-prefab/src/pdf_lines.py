@@ -91,8 +91,9 @@ class _Reader:
         x, y = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
         if any(left <= x <= right and bottom <= y <= top for left, bottom, right, top in self._outside):
             return
-        if self._hyphen:  # not at the end of the line after all
-            self._codes.append(ord("-"))
+        if self._hyphen:  # the library has put the next line behind it
+            if not chr(code).islower():
+                self._codes.append(ord("-"))
             self._hyphen = False
         edges = self._edges
         edges[0], edges[1] = min(edges[0], place[0]), max(edges[1], place[2])

@@ -10,6 +10,7 @@ from .pdf_lines import Line
 
 BULLET = re.compile(r"[•●▪■◦‣∙·–○◆➢✓]\s*(?=\S)|[-*]\s+(?=\S)")
 NUMBER = re.compile(r"(?:\d{1,3}[.)、]|[（(]\d{1,3}[)）])\s*(?=\D)")
+LEADERS = re.compile(r"\s*(?:[.．·…]\s?){5,}\s*")  # between an entry of a table of contents and its page
 CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f"
 BOTH_CJK = re.compile(f"[{CJK}][{CJK}]")
 SENTENCE_END = tuple('.!?:;。！？：；…”"')
@@ -85,6 +86,8 @@ def _groups(lines: Iterable[Line], style: Style) -> Iterator[list[Line]]:
 def _begins(line: Line, group: list[Line], style: Style) -> bool:
     """Whether a new paragraph begins with this line."""
     last = group[-1]
+    if LEADERS.search(line.text) or LEADERS.search(last.text):
+        return True
     size = max(line.size, 1.0)
     if abs(line.size - last.size) > 0.08 * max(line.size, last.size) and (
         style.is_large(line.size) or style.is_large(last.size)
@@ -116,6 +119,8 @@ def _written(group: list[Line], style: Style) -> str:
     for before, line in pairwise(group):
         together = BOTH_CJK.match(text[-1:] + line.text[:1])
         text += ("" if before.hyphen or together else " ") + line.text
+    if LEADERS.search(text):
+        return f"- {LEADERS.sub(' … ', text).strip()}\n"
     if style.is_large(group[0].size) and len(text) <= LONGEST_HEADING and not BULLET.match(text):
         return heading(style.level(group[0].size), text)
     if found := BULLET.match(text):

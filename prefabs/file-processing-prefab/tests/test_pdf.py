@@ -57,6 +57,17 @@ def test_paragraphs_lists_and_hyphens(parse, make):
     assert parse("a.pdf", content)["content"] == text
 
 
+def test_a_table_of_contents(parse, make):
+    lines = ["1 Introduction . . . . . . . . . 1", "1.1 Why ............. 2", "", "", "Body text."]
+    content = make.pages([(72, 700 - 14 * number, line) for number, line in enumerate(lines)])
+    assert parse("a.pdf", content)["content"] == "- 1 Introduction … 1\n- 1.1 Why … 2\n\nBody text."
+
+
+def test_words_that_are_divided(parse, make):
+    content = make.pages([(72, 700, "It is a long manip-"), (72, 686, "ulation of words.")])
+    assert parse("a.pdf", content)["content"] == "It is a long manipulation of words."
+
+
 def test_two_columns(parse, make):
     left = [(72, 700 - 14 * n, f"left {n} of the story") for n in range(5)]
     right = [(320, 700 - 14 * n, f"right {n} of the story") for n in range(5)]
