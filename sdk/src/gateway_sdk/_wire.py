@@ -180,12 +180,14 @@ def _result(item: object, job_id: str | None) -> PrefabResult:
     error = item.get("error")
     if error is not None and not isinstance(error, dict):
         error = {"message": str(error)}
-    own = item.get("job_id")
+    own, version, warning = (item.get(name) for name in ("job_id", "version", "warning"))
     return PrefabResult(
         status=status,
         output=output if isinstance(output, dict) else None,
         error=error,
         job_id=own if isinstance(own, str) else job_id,
+        version=version if isinstance(version, str) else None,
+        warning=warning if isinstance(warning, str) else None,
     )
 
 

@@ -96,6 +96,8 @@ class PrefabResult(_Value):
         output: the gateway's envelope {"status", "output", "files"}; None when the call failed.
         error: {"error_code", "message", ...} when it failed, else None.
         job_id: quote it to support.
+        version: the version that ran, which `version="latest"` leaves open; None where none did.
+        warning: what the publisher says of a version that is deprecated or withdrawn, else None.
 
     Example:
         >>> result = PrefabResult(CallStatus.SUCCESS, {"status": "SUCCESS", "output": {"n": 1}, "files": {}})
@@ -103,7 +105,7 @@ class PrefabResult(_Value):
         (True, 1)
     """
 
-    __slots__ = ("error", "job_id", "output", "status")
+    __slots__ = ("error", "job_id", "output", "status", "version", "warning")
 
     def __init__(
         self,
@@ -111,11 +113,15 @@ class PrefabResult(_Value):
         output: dict[str, Any] | None = None,
         error: dict[str, Any] | None = None,
         job_id: str | None = None,
+        version: str | None = None,
+        warning: str | None = None,
     ) -> None:
         self.status = status
         self.output = output
         self.error = error
         self.job_id = job_id
+        self.version = version
+        self.warning = warning
 
     def is_success(self) -> bool:
         """Whether the function ran and returned. What it returned may still report a business failure."""

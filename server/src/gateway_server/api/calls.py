@@ -17,6 +17,7 @@ from gateway_server.calls.pipeline import Outcome, Pipeline
 from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import Canceled, GatewayFault, Invalid, MethodNotAllowed, PayloadTooLarge, Problem
 from gateway_server.models import Call, JobStatus, Principal, Progress
+from gateway_server.prefabs.catalogue import Version
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
 
@@ -25,6 +26,8 @@ START_AFTER = 0.05
 """Seconds after which a stream says start by itself, if the function has not said so."""
 Deadline = float | Invalid | None
 """On the clock of the event loop; None where the caller said nothing."""
+Answered = tuple[Outcome, Version | None]
+"""How a call of a batch ended, and the version that ran, if one did."""
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s)?\Z")
 
 
@@ -88,18 +91,20 @@ class RunRoutes:
             await self._stream(job_id, exchange, ready)
             return
         outcome = await self._pipeline.run(ready, job_id)
+        echo = [(b"x-job-id", job_id.encode()), *_version_headers(ready.version)]
         if outcome.fault is not None:
             status, headers, text = answer(outcome.fault, job_id=job_id)
             exchange.worth_keeping = outcome.fault.status != 503
-            exchange.begin(status, [*headers, (b"x-job-id", job_id.encode())])
+            exchange.begin(status, [*headers, *echo])
             await exchange.write(text)
             return
-        exchange.begin(200, [*JSON, (b"x-job-id", job_id.encode())])
+        exchange.begin(200, [*JSON, *echo])
         overall = b"COMPLETED" if outcome.result is not None else b"FAILED"
-        await exchange.write(_reply(job_id, overall, [_item(outcome)]))
+        await exchange.write(_reply(job_id, overall, [_item(outcome, ready.version)]))
 
     async def _stream(self, job_id: str, exchange: Exchange, ready: Any) -> None:
-        exchange.begin(200, [*sse.HEADERS, (b"x-job-id", job_id.encode())], is_stream=True)
+        headers = [*sse.HEADERS, (b"x-job-id", job_id.encode()), *_version_headers(ready.version)]
+        exchange.begin(200, headers, is_stream=True)
         teller = _Teller(job_id, exchange)
         timer = asyncio.get_running_loop().call_later(START_AFTER, teller.say_start)
         try:
@@ -117,19 +122,19 @@ class RunRoutes:
         exchange.worth_keeping = True
         places = asyncio.Semaphore(self._settings.batch_concurrency)
 
-        async def one(call: Call | GatewayFault) -> Outcome:
+        async def one(call: Call | GatewayFault) -> Answered:
             async with places:
                 job_id = new_id()
                 try:
                     return await self._batch_item(principal, call, deadline, batch_id, job_id)
                 except Exception:  # a mistake of ours with one call must not take the others with it
                     logger.exception("unexpected error in the call %s of a batch", job_id)
-                    return Outcome(job_id=job_id, fault=unexpected(), files={})
+                    return Outcome(job_id=job_id, fault=unexpected(), files={}), None
 
         tasks = [asyncio.create_task(one(call)) for call in request.calls]
         try:
             with self._running.batch(batch_id, principal.job_id):
-                outcomes = await asyncio.gather(*tasks)
+                answered = await asyncio.gather(*tasks)
                 canceled = self._running.is_canceled(batch_id)
         except asyncio.CancelledError:
             for task in tasks:
@@ -137,16 +142,16 @@ class RunRoutes:
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.shield(self._close_batch(batch_id, JobStatus.CANCELED))
             raise
-        succeeded = sum(outcome.result is not None for outcome in outcomes)
+        succeeded = sum(outcome.result is not None for outcome, _ in answered)
         status = JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED
         await self._close_batch(batch_id, JobStatus.CANCELED if canceled else status)
-        overall = b"COMPLETED" if succeeded == len(outcomes) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
+        overall = b"COMPLETED" if succeeded == len(answered) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
         exchange.begin(200, [*JSON, (b"x-job-id", batch_id.encode())])
-        await exchange.write(_reply(batch_id, overall, [_item(outcome) for outcome in outcomes]))
+        await exchange.write(_reply(batch_id, overall, [_item(*item) for item in answered]))
 
     async def _batch_item(
         self, principal: Principal, call: Call | GatewayFault, deadline: float | None, batch_id: str, job_id: str
-    ) -> Outcome:
+    ) -> Answered:
         """One call of a batch; what would be an HTTP error of a single call is this item's result."""
         try:
             if isinstance(call, GatewayFault):
@@ -158,8 +163,8 @@ class RunRoutes:
         except GatewayFault as fault:
             known = call if isinstance(call, Call) else None
             await self._record_refusal(principal, known, job_id, batch_id, fault)
-            return Outcome(job_id=job_id, fault=fault, files={})
-        return await self._pipeline.run(ready, job_id, parent_id=batch_id)
+            return Outcome(job_id=job_id, fault=fault, files={}), None
+        return await self._pipeline.run(ready, job_id, parent_id=batch_id), ready.version
 
     async def _record_refusal(
         self, principal: Principal, call: Call | None, job_id: str, batch_id: str, fault: GatewayFault
@@ -240,15 +245,29 @@ def _checked_key(key: str | None) -> str | None:
     return key
 
 
-def _item(outcome: Outcome) -> bytes:
-    job_id = outcome.job_id.encode()
+def _version_headers(version: Version) -> list[tuple[bytes, bytes]]:
+    """Which version ran; whoever asked for the latest learns it, a stream included."""
+    headers = [(b"x-prefab-version", version.version.encode())]
+    if version.warning() is not None:
+        headers.append((b"x-prefab-warning", b"deprecated" if version.yanked is None else b"yanked"))
+    return headers
+
+
+def _item(outcome: Outcome, version: Version | None) -> bytes:
+    """One result; `version` is the one that ran, if any."""
+    tail = b',"job_id":"' + outcome.job_id.encode() + b'"'
+    if version is not None:
+        tail += b',"version":"' + version.version.encode() + b'"'
+        if (warning := version.warning()) is not None:
+            tail += b',"warning":' + orjson.dumps(warning)
+    tail += b"}"
     if outcome.result is not None:
-        return b'{"status":"SUCCESS","output":' + outcome.envelope() + b',"error":null,"job_id":"' + job_id + b'"}'
+        return b'{"status":"SUCCESS","output":' + outcome.envelope() + b',"error":null' + tail
     error = orjson.dumps(outcome.told_error(), default=str)
     output = b"null"
     if outcome.files:  # what the function wrote before it failed stays
         output = b'{"status":"FAILED","output":null,"files":' + orjson.dumps(outcome.files) + b"}"
-    return b'{"status":"FAILED","output":' + output + b',"error":' + error + b',"job_id":"' + job_id + b'"}'
+    return b'{"status":"FAILED","output":' + output + b',"error":' + error + tail
 
 
 def _reply(job_id: str, status: bytes, items: list[bytes]) -> bytes:

@@ -1,7 +1,7 @@
 """Jobs over HTTP: look one up, read its log, list them, cancel one."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
@@ -65,13 +65,14 @@ def routes(*, jobs: Jobs, running: RunningCalls, identify: Identify) -> APIRoute
         cursor: str | None = None,
         limit: int = Query(50, ge=1, le=1000),
         all_users: bool = False,
+        user: Annotated[str | None, Query(description="For an admin: whose jobs are meant.")] = None,
     ) -> JobPage:
         """Jobs of the caller; of everybody for an admin who says so. Calls of a batch stand in the batch."""
         access.require_person(principal)
         if all_users:
             access.require_scope(principal, Scope.ADMIN)
-        user = None if all_users else principal.user
-        found = await jobs.list(user, status=status, prefab_id=prefab_id, before=cursor, limit=limit + 1)
+        whose = None if all_users else access.acting_user(principal, user)
+        found = await jobs.list(whose, status=status, prefab_id=prefab_id, before=cursor, limit=limit + 1)
         page = found[:limit]
         return JobPage(jobs=[_model(job) for job in page], next_cursor=page[-1].id if len(found) > limit else None)
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.publishing import INCOMING, Environment, PrefabAnswer, add_publishing, checked, describe
@@ -13,6 +13,8 @@ from gateway_server.models import Principal
 from gateway_server.prefabs.catalogue import DEPLOYED, Catalogue
 from gateway_server.prefabs.functions import Function
 from gateway_server.settings import Settings
+
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class PrefabList(BaseModel):
@@ -28,6 +30,8 @@ class PrefabSpec(BaseModel):
     version: str
     name: str
     description: str
+    deprecated: str | None = Field(None, description="There if it is: what to use instead.")
+    yanked: str | None = Field(None, description="There if it was: why nobody should begin to use it.")
     functions: list[dict[str, Any]]
 
 
@@ -36,6 +40,13 @@ class FunctionName(BaseModel):
 
     name: str
     description: str
+
+
+class Marks(BaseModel):
+    """What is said of a version; what is left out stays, null takes it back."""
+
+    deprecated: Reason | None = Field(None, description="What to use instead.")
+    yanked: Reason | None = Field(None, description="Why nobody should begin to use it.")
 
 
 class SettingNames(BaseModel):
@@ -60,10 +71,15 @@ def _add_reading(router: APIRouter, catalogue: Catalogue, identify: Identify) ->
     @router.get("/prefabs")
     async def list_prefabs(
         status: Annotated[str | None, Query(description="Only those that are building, deployed or failed.")] = None,
+        q: Annotated[
+            str | None, Query(description="Words: the newest version of every prefab that has all.", max_length=200)
+        ] = None,
         principal: Principal = caller,
     ) -> PrefabList:
         """Every version, newest first. What is not deployed is shown to its publisher only."""
         access.require_person(principal)
+        if q is not None:
+            return PrefabList(prefabs=[describe(version) for version in await catalogue.search(q)])
         shown = [
             version
             for version in await catalogue.list(status)
@@ -71,9 +87,9 @@ def _add_reading(router: APIRouter, catalogue: Catalogue, identify: Identify) ->
         ]
         return PrefabList(prefabs=[describe(version) for version in shown])
 
-    @router.get("/prefabs/{prefab_id}/{version}/spec")
+    @router.get("/prefabs/{prefab_id}/{version}/spec", response_model_exclude_unset=True)
     async def show_spec(prefab_id: str, version: str, principal: Principal = caller) -> PrefabSpec:
-        """A version with its functions."""
+        """A version with its functions; the version `latest` is the newest that was not yanked."""
         access.require_person(principal)
         found = await catalogue.find(prefab_id, version)
         assert found.manifest is not None
@@ -83,6 +99,7 @@ def _add_reading(router: APIRouter, catalogue: Catalogue, identify: Identify) ->
             name=found.manifest.name,
             description=found.manifest.description,
             functions=[dict(function.raw) for function in found.manifest.functions],
+            **{mark: why for mark in ("deprecated", "yanked") if (why := getattr(found, mark)) is not None},
         )
 
 
@@ -115,6 +132,14 @@ def _add_changing(router: APIRouter, catalogue: Catalogue, identify: Identify) -
     async def remove_prefab(prefab_id: str, version: str, principal: Principal = caller) -> None:
         """Takes a version out of the catalogue. Needs the scope publish; only its owner or an admin may."""
         await catalogue.remove(prefab_id, version, principal)
+
+    @router.patch(place)
+    async def mark_prefab(prefab_id: str, version: str, marks: Marks, principal: Principal = caller) -> PrefabAnswer:
+        """Says that a version is deprecated or yanked, or takes that back. Needs the scope publish.
+
+        Calls of such a version still run, with a warning in their answer; `latest` passes a yanked one over.
+        """
+        return describe(await catalogue.mark(prefab_id, version, principal, marks.model_dump(exclude_unset=True)))
 
     @router.get(f"{place}/settings")
     async def list_settings(prefab_id: str, version: str, principal: Principal = caller) -> SettingNames:

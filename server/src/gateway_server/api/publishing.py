@@ -54,6 +54,8 @@ class PrefabAnswer(BaseModel):
     error: str | None
     warnings: list[PackageWarning]
     functions: list[str]
+    deprecated: str | None = Field(None, description="What to use instead.")
+    yanked: str | None = Field(None, description="Why nobody should begin to use it; `latest` passes it over.")
 
 
 _BLOCK = 1 << 20
@@ -151,6 +153,8 @@ def describe(version: Version) -> PrefabAnswer:
         error=version.error,
         warnings=[PackageWarning(pointer=problem.pointer, message=problem.message) for problem in version.warnings],
         functions=[function.name for function in manifest.functions] if manifest else [],
+        deprecated=version.deprecated,
+        yanked=version.yanked,
     )
 
 

@@ -19,7 +19,7 @@ from gateway_server.errors import (
     Problem,
     ServiceUnavailable,
 )
-from gateway_server.identity import access
+from gateway_server.identity import access, audit
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Principal, Scope
 from gateway_server.settings import Settings
@@ -211,6 +211,7 @@ def _write(connection: Connection, agent_id: str, wish: Wish, principal: Princip
     agent = _planned(connection, agent_id, wish, principal)
     connection.execute(_table.delete().where(_table.c.id == agent_id))
     connection.execute(_table.insert().values(asdict(agent)))
+    audit.record(connection, principal, "agent.add", agent_id, url=agent.url)
     return agent
 
 
@@ -221,6 +222,7 @@ def _delete(connection: Connection, agent_id: str, principal: Principal) -> None
     if not access.may_change(principal, agent.owner):
         raise PermissionDenied(f"The agent {agent_id} belongs to somebody else.")
     connection.execute(_table.delete().where(_table.c.id == agent_id))
+    audit.record(connection, principal, "agent.remove", agent_id)
 
 
 def _read(connection: Connection, agent_id: str) -> Agent | None:

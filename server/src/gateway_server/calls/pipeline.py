@@ -134,6 +134,8 @@ class Pipeline:
         if principal.job_id is not None and self._running.find(principal.job_id) is None:
             raise Canceled("The call that made this one has ended.")
         version = await self._catalogue.find(call.prefab_id, call.version)
+        if call.version != version.version:  # it asked for the latest
+            call = replace(call, version=version.version)
         function = _function(version, call)
         self._validator(version, function).check(call)
         files = await self._readable(principal, call) if call.files else {}
@@ -156,8 +158,13 @@ class Pipeline:
         """Charges the quota and opens the record: from here on the call counts.
 
         Raises:
+            NotFound: the version has been removed meanwhile.
             QuotaExceeded: another call took the last place meanwhile.
         """
+
+        if not self._catalogue.takes_calls(ready.version):
+            name = f"{ready.version.prefab_id}@{ready.version.version}"
+            raise NotFound(f"{name} is being removed.", prefab_id=ready.call.prefab_id, version=ready.call.version)
 
         def work(connection: Connection) -> None:
             self._quotas.charge(connection, ready.principal.user)

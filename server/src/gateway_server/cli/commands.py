@@ -27,7 +27,10 @@ COMMANDS: Table = {
             "run": ("Run a function of a package without publishing it, and without a gateway.", "package:run"),
             "publish": ("Publish a folder or wheel.", "prefab:publish"),
             "list": ("List the versions that are published.", "prefab:list_"),
+            "search": ("Find prefabs by words.", "prefab:search"),
             "show": ("Show a version with its functions.", "prefab:show"),
+            "deprecate": ("Warn whoever calls a version.", "prefab:deprecate"),
+            "yank": ("Keep new callers from a version.", "prefab:yank"),
             "rm": ("Remove a version.", "prefab:remove"),
             "env": (
                 "Settings of a version: environment, not secret, that its code sees from its import on.",

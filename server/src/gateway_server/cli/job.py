@@ -23,17 +23,22 @@ _LEFT_OUT = re.compile(rb"\n--- (\d+) bytes left out ---\n")
 @click.option("--status", type=click.Choice(STATES), help="Only jobs in this state.")
 @click.option("--prefab", "prefab_id", metavar="ID", help="Only jobs of this prefab.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
+@click.option("--user", help="For an admin: whose jobs.")
 @click.option("--all-users", is_flag=True, help="For an admin: everybody's jobs.")
 @arguments.as_json
-def list_(status: str | None, prefab_id: str | None, limit: int, all_users: bool, is_json: bool) -> None:
+def list_(
+    status: str | None, prefab_id: str | None, limit: int, user: str | None, all_users: bool, is_json: bool
+) -> None:
     """List jobs, newest first."""
-    query = {"status": status, "prefab_id": prefab_id, "limit": limit, "all_users": all_users or None}
+    query = {"status": status, "prefab_id": prefab_id, "limit": limit, "user": user, "all_users": all_users or None}
     answer = http.ask("GET", "/v1/jobs", query=query)
     if is_json:
         terminal.document(answer)
         return
-    rows = [(j["id"], j["status"], _what(j), terminal.moment(j["created_at"]), _took(j)) for j in answer["jobs"]]
-    terminal.table(("job", "status", "function", "created", "took"), rows)
+    rows = [
+        (j["id"], j["status"], j["user"], _what(j), terminal.moment(j["created_at"]), _took(j)) for j in answer["jobs"]
+    ]
+    terminal.table(("job", "status", "user", "function", "created", "took"), rows)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`gateway prefab publish|list|show|rm|env`: the catalogue of a gateway."""
+"""`gateway prefab publish|list|search|show|deprecate|yank|rm|env`: the catalogue of a gateway."""
 
 import json
 import tempfile
@@ -76,7 +76,7 @@ def list_(status: str | None, is_json: bool) -> None:
     rows = [
         (
             f"{prefab['id']}@{prefab['version']}",
-            prefab["status"],
+            _status(prefab),
             prefab["owner"],
             terminal.moment(prefab["created_at"]),
             prefab["error"] or ", ".join(prefab["functions"]),
@@ -84,6 +84,31 @@ def list_(status: str | None, is_json: bool) -> None:
         for prefab in answer["prefabs"]
     ]
     terminal.table(("prefab", "status", "owner", "published", "functions"), rows)
+
+
+def _status(prefab: dict[str, Any]) -> str:
+    marks = [name for name in ("deprecated", "yanked") if prefab.get(name) is not None]
+    return ", ".join([prefab["status"], *marks])
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@arguments.as_json
+def search(words: tuple[str, ...], is_json: bool) -> None:
+    """Find prefabs that hold all WORDS: in id, name, tags, functions or descriptions. Shows the newest versions.
+
+    \b
+    gateway prefab search pdf text
+    """
+    answer = http.ask("GET", "/v1/prefabs", query={"q": " ".join(words)})
+    if is_json:
+        terminal.document(answer)
+        return
+    if not answer["prefabs"]:
+        terminal.say("Nothing holds all of these words. All that there is: gateway prefab list")
+        return
+    rows = [(f"{p['id']}@{p['version']}", ", ".join(p["functions"]), p["description"]) for p in answer["prefabs"]]
+    terminal.table(("prefab", "functions", "description"), rows)
 
 
 @click.command()
@@ -96,6 +121,9 @@ def show(prefab: tuple[str, str], is_json: bool) -> None:
         terminal.document(spec)
         return
     terminal.data(f"{spec['id']}@{spec['version']}  {spec['name']}")
+    for mark in ("deprecated", "yanked"):
+        if spec.get(mark) is not None:
+            terminal.data(f"{mark}: {spec[mark]}")
     if spec["description"]:
         terminal.data(spec["description"])
     for function in spec["functions"]:
@@ -129,9 +157,42 @@ def _parameter(item: dict[str, Any]) -> str:
 @click.command()
 @click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
 def remove(prefab: tuple[str, str]) -> None:
-    """Remove a version from the catalogue."""
+    """Remove a version from the catalogue. Whoever calls it gets an error then; to warn them first, yank it."""
     http.ask("DELETE", _place(prefab))
     terminal.say(f"Removed {prefab[0]}@{prefab[1]}.")
+
+
+@click.command()
+@click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
+@click.argument("message", required=False)
+@click.option("--undo", is_flag=True, help="Take it back.")
+def deprecate(prefab: tuple[str, str], message: str | None, undo: bool) -> None:
+    """Warn whoever calls a version; MESSAGE says what to use instead.
+
+    \b
+    gateway prefab deprecate echo@1.0.0 "use 1.1.0"
+    """
+    _mark(prefab, "deprecated", message, undo)
+
+
+@click.command()
+@click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
+@click.argument("reason", required=False)
+@click.option("--undo", is_flag=True, help="Take it back.")
+def yank(prefab: tuple[str, str], reason: str | None, undo: bool) -> None:
+    """Keep new callers from a version: latest passes it over. Whoever names it still gets it, with a warning.
+
+    \b
+    gateway prefab yank echo@1.0.0 "loses the last line"
+    """
+    _mark(prefab, "yanked", reason, undo)
+
+
+def _mark(prefab: tuple[str, str], mark: str, why: str | None, undo: bool) -> None:
+    if (why is None) != undo:
+        raise click.UsageError("Say why, or --undo to take it back.")
+    http.ask("PATCH", _place(prefab), {mark: why})
+    terminal.say(f"{prefab[0]}@{prefab[1]} is {'no longer ' if undo else ''}{mark}.")
 
 
 @click.command()

@@ -97,9 +97,11 @@ def upload(client: GatewayClient, path: Path, content_type: str | None = None) -
 
 
 def _show_result(result: PrefabResult, is_json: bool) -> None:
+    if result.warning:
+        terminal.say(f"Warning: {result.warning}")
     if is_json:
-        shown = {"job_id": result.job_id, "status": result.status, "output": result.output, "error": result.error}
-        terminal.document(shown)
+        names = ("job_id", "version", "status", "output", "error", "warning")
+        terminal.document({name: getattr(result, name) for name in names})
     elif result.is_success():
         terminal.document((result.output or {}).get("output"))
         _show_files((result.output or {}).get("files"))

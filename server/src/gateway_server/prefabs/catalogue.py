@@ -1,6 +1,7 @@
 """Which prefab versions there are: published whole or not at all, never changed, found in an instant."""
 
 import asyncio
+import builtins
 import difflib
 import json
 import re
@@ -9,20 +10,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version as Ordered
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
-from gateway_server.errors import GatewayFault, Invalid, NotFound, Problem, VersionExists
-from gateway_server.identity import access
+from gateway_server.errors import GatewayFault, Invalid, NotFound, Problem, VersionExists, VersionInUse
+from gateway_server.identity import access, audit
 from gateway_server.models import Deployment, Principal
 from gateway_server.prefabs.code import check_code
 from gateway_server.prefabs.environments import EnvironmentBuildError, Environments
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
 from gateway_server.prefabs.package import Package, PackageError, open_package
+from gateway_server.prefabs.search import rank, words_of
 from gateway_server.store import schema
 from gateway_server.store.database import Database
 
+LATEST = "latest"
+"""In the place of a version: the newest one that has not been yanked."""
 BUILDING, DEPLOYED, FAILED = "building", "deployed", "failed"
 REMEMBERED_FAILURES = 100
 LONGEST_ECHO = 80
@@ -46,6 +51,17 @@ class Version:
     deployment: Deployment | None = None
     digest: str = ""
     size: int = 0
+    deprecated: str | None = None
+    """What to use instead, in the publisher's words."""
+    yanked: str | None = None
+    """Why nobody should begin to use it; whoever names the version still gets it."""
+
+    def warning(self) -> str | None:
+        """What whoever calls this version should know."""
+        name = f"{self.prefab_id}@{self.version}"
+        if self.yanked is not None:
+            return f"{name} was withdrawn by its publisher: {self.yanked}"
+        return None if self.deprecated is None else f"{name} is deprecated: {self.deprecated}"
 
 
 class Catalogue:
@@ -56,6 +72,9 @@ class Catalogue:
         self._environments = environments
         self._folder = folder
         self._known: dict[tuple[str, str], Version] = {}
+        self._newest: dict[str, Version] = {}
+        self._leaving: set[tuple[str, str]] = set()
+        """Versions that are being removed: no call begins any more."""
         self._changes = 0
         """Versions that were forgotten; what was read before the last one is not remembered."""
         self._attempts: dict[tuple[str, str], Version] = {}
@@ -115,11 +134,13 @@ class Catalogue:
             return version
 
     async def find(self, prefab_id: str, version: str) -> Version:
-        """The deployed version.
+        """The deployed version; for `LATEST` the newest.
 
         Raises:
             NotFound: there is none; the message says which there are.
         """
+        if version == LATEST:
+            return await self.newest(prefab_id)
         known = self._known.get((prefab_id, version))
         if known is not None:
             return known
@@ -135,17 +156,43 @@ class Catalogue:
         raise await self._not_found(prefab_id, version, [row.version for row in rows])
 
     async def newest(self, prefab_id: str) -> Version:
-        """The deployed version with the highest number.
+        """The deployed version with the highest number, those aside that were yanked.
 
         Raises:
             NotFound: there is none.
         """
-        rows = await self._database.read(lambda c: c.execute(_select(prefab_id)).all())
-        if not rows:
-            raise await self._not_found(prefab_id, None, [])
-        return await self.find(prefab_id, max((row.version for row in rows), key=Ordered))
+        known, changes = self._newest.get(prefab_id), self._changes
+        if known is not None:
+            return known
+        rows = []
+        if _is_id(prefab_id):
+            rows = list(await self._database.read(lambda c: c.execute(_select(prefab_id)).all()))
+        numbers = [row.version for row in rows if row.yanked is None]
+        if not numbers:
+            raise await self._not_found(prefab_id, LATEST, [row.version for row in rows])
+        found = await self.find(prefab_id, max(numbers, key=Ordered))
+        if changes == self._changes:
+            self._newest[prefab_id] = found
+        return found
 
-    async def list(self, status: str | None = None) -> list[Version]:
+    def takes_calls(self, version: Version) -> bool:
+        """Whether a call of a version that was found may begin: nobody is removing it."""
+        return (version.prefab_id, version.version) not in self._leaving
+
+    async def search(self, text: str) -> builtins.list[Version]:
+        """The newest version of every prefab that holds all words of a text, the best match first."""
+        words = words_of(text)
+        newest: dict[str, Version] = {}
+        for version in await self.list(DEPLOYED):
+            other = newest.get(version.prefab_id)
+            is_newer = other is None or Ordered(version.version) > Ordered(other.version)
+            if version.yanked is None and is_newer:
+                newest[version.prefab_id] = version
+        ranked = [(rank(v.manifest, words), v) for v in newest.values() if v.manifest is not None]
+        found = [(place, version) for place, version in ranked if place is not None]
+        return [version for _, version in sorted(found, key=lambda pair: (pair[0], pair[1].prefab_id))]
+
+    async def list(self, status: str | None = None) -> builtins.list[Version]:
         """Every version, newest first."""
         rows = await self._database.read(lambda c: c.execute(_select()).all())
         versions = [self._from_row(row) for row in rows]
@@ -160,14 +207,44 @@ class Catalogue:
         Raises:
             NotFound: there is no such version.
             PermissionDenied: it is somebody else's.
+            VersionInUse: calls of it run.
         """
-        found = await self.find(prefab_id, version)
-        access.may_publish(principal, found.owner)
-        table = schema.versions
+        found = await self._changeable(prefab_id, version, principal)
+        table, jobs = schema.versions, schema.jobs
         gone = table.delete().where(table.c.prefab_id == prefab_id, table.c.version == version)
-        await self._database.write(lambda c: c.execute(gone))
-        self._forget(found)
+        running = (jobs.c.prefab_id == prefab_id, jobs.c.version == version, jobs.c.ended_at.is_(None))
+
+        def work(connection: Connection) -> None:
+            live = connection.execute(select(func.count()).select_from(jobs).where(*running)).scalar_one()
+            if live:
+                raise VersionInUse(
+                    f"{live} calls of {prefab_id}@{version} run. Wait for them or cancel them (gateway job list "
+                    f"--status running); to keep new callers away meanwhile, yank it.",
+                    running=live,
+                )
+            connection.execute(gone)
+            audit.record(connection, principal, "prefab.remove", f"{prefab_id}@{version}")
+
+        self._leaving.add((prefab_id, version))
+        try:
+            await self._database.write(work)  # behind the records of all calls that have begun
+            self._forget(found)
+        finally:
+            self._leaving.discard((prefab_id, version))
         await asyncio.to_thread(shutil.rmtree, self._code(prefab_id, version, found.digest), ignore_errors=True)
+
+    async def mark(
+        self, prefab_id: str, version: str, principal: Principal, marks: Mapping[str, str | None]
+    ) -> Version:
+        """Says of a version that it is `deprecated` or `yanked`, and why; None takes it back.
+
+        Raises:
+            NotFound: there is no such version.
+            PermissionDenied: it is somebody else's.
+        """
+        found = await self._changeable(prefab_id, version, principal)
+        await self._change(found, principal, "prefab.mark", dict(marks), marks)
+        return await self.find(prefab_id, version)
 
     async def set_settings(
         self, prefab_id: str, version: str, settings: Mapping[str, str], principal: Principal
@@ -178,17 +255,33 @@ class Catalogue:
             NotFound: there is no such version.
             PermissionDenied: it is somebody else's.
         """
+        found = await self._changeable(prefab_id, version, principal)
+        kept = json.dumps(_checked_settings(settings))
+        changes = {"settings": kept, "revision": schema.versions.c.revision + 1}
+        await self._change(found, principal, "prefab.settings", {"names": sorted(settings)}, changes)
+        self.on_gone(found)
+        return await self.find(prefab_id, version)
+
+    async def _changeable(self, prefab_id: str, version: str, principal: Principal) -> Version:
+        if version == LATEST:
+            message = "must name one version, not the latest"
+            raise Invalid(f"The version {message}.", [Problem("/version", message)])
         found = await self.find(prefab_id, version)
         access.may_publish(principal, found.owner)
+        return found
+
+    async def _change(
+        self, version: Version, principal: Principal, action: str, told: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> None:
         table = schema.versions
-        change = (
-            update(table)
-            .where(table.c.prefab_id == prefab_id, table.c.version == version)
-            .values(settings=json.dumps(_checked_settings(settings)), revision=table.c.revision + 1)
-        )
-        await self._database.write(lambda c: c.execute(change))
-        self._forget(found)
-        return await self.find(prefab_id, version)
+        place = (table.c.prefab_id == version.prefab_id, table.c.version == version.version)
+
+        def work(connection: Connection) -> None:
+            connection.execute(update(table).where(*place).values(**values))
+            audit.record(connection, principal, action, f"{version.prefab_id}@{version.version}", **told)
+
+        await self._database.write(work)
+        self._unknow(version)
 
     async def _check(self, package: Package, principal: Principal, replacing: bool) -> Version | None:
         """Whether this publish is allowed; the version if it is there already, as it is."""
@@ -242,6 +335,8 @@ class Catalogue:
         }
         before = self._known.get((manifest.id, manifest.version))
         await self._database.write(lambda connection: _insert(connection, row, principal))
+        self._changes += 1
+        self._newest.pop(manifest.id, None)
         if before is not None:
             self._forget(before)
         return await self.find(manifest.id, manifest.version)
@@ -277,15 +372,21 @@ class Catalogue:
             deployment=deployment,
             digest=row.digest,
             size=row.size,
+            deprecated=row.deprecated,
+            yanked=row.yanked,
         )
 
     def _code(self, prefab_id: str, version: str, digest: str) -> Path:
         return self._folder / prefab_id / f"{version}-{digest[:16]}"
 
     def _forget(self, version: Version) -> None:
+        self._unknow(version)
+        self.on_gone(version)
+
+    def _unknow(self, version: Version) -> None:
         self._changes += 1
         self._known.pop((version.prefab_id, version.version), None)
-        self.on_gone(version)
+        self._newest.pop(version.prefab_id, None)
 
     def _remember_failure(self, attempt: Version, error: BaseException) -> None:
         key = (attempt.prefab_id, attempt.version)
@@ -297,7 +398,9 @@ class Catalogue:
 
     async def _not_found(self, prefab_id: str, version: str | None, deployed: Sequence[str]) -> NotFound:
         told = prefab_id[:LONGEST_ECHO]
-        if deployed:
+        if deployed and version == LATEST:
+            message = f"Every version of {told} was withdrawn. A version that you name still runs."
+        elif deployed:
             shown = ", ".join(sorted(deployed, key=Ordered, reverse=True)[:5])
             message = f"Prefab {told} has no version {(version or '')[:LONGEST_ECHO]}; there are: {shown}."
         elif _is_id(prefab_id):
@@ -336,6 +439,7 @@ def _insert(connection: Connection, row: dict[str, object], principal: Principal
     key = (versions.c.prefab_id == row["prefab_id"], versions.c.version == row["version"])
     connection.execute(versions.delete().where(*key))
     connection.execute(versions.insert().values(row))
+    audit.record(connection, principal, "prefab.publish", f"{row['prefab_id']}@{row['version']}", digest=row["digest"])
 
 
 def _lay_out(package: Package, code: Path) -> None:
