@@ -72,5 +72,5 @@ def judge(tokens: Iterable[Token]) -> Judgement:
 def _confidence(score: float, evidence: float, decided: bool, any_hits: bool) -> float:
     """Grows with how clear and how much the evidence is. Where no word counted, silence is evidence, too, but weak."""
     if decided:
-        return 0.5 + 0.5 * abs(score) * evidence / (evidence + 0.5)
+        return 0.5 + 0.49 * abs(score) * evidence / (evidence + 0.5)
     return 0.6 if not any_hits else 0.5 + 0.3 * (1 - min(1.0, abs(score) / DECIDED))
