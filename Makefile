@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test check lock clean
+.PHONY: help install demo guide test check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ install: .venv/.installed ## make .venv with everything that requirements.lock n
 
 demo: install ## the whole product on this machine, shown in a minute; nothing is left behind
 	@.venv/bin/python scripts/demo.py
+
+guide: install ## every block of the SDK guide, from its first to its last, on a fresh gateway
+	.venv/bin/pytest -v tests/e2e/test_guide.py
 
 test: install ## every test
 	.venv/bin/pytest -n 2 --dist worksteal

@@ -1,23 +1,28 @@
 """The guide of the SDK, run as it is written: its blocks against a real gateway, its listings against the SDK.
 
-The guide stands in docs/ word for word. `PARTS` says of every block of Python what happens to it; what is put in the
-place of its placeholders stands in `INSTEAD`, and nothing else is changed.
+The guide stands in docs/ word for word. Beside it gateway-sdk-guide.substitutions.toml says of every block of Python
+what happens to it and what is put in the place of its placeholders; nothing else is changed. `make guide` runs it.
 """
 
 import ast
-import asyncio
 import inspect
 import json
 import os
+import re
 import runpy
+import socket
 import subprocess
 import sys
+import threading
 import time
+import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
+import uvicorn
 from docs_pages import ROOT, blocks
 from fastapi import Depends, FastAPI, Header
 
@@ -33,59 +38,62 @@ BLOCKS = {
     for number, block in enumerate(blocks(ROOT / "docs" / "gateway-sdk-guide.zh-CN.md"))
     if block.language == "python"
 }
-PARTS = {
-    "run": {1, 2, 4, 6, 7, 17, 18, 19, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39},
-    "signature": {8, 9, 10, 11, 12, 13, 14, 15},
-    "class": {16, 22, 23},
-    "not yet": {3, 5, 20},
+SUBSTITUTIONS = tomllib.loads((ROOT / "docs" / "gateway-sdk-guide.substitutions.toml").read_text("utf-8"))
+INSTEAD = {int(number): pairs for number, pairs in SUBSTITUTIONS["instead"].items()}
+PREFABS = (
+    "examples/echo",
+    "prefabs/data-analyzer",
+    "prefabs/document-processor",
+    "prefabs/file-processing-prefab",
+    "prefabs/llm-client",
+    "prefabs/sentiment-analyzer",
+    "prefabs/translator",
+    "prefabs/video-processor",
+)
+TRANSLATIONS = {
+    "Hello": "你好",
+    "World": "世界",
+    "这家酒店很好，我们非常满意。": "This hotel is great, we are very satisfied.",
 }
-NOT_YET = {
-    "video-processor": 3,
-    "translator": 5,
-    "file-processing-prefab": 20,
-    "weather-forecaster": 33,
-    "sentiment-analyzer": 33,
-}
-"""Prefabs that the guide calls and that do not exist here, with the block that needs each."""
-CHAT = '"llm-client", "1.0.0", "chat", {"messages": [{"role": "user", "content": "Hello"}]}'
-REPORT = 'prefab_id="document-processor", version="1.0.0", function_name="extract_text", parameters={}, '
-INSTEAD = {
-    1: {"your-prefab": "echo", "your_function": "echo", "{...}": '{"text": "你好"}'},
-    4: {"...": CHAT},
-    6: {"client.run(...)": 'client.run("no-such-prefab", "1.0.0", "x", {})'},
-    17: {"client.run(...)": f'client.run({REPORT}files={{"input": [pdf]}})'},
-    24: {"/tmp/": "{here}/"},
-    25: {"/tmp/": "{here}/"},
-    26: {"/tmp/": "{here}/", '"s3://bucket/path/to/file.pdf"': "pdf"},
-    30: {"/tmp/": "{here}/"},
-    31: {'"..."': "token"},
-    32: {'"s3://bucket/document1.pdf"': "pdf", '"s3://bucket/document2.pdf"': "notes"},
-    36: {"...": CHAT},
-    38: {"/tmp/": "{here}/", '"s3://bucket/path/file.pdf"': "pdf"},
-}
-"""Block -> what its placeholders stand for."""
+
+
+def module_of(prefab):
+    """The tests of a prefab, in which stands a server that behaves like the service which the prefab calls."""
+    (path,) = (ROOT / "prefabs" / prefab / "tests").glob("test_*.py")
+    return runpy.run_path(str(path))
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A language model on loopback."""
-    server_class = runpy.run_path(str(ROOT / "prefabs" / "llm-client" / "tests" / "test_chat.py"))["Server"]
+    """A language model on loopback: it knows three translations, and says hello to everything else."""
 
-    def answer(handler, _body):
+    def answer(handler, body):
+        asked = re.sub(r"</?text-\d+>", "", body["messages"][-1]["content"]).strip()
+        is_text = body["messages"][-1]["content"].startswith("<text-")
         handler.begin()
-        for piece in ("你", "好"):
+        for piece in TRANSLATIONS[asked] if is_text else "你好":
             handler.delta(piece)
         handler.end()
 
-    server = server_class(answer)
+    server = module_of("llm-client")["Server"](answer)
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()
 
 
 @pytest.fixture(scope="module")
-def guide(tmp_path_factory, model):
-    """A gateway with the prefabs that exist, and the token that it would send to an agent."""
+def weather():
+    """The weather service on loopback."""
+    server = module_of("weather-forecaster")["Server"]()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.released.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory, model, weather):
+    """A fresh gateway with the prefabs that the guide names, and the token that it would send to an agent."""
     folder = tmp_path_factory.mktemp("guide")
     command = [str(BIN / "gateway"), "serve", "--port", "0", "--allow-loopback", "--data", str(folder / "data")]
     with (folder / "log").open("w") as log:
@@ -107,12 +115,15 @@ def guide(tmp_path_factory, model):
             assert done.returncode == 0, done.stderr
             return done.stdout.strip()
 
-        for path in ("examples/echo", "prefabs/data-analyzer", "prefabs/document-processor", "prefabs/llm-client"):
+        for path in PREFABS:
             gateway("prefab", "publish", str(ROOT / path))
+        addresses = [f"--env=OPEN_METEO_URL={weather}", f"--env=OPEN_METEO_GEOCODING_URL={weather}"]
+        gateway("prefab", "publish", str(ROOT / "prefabs/weather-forecaster"), *addresses)
         gateway("secret", "set", "llm-client", "OPENAI_API_KEY", "--user", "ada", stdin="sk-of-the-test-only")
         gateway("secret", "set", "llm-client", "OPENAI_BASE_URL", "--user", "ada", stdin=model)
         token = gateway("token", "create", "--user", "ada", "--agent", "guide")
-        yield SimpleNamespace(url=url, token=token)
+        person = {**settings, "GATEWAY_API_KEY": gateway("key", "create", "--user", "ada")}
+        yield SimpleNamespace(url=url, token=token, gateway=gateway, settings=settings, person=person)
     finally:
         process.terminate()
         process.wait(20)
@@ -127,6 +138,8 @@ def names(guide, tmp_path, monkeypatch):
     for name, text in (("result.txt", "fertig"), ("temp_data.json", "[1]"), ("temp.json", "[2]")):
         (tmp_path / name).write_text(text)
     client = GatewayClient(internal_token=guide.token)
+    film = tmp_path / "input.mp4"
+    film.write_bytes(module_of("video-processor")["clip"]())
     calls = [PrefabCall("echo", "1.0.0", "echo", inputs) for inputs in ({"text": "a"}, {"wrong": "b"})]
     yield {
         "__name__": "guide",
@@ -146,49 +159,71 @@ def names(guide, tmp_path, monkeypatch):
         "pdf": client.upload_input_file(ROOT / "examples/files/季度报告.pdf"),
         "process_file": lambda content: [{"bytes": len(content)}],
         "some_condition": True,
+        "guide": guide,
         "token": guide.token,
+        "video": client.upload_input_file(film),
     }
     client.cleanup_temp_files()
 
 
-def run(number, names):
+def text_of(number, **values):
     """A block, with what stands instead of its placeholders."""
     text = BLOCKS[number]
     for shown, meant in INSTEAD.get(number, {}).items():
         assert shown in text
-        text = text.replace(shown, meant.replace("{here}", str(names["here"])))
-    exec(compile(text, f"block {number}", "exec"), names)
+        for name, value in values.items():
+            meant = meant.replace(f"{{{name}}}", str(value))
+        text = text.replace(shown, meant)
+    return text
+
+
+def run(number, names):
+    """Runs a block."""
+    exec(compile(text_of(number, here=names["here"]), f"block {number}", "exec"), names)
     return names
 
 
-def post(names, path, parameters, **body):
-    """A request to the agent, as the gateway sends it."""
+@contextmanager
+def behind_the_gateway(guide, app):
+    """The app as an agent: it listens, is registered, and is called through the gateway by a person with an API key."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        guide.gateway("agent", "add", "guide", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
 
-    async def send():
-        transport = httpx.ASGITransport(names["app"])
-        async with httpx.AsyncClient(transport=transport, base_url="http://agent.test", timeout=60) as client:
-            headers = {"X-Internal-Token": names["token"]}
-            return await client.post(path, headers=headers, json={"parameters": parameters, **body})
 
-    answer = asyncio.run(send())
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+def post(guide, path, parameters, **body):
+    """Calls the agent as a person does."""
+    command = [
+        str(BIN / "gateway"),
+        "agent",
+        "call",
+        "guide",
+        path,
+        "-d",
+        json.dumps({"parameters": parameters, **body}),
+    ]
+    done = subprocess.run(command, env=guide.person, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 def test_every_block_is_accounted_for():
-    assert sorted(number for part in PARTS.values() for number in part) == sorted(BLOCKS)
+    parts = (SUBSTITUTIONS[part] for part in ("run", "signature", "class"))
+    assert sorted(number for part in parts for number in part) == sorted(BLOCKS)
 
 
-def test_what_is_not_there_yet_does_not_grow():
-    assert len(NOT_YET) == 5
-    assert PARTS["not yet"] | {33} == set(NOT_YET.values())
-    assert [name for name in NOT_YET if (ROOT / "prefabs" / name).exists()] == [], "it exists now: run its blocks"
-    assert all(f'prefab_id="{name}"' in BLOCKS[number] for name, number in NOT_YET.items())
-
-
-def test_quick_start(names):
+def test_quick_start(names, guide):
     run(1, names)
-    assert post(names, "/your-endpoint", {}) is None
+    with behind_the_gateway(guide, names["app"]):
+        assert post(guide, "/your-endpoint", {}) is None
 
 
 def test_call_without_files(names, capsys):
@@ -196,6 +231,20 @@ def test_call_without_files(names, capsys):
     assert result.is_success()
     assert result.get_function_result()["content"] == "你好"
     assert "'content': '你好'" in capsys.readouterr().out
+
+
+def test_call_with_files(names, capsys):
+    result = run(3, names)["result"]
+    assert result.is_success(), result.error
+    (sound,) = names["output_files"]["output"]
+    assert httpx.get(names["client"].download_file(sound)).content[:3] in (b"ID3", b"\xff\xfb\x90")
+    assert capsys.readouterr().out.startswith("输出文件: {'output': ['s3://")
+
+
+def test_batch(names, capsys):
+    result = run(5, names)["result"]
+    assert [item.get_function_result()["translated_text"] for item in result.results] == ["你好", "世界"]
+    assert "'translated_text': '世界'" in capsys.readouterr().out
 
 
 def test_stream(names, capsys):
@@ -249,6 +298,15 @@ def test_the_files_of_a_result(names):
     assert names["output_s3_url"].endswith("/季度报告.txt")
 
 
+def test_parse_a_file(names, capsys):
+    run(20, names)
+    shown = capsys.readouterr().out
+    assert "业务错误" not in shown
+    assert "调用失败" not in shown
+    assert names["function_result"]["content"]
+    assert f"输出文件 S3 URL: {names['output_s3_url']}" in shown
+
+
 def test_files_of_an_agent(names, capsys):
     today = time.strftime("%Y/%m/%d", time.gmtime())
     kept = run(24, names)["s3_url"]
@@ -277,13 +335,13 @@ def test_files_in_the_questions(names):
     assert "/agent-workspace/" in names["temp_url"]
 
 
-def test_process_and_save(names):
+def test_process_and_save(names, guide):
     run(1, names)  # the client of a request
     run(30, names)
-    reply = post(names, "/process-and-save", {}, session_id="s1")
-    assert reply["message"].startswith("处理异常: ")
-    body = {"parameters": {"input_file": names["notes"]}, "session_id": "s1"}
-    reply = post(names, "/process-and-save", body["parameters"], session_id="s1")
+    with behind_the_gateway(guide, names["app"]):
+        reply = post(guide, "/process-and-save", {}, session_id="s1")
+        assert reply["message"].startswith("处理异常: ")
+        reply = post(guide, "/process-and-save", {"input_file": names["notes"]}, session_id="s1")
     assert reply["message"] == "处理成功", reply
     saved = reply["data"][0]["metadata"]["output_file"]
     assert httpx.get(names["client"].download_file(saved)).text.startswith("# Data analysis")
@@ -296,16 +354,47 @@ def test_files_for_a_prefab(names):
     assert sorted(found) == ["meeting-notes.txt", "季度报告.txt"]
 
 
-def test_the_whole_agent(names):
-    run(33, names)
-    reply = post(names, "/process-document", {"document_url": names["pdf"]})
+@pytest.fixture
+def whole_agent(guide, tmp_path):
+    """The complete agent of the guide, as the program that it is."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    program = tmp_path / "agent.py"
+    program.write_text(text_of(33, port=port), "utf-8")
+    process = subprocess.Popen([sys.executable, "-W", "ignore", str(program)], env=guide.settings)
+    try:
+        ends = time.monotonic() + 40
+        while True:
+            add = [str(BIN / "gateway"), "agent", "add", "guide", f"http://127.0.0.1:{port}"]
+            added = subprocess.run(add, env=guide.settings, capture_output=True, text=True)
+            if added.returncode == 0:  # the gateway looks whether somebody is there
+                break
+            assert process.poll() is None
+            assert time.monotonic() < ends, added.stderr
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_the_whole_agent(guide, names, whole_agent):
+    reply = post(guide, "/process-document", {"document_url": names["pdf"]})
     assert reply["data"][0]["metadata"]["提取字数"] == 88
     assert reply["data"][0]["metadata"]["输出文件"].endswith("/季度报告.txt")
-    assert post(names, "/process-document", {})["message"] == "缺少必要参数: document_url"
-    reply = post(names, "/translate-and-analyze", {"text": "很好"})
-    assert "translator" in reply["message"]  # not there yet
-    with pytest.raises(gateway_sdk.PrefabNotFoundError, match="weather-forecaster"):
-        post(names, "/weather-advice", {"location": "北京"})
+    assert post(guide, "/process-document", {})["message"] == "缺少必要参数: document_url"
+
+    reply = post(guide, "/translate-and-analyze", {"text": REVIEW})
+    assert reply["success"], reply
+    told = reply["data"][0]["metadata"]
+    assert (told["译文"], told["情感"]) == (TRANSLATIONS[REVIEW], "positive")
+    assert 0 < told["置信度"] <= 1
+
+    reply = post(guide, "/weather-advice", {"location": "北京"})
+    assert reply["message"] == "查询成功", reply
+    assert "北京" in reply["data"][0]["description"]
+    assert reply["data"][0]["metadata"]
+    reply = post(guide, "/weather-advice", {"location": "不存在的地方"})
+    assert reply["message"] == "业务执行失败"
 
 
 def test_break_ends_a_stream(names):
@@ -322,7 +411,7 @@ def test_a_batch_in_which_one_fails(names, capsys):
     assert not names["result"].all_success()
 
 
-@pytest.mark.parametrize("number", sorted(PARTS["signature"]))
+@pytest.mark.parametrize("number", SUBSTITUTIONS["signature"])
 def test_signatures(number):
     """Each listing names a method with its parameters and defaults; the SDK's may have more behind them."""
     listing = ast.parse(f"def {_without_comments(BLOCKS[number])}: ...")
@@ -342,7 +431,7 @@ def _without_comments(text):
     return "\n".join(line.partition("#")[0].rstrip() for line in text.strip().splitlines())
 
 
-@pytest.mark.parametrize("number", sorted(PARTS["class"]))
+@pytest.mark.parametrize("number", SUBSTITUTIONS["class"])
 def test_classes(number, names):
     """Each listing names a class with its attributes and methods."""
     text = "\n".join(
