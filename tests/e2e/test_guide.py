@@ -50,11 +50,8 @@ PREFABS = (
     "prefabs/translator",
     "prefabs/video-processor",
 )
-TRANSLATIONS = {
-    "Hello": "你好",
-    "World": "世界",
-    "这家酒店很好，我们非常满意。": "This hotel is great, we are very satisfied.",
-}
+REVIEW = "这家酒店很好，我们非常满意。"
+TRANSLATIONS = {"Hello": "你好", "World": "世界", REVIEW: "This hotel is great, we are very satisfied."}
 
 
 def module_of(prefab):
