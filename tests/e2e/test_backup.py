@@ -233,6 +233,17 @@ def test_a_folder_of_the_release_before_is_upgraded_with_all_that_is_in_it(folde
             client.run("echo", "2.0.0", "echo", {"text": ""})
 
 
+def test_a_folder_of_a_newer_release_is_left_alone(tmp_path: Path):
+    with running_gateway(tmp_path / "data") as gateway:
+        gateway.key("ann")
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "gateway.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    done = gateway_command("serve", "--port", "0", "--data", str(tmp_path / "data"))
+    assert (done.returncode, "of a newer gateway" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+
+
 def age_by(data: Path, seconds: float) -> None:
     """Moves every moment in a database forward, so that its content is as young as it was when it was written."""
     with contextlib.closing(sqlite3.connect(data / "gateway.db")) as database:

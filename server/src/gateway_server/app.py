@@ -160,6 +160,7 @@ class Gateway:
         self.tokens.revoked = await self.keys.revoked()
         await self._make_admin_key()
         await self.erasure.finish()
+        await self._register_default_user()
         await self.jobs.end_orphans()
         await asyncio.to_thread(publishing.sweep, self.settings.data / publishing.INCOMING)
         await self.catalogue.start()
@@ -187,6 +188,11 @@ class Gateway:
         if version.deployment is not None:
             self.engine.forget(version.deployment.key)
 
+    async def _register_default_user(self) -> None:
+        if self.settings.trust_same_host or self.settings.trusted_networks:
+            with contextlib.suppress(Invalid):  # disabled, and stays so
+                await self.users.register(self.settings.default_user, None)
+
     def _forget_user(self, user: str) -> None:
         self.exchanges.forget_user(user)
         self.engine.forget_user(user)
@@ -204,6 +210,7 @@ class Gateway:
             try:
                 await self.library.sweep()
                 await self.erasure.finish()
+                await self.quotas.sweep()
                 await self.users.forget(moment - LONGEST_LIFE)
                 await audit.forget(self.database, moment - self.settings.keep_audit_days * day)
                 await self.jobs.sweep(

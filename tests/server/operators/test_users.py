@@ -290,6 +290,33 @@ def test_a_deletion_that_was_cut_is_finished_by_the_next_start(tmp_path: Path):
         gateway.stop()
 
 
+def test_a_name_is_not_given_out_anew_while_its_user_is_being_deleted(gateway: Gateway, prefab: str, user: str):
+    """Whatever the order in which they come, a new user keeps what is theirs, and has nothing of the old one's."""
+    for number in range(5):
+        client = gateway.client(user, "desk")
+        client.run(prefab, "1.0.0", "keep", {"text": f"old-{number}"})
+        deleting = threading.Thread(target=lambda: gateway.request("DELETE", f"/v1/users/{user}"))
+        deleting.start()
+        key = gateway.key(user)
+        deleting.join(30)
+        shown = gateway.request("GET", f"/v1/users/{user}")
+        if shown.status_code == 404:  # the key came first, and went with everything else
+            ask(gateway, "GET", "/v1/secrets", 401, key=key)
+        else:
+            ask(gateway, "GET", "/v1/secrets", 200, key=key)
+            assert (shown.json()["keys"], shown.json()["belongings"]["jobs"]) == (1, 0)
+
+
+def test_tokens_for_others_are_written_down(gateway: Gateway, user: str):
+    gateway.token(user, "desk")
+    (entry,) = [
+        entry
+        for entry in ask(gateway, "GET", "/v1/audit", params={"action": "token.create"})["entries"]
+        if entry["target"] == user
+    ]
+    assert entry["detail"]["agent"] == "desk"
+
+
 def test_what_admins_did_is_written_down(gateway: Gateway, user: str):
     gateway.key(user)
     ask(gateway, "PUT", f"/v1/quotas/{user}", json={"limit": 3})

@@ -106,6 +106,8 @@ def routes(*, jobs: Jobs, running: RunningCalls, identify: Identify) -> APIRoute
             return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=running.cancel(job_id))
         job = await jobs.find(job_id, principal)
         canceled = running.cancel(job_id)
+        if canceled and job.user != principal.user:
+            await jobs.record_cancel(job, principal)
         status = JobStatus.CANCELED if canceled and job.ended_at is None else job.status
         return CancelAnswer(job_id=job_id, status=status, canceled=canceled)
 

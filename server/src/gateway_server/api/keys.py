@@ -127,7 +127,7 @@ def _add_tokens(router: APIRouter, tokens: Tokens, users: Users, authenticator: 
             await users.register(user, principal)
         expires_at = time.time() + wanted.ttl
         identity = Principal(user=user, agent=wanted.agent, key_id=principal.key_id)
-        token = tokens.mint(identity, expires_at=expires_at)
+        token = await tokens.issue(identity, expires_at=expires_at, by=principal)
         return CreatedToken(internal_token=token, expires_at=_moment(expires_at))
 
     @router.post("/auth/convert_to_internal_token")

@@ -70,7 +70,7 @@ class Erasure:
             UserNotFound: there is none of that name.
             PermissionDenied: it is the caller.
         """
-        with self._users.leaving(user):
+        async with self._users.held(user):
             await self._users.delete(user, by)
             await self._running.end_all_of(user)
             self.on_gone(user)
@@ -81,12 +81,16 @@ class Erasure:
 
     async def finish(self) -> None:
         """Completes what a former life of the gateway began, and removes what a running request left behind."""
-        for user, deleted_at in (await self._users.deleted()).items():
-            had = await self.belongings(user)
-            may_still_arrive = self._library.objects.direct and time.time() - deleted_at < LATE_UPLOADS
-            if had.files or had.jobs or had.keys or had.secrets or may_still_arrive:
-                with self._users.leaving(user):
+        for user in await self._users.deleted():
+            async with self._users.held(user):
+                deleted_at = (await self._users.deleted()).get(user)
+                if deleted_at is not None and await self._may_have_left(user, deleted_at):
                     await self._take(user)
+
+    async def _may_have_left(self, user: str, deleted_at: float) -> bool:
+        had = await self.belongings(user)
+        may_still_arrive = self._library.objects.direct and time.time() - deleted_at < LATE_UPLOADS
+        return bool(had.files or had.jobs or had.keys or had.secrets) or may_still_arrive
 
     async def _take(self, user: str) -> None:
         await self._library.erase(user)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select
 
 from gateway_server.calls import usage
 from gateway_server.errors import JobNotFound
-from gateway_server.identity import access
+from gateway_server.identity import access, audit
 from gateway_server.models import Call, JobStatus, Principal
 from gateway_server.store import schema
 from gateway_server.store.database import Database
@@ -172,6 +172,10 @@ class Jobs:
         if before is not None:
             wanted = wanted.where(_jobs.c.id < before)
         return [_from_row(row) for row in await self._database.read(lambda c: c.execute(wanted).all())]
+
+    async def record_cancel(self, job: Job, by: Principal) -> None:
+        """Writes into the audit log that somebody ended another user's job."""
+        await self._database.write(lambda c: audit.record(c, by, "job.cancel", job.id, user=job.user))
 
     async def end_orphans(self) -> int:
         """Closes the records of calls that a former life of this gateway never ended; says how many."""

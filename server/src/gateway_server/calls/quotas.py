@@ -75,6 +75,11 @@ class Quotas:
         """Takes back a call that failed through no fault of its own."""
         self._count(connection, user, -1)
 
+    async def sweep(self) -> None:
+        """Forgets the counts of days that are over."""
+        old = delete(schema.usage).where(schema.usage.c.day < _today())
+        await self._database.write(lambda c: c.execute(old), durable=False)
+
     def _count(self, connection: Connection, user: str, calls: int) -> None:
         table, day = schema.usage, _today()
         change = table.update().where(table.c.user == user, table.c.day == day).values(calls=table.c.calls + calls)

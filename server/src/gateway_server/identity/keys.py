@@ -46,7 +46,7 @@ class Keys:
         """A new key and its record. The key is shown this once and never again.
 
         Raises:
-            Invalid: the user is disabled, or is being deleted.
+            Invalid: the user is disabled.
         """
         await self._users.register(user, by)
         text = PREFIX + secrets.token_urlsafe(32)

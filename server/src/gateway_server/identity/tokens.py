@@ -8,6 +8,7 @@ import jwt
 from sqlalchemy import select
 
 from gateway_server.errors import Unauthenticated
+from gateway_server.identity import audit
 from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
 from gateway_server.store import schema
@@ -73,6 +74,13 @@ class Tokens:
         }
         present = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(present, self._keys[self._current], ALGORITHM, headers={"kid": self._current})
+
+    async def issue(self, principal: Principal, *, expires_at: float, by: Principal) -> str:
+        """A token that somebody asked for; one for another user or for an agent is written into the audit log."""
+        if principal.user != by.user or principal.agent is not None:
+            detail = {"agent": principal.agent, "expires_at": int(expires_at)}
+            await self._database.write(lambda c: audit.record(c, by, "token.create", principal.user, **detail))
+        return self.mint(principal, expires_at=expires_at)
 
     def verify(self, token: str) -> Principal:
         """Who the token stands for.

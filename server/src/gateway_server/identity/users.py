@@ -4,14 +4,14 @@ A name becomes a user with its first key, token, quota or secret. One who is dis
 next request on. A deleted name may be given out anew; what was issued before does not come to life again.
 """
 
+import asyncio
 import difflib
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Select, and_, func, or_, select, update
 
@@ -50,7 +50,7 @@ class Users:
         self._database = database
         self._barred: dict[str, float] = {}
         """Users of whom nothing counts that was issued before a moment: few, so that the check costs one look."""
-        self._leaving: set[str] = set()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def load(self) -> None:
         """Reads who is barred."""
@@ -69,10 +69,10 @@ class Users:
             raise Unauthenticated(f"The user {user} may not call: disabled or deleted.")
 
     async def register(self, user: str, by: Principal | None) -> bool:
-        """Makes sure that a name is a user; says whether it is a new one.
+        """Makes sure that a name is a user; says whether it is a new one. Waits for one who is just being deleted.
 
         Raises:
-            Invalid: the user is disabled, or is being deleted.
+            Invalid: the user is disabled.
         """
 
         def find(connection: Connection) -> Any:
@@ -90,16 +90,15 @@ class Users:
             audit.record(connection, by, "user.create", user)
             return moment
 
-        if user in self._leaving:
-            raise _refusal(f"The user {user} is being deleted. Try again in a moment.")
         row = await self._database.read(find)
         if row is not None and _is_present(row):
             if row.disabled_at is not None:
                 raise _refusal(f"The user {user} is disabled. Allow calls again with: gateway user enable {user}")
             return False
-        moment = await self._database.write(work)
-        if moment is not None and user in self._barred:
-            self._barred[user] = moment
+        async with self.held(user):
+            moment = await self._database.write(work)
+            if moment is not None and user in self._barred:
+                self._barred[user] = moment
         return moment is not None
 
     async def list(self, *, search: str = "", after: str = "", limit: int = 100) -> list[User]:
@@ -145,14 +144,9 @@ class Users:
             self._barred[user] = row.created_at if row.deleted_at is not None else -_NEVER
         return await self.find(user)
 
-    @contextmanager
-    def leaving(self, user: str) -> Iterator[None]:
-        """While everything of a deleted user is removed: the name is not given out anew before that is done."""
-        self._leaving.add(user)
-        try:
-            yield
-        finally:
-            self._leaving.discard(user)
+    def held(self, user: str) -> asyncio.Lock:
+        """Held while everything of a user is removed: the name is not given out anew before that is done."""
+        return self._locks.setdefault(user, asyncio.Lock())
 
     async def delete(self, user: str, by: Principal) -> None:
         """Makes a user nobody, for good. What was theirs is removed by `Erasure`.

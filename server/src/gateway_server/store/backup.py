@@ -177,30 +177,33 @@ class _Writing:
 
     def _add_objects(self) -> None:
         kept = self._data / OBJECTS_FOLDER
-        for row in self._copy.execute("SELECT key, size, sha256 FROM files").fetchall():
+        missing, changed = [], []
+        for row in self._copy.execute("SELECT key, size, sha256 FROM files"):
             path = object_path(kept, row["key"])
             try:
                 file = path.open("rb")
             except (FileNotFoundError, NotADirectoryError):
-                self._miss(row["key"])
+                missing.append((row["key"],))
                 continue
             with file:
                 size = os.fstat(file.fileno()).st_size
                 reading = _Digesting(file, self._advance)
                 self._tar.addfile(self._member(path.relative_to(self._data).as_posix(), size), reading)
-            if (size, reading.digest.hexdigest()) != (row["size"], row["sha256"] or reading.digest.hexdigest()):
-                # put anew under the same key since the copy
-                change = "UPDATE files SET size = ?, sha256 = ? WHERE key = ?"
-                self._copy.execute(change, (size, reading.digest.hexdigest(), row["key"]))
+            digest = reading.digest.hexdigest()
+            if (size, digest) != (row["size"], row["sha256"] or digest):  # put anew under its key since the copy
+                changed.append((size, digest, row["key"]))
+        self._copy.executemany("UPDATE files SET size = ?, sha256 = ? WHERE key = ?", changed)
+        self._copy.executemany("DELETE FROM files WHERE key = ?", self._deleted(missing))
 
-    def _miss(self, key: str) -> None:
-        """A file that is not there: deleted since the copy, or never in this folder."""
+    def _deleted(self, missing: list[tuple[str]]) -> Iterator[tuple[str]]:
+        """Those of the missing files that were deleted since the copy; the others never lay in this folder."""
         with contextlib.closing(sqlite3.connect(f"file:{self._live}?mode=ro", uri=True)) as live:
-            found = live.execute("SELECT expires_at FROM files WHERE key = ?", (key,)).fetchone()
-        if found is None or (found[0] is not None and found[0] <= time.time()):
-            self._copy.execute("DELETE FROM files WHERE key = ?", (key,))
-        else:
-            self._elsewhere += 1
+            for (key,) in missing:
+                found = live.execute("SELECT expires_at FROM files WHERE key = ?", (key,)).fetchone()
+                if found is None or (found[0] is not None and found[0] <= time.time()):
+                    yield (key,)
+                else:
+                    self._elsewhere += 1
 
     def _add_text(self, name: str, text: str) -> None:
         with tempfile.TemporaryFile() as file:

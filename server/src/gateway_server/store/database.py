@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import NullPool
 
+from gateway_server.errors import Invalid
 from gateway_server.store import migrations
 
 T = TypeVar("T")
@@ -67,10 +68,16 @@ class Database:
         return cls(f"sqlite:///{folder / 'gateway.db'}")
 
     def open(self) -> None:
-        """Brings the schema up to date and starts the writer. Blocks; call it before the event loop matters."""
+        """Brings the schema up to date and starts the writer. Blocks; call it before the event loop matters.
+
+        Raises:
+            Invalid: the database belongs to a newer gateway.
+        """
         with self._engine.connect() as connection:
             known = inspect(connection).has_table("alembic_version")
             current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
+        if current is not None and current > migrations.HEAD:
+            raise Invalid(f"The database is of a newer gateway (schema {current}). Start that release, or a later one.")
         if current != migrations.HEAD:
             with self._engine.begin() as connection:
                 migrations.upgrade(connection)
