@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 import timeit
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def test_all_is_sorted_and_true():
     assert sorted(gateway_sdk.__all__) == gateway_sdk.__all__
     assert all(getattr(gateway_sdk, name) is not None for name in gateway_sdk.__all__)
-    assert gateway_sdk.__version__ == "1.0.0"
+    assert gateway_sdk.__version__ == metadata.version("agent-builder-gateway-sdk")
     with pytest.raises(AttributeError):
         _ = gateway_sdk.no_such_name
 

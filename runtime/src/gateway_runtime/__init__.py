@@ -1,3 +1,3 @@
 """Runs the functions of one prefab version in processes of their own. Standard library only."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

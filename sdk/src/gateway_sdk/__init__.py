@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ._async_client import AsyncGatewayClient
     from ._async_stream import AsyncEventStream
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 __all__ = [
     "AgentContextRequiredError",

@@ -44,7 +44,7 @@ def new_key() -> str:
 
 def headers_for(token: str | None, key: str | None = None) -> dict[str, str]:
     """The headers of every request with a JSON body or none."""
-    headers = {"Accept": "*/*", "User-Agent": "agent-builder-gateway-sdk/1.0.0"}
+    headers = {"Accept": "*/*", "User-Agent": "agent-builder-gateway-sdk/1.1.0"}
     if token:
         headers["X-Internal-Token"] = token
     if key:

@@ -1,3 +1,3 @@
 """The gateway between agents and prefabs."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import metadata
 
 import click
 import pytest
@@ -53,7 +54,7 @@ def test_help_comes_at_once(alone: Command):
 
 
 def test_version(alone: Command):
-    assert alone("--version").line == "gateway 1.0.0"
+    assert alone("--version").line == f"gateway {metadata.version('agent-builder-gateway')}"
 
 
 @pytest.mark.parametrize(
