@@ -54,6 +54,32 @@ def is_fresh():
     )
 
 
+def fills_process_table(count: int):
+    """Starts children that wait, until it may not any more; how many there were."""
+    children = []
+    read, write = os.pipe()
+    try:
+        while len(children) < count:
+            pid = os.fork()
+            if pid == 0:
+                os.close(write)
+                os.read(read, 1)
+                os._exit(0)
+            children.append(pid)
+    except OSError:
+        pass
+    os.close(write)
+    for pid in children:
+        os.waitpid(pid, 0)
+    return len(children)
+
+
+def limits():
+    import resource
+
+    return [resource.getrlimit(resource.RLIMIT_CORE)[0], resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+
+
 def prints(text: str):
     print(text)
     return text

@@ -82,6 +82,11 @@ def prctl(option: int, value: int) -> None:
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
 
 
+def prctl_pointer(option: int, value: int, structure: ctypes.Structure) -> None:
+    """prctl(2) with a number and a structure."""
+    _check(_libc.prctl(option, ctypes.c_ulong(value), ctypes.byref(structure), 0, 0), f"prctl {option}")
+
+
 def look_up_files_as(uid: int) -> None:
     """Walks paths with the rights of `uid` from now on, while capabilities that have nothing to do with files stay."""
     _libc.setfsuid(ctypes.c_uint(uid))

@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import random
+import resource
 import select
 import shutil
 import signal
@@ -22,13 +23,18 @@ import sys
 from dataclasses import dataclass
 from types import ModuleType
 
-from gateway_runtime import family, functions, linux, worker, workspace
+from gateway_runtime import family, functions, linux, seccomp, worker, workspace
 from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
 
 CONTROL = 3
 """The descriptor on which a zygote finds its control socket."""
 FIRST_UID = 100
 """Worker n runs under uid FIRST_UID + n of the zygote's user namespace."""
+
+MOST_PROCESSES = 512
+"""Processes and threads of one worker's family."""
+MOST_DESCRIPTORS = 4096
+"""Open files of one process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,7 @@ class Plan:
     preload: bool
     """Whether to import here, once, or in each worker (packages that start threads at import)."""
     landlock: bool
+    seccomp: bool
     readable: tuple[str, ...]
     """What workers may read besides their workspace, where Landlock is on."""
 
@@ -100,6 +107,8 @@ class _Zygote:
             linux.keep_capabilities((linux.CAP_SETPCAP, linux.CAP_SYS_ADMIN))
         else:
             family.adopt_orphans()
+        if self._plan.seccomp:
+            seccomp.confine_zygote()
         site.setquit()
         sys.path[:0] = self._plan.paths[:1]
         for path in self._plan.paths[1:]:
@@ -195,6 +204,7 @@ class _Zygote:
             for source, target in ((own, plan.workspace), (f"{own}/{workspace.TEMPORARY}", "/tmp")):  # noqa: S108
                 linux.bind(source, target, read_only=False)
             linux.bind(f"{own}/{workspace.TEMPORARY}", "/dev/shm", read_only=False)  # noqa: S108
+            _limit_resources(is_alone=plan.isolation == "uids")
             if plan.isolation == "uids":
                 os.setresgid(uid, uid, uid)
                 os.setresuid(uid, uid, uid)
@@ -205,6 +215,8 @@ class _Zygote:
             os.chdir(plan.workspace)
             if plan.landlock:
                 linux.landlock(plan.readable, (plan.workspace, "/tmp", "/dev/shm", "/dev/null"))  # noqa: S108
+            if plan.seccomp:
+                seccomp.confine_worker()
         os.environ["HOME"] = os.path.join(os.getcwd(), workspace.HOME)
         os.environ["TMPDIR"] = os.path.join(os.getcwd(), workspace.TEMPORARY)
 
@@ -246,6 +258,21 @@ class _Zygote:
             for number in list(self._workers.values()):
                 self._kill(number)
         os._exit(0)
+
+
+def _limit_resources(*, is_alone: bool) -> None:
+    """What one worker's family may take of the machine's tables.
+
+    Processes are counted by uid, so only a worker that has one for itself can be limited in them. A core file would
+    hold the secrets of the call.
+    """
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MOST_DESCRIPTORS}
+    if is_alone:
+        limits[resource.RLIMIT_NPROC] = MOST_PROCESSES
+    for name, limit in limits.items():
+        _, hard = resource.getrlimit(name)
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(name, (limit, limit))
 
 
 def _count_threads() -> int:

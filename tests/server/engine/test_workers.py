@@ -12,6 +12,8 @@ import pytest
 import uvloop
 from engine.conftest import running_engine
 
+from gateway_runtime import seccomp
+from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import RuntimeCrashed
 from gateway_server.models import Failure, Result
@@ -317,6 +319,41 @@ def test_what_a_function_does_to_its_workspace_touches_nothing_else(folder, sand
         assert [path.name for path in victim.rglob("*")] == ["inner", "file"]
 
     run(main())
+
+
+@pytest.mark.skipif(not seccomp.available(), reason="this machine does not filter system calls")
+def test_the_kernel_refuses_what_no_function_needs(folder, sandbox):
+    """Inside, everything is refused, at import as well; outside, the same attempts come through, so they are real."""
+
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            inside = [value(await engine.call("system_calls", name)) for name in ("in_function", "at_import")]
+            assert value(await engine.call("system_calls", "still_works")) == [0, 6, "23"]
+            return engine.local.isolation, inside
+
+    isolation, inside = run(main())
+    for attempts in inside:
+        if isolation is Isolation.NONE:
+            assert attempts["trace me"] == "done"
+            assert attempts["mount"] == "No such file or directory"
+        else:
+            assert set(attempts.values()) == {"Operation not permitted"}, attempts
+
+
+def test_a_worker_takes_only_its_share_of_the_machines_tables(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            started = value(await engine.call("attacks", "fills_process_table", count=600))
+            others = value(await engine.call("behaves", "count", user="bob"))
+            limits = value(await engine.call("attacks", "limits"))
+            return engine.local.isolation, started, others, limits
+
+    isolation, started, others, limits = run(main())
+    assert others == 1
+    assert started == 600 if isolation is not Isolation.UIDS else 400 < started < 512
+    if isolation is not Isolation.NONE:
+        assert limits[0] == 0
+        assert limits[1] <= 4096
 
 
 def test_one_call_does_not_spoil_the_next(folder, sandbox):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from gateway_runtime import linux
+from gateway_runtime import linux, seccomp
 from gateway_server.models import Deployment
 
 UIDS_EACH = 1000
@@ -66,6 +66,7 @@ class Layout:
             "isolation": self.isolation,
             "preload": preload,
             "landlock": self.isolation is not Isolation.NONE and linux.landlock_version() > 0,
+            "seccomp": self.isolation is not Isolation.NONE and seccomp.available(),
             "readable": [*_SYSTEM, places["python"], places["support"], places["packages"], places["code"]],
         }
 
