@@ -44,6 +44,8 @@ def read_csv(path: Path, codec: str, start: str, scratch: Path) -> Table:
             quote_char=quote,
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
+            missing_columns="insert",  # of a first row that is shorter than others
+            extra_columns="ignore",
             glob=False,
         )
         cells = [pl.col(name).str.strip_chars() for name in columns]

@@ -85,11 +85,25 @@ def test_gbk_that_begins_after_much_ascii(prefab):
         ("naam,café\nRené,1\n", "cp1252", "en"),
         ("名前,値\nさくらの花がさく,1\n", "cp932", "ja"),
         ("имя,значение\nАлександр Пушкин и другие поэты,1\n", "cp1251", "en"),
+        ("имя,город\nИван Петров,Москва\nМария Иванова,Казань\n", "cp866", "en"),
+        ("이름,도시\n김철수,서울\n이영희,부산\n", "cp949", "en"),
+        ("名前,住所\n山田,東京都\n", "iso2022_jp", "en"),
+        ("الاسم,المدينة\nأحمد,القاهرة\nفاطمة,الرياض\n", "cp1256", "en"),
+        ("שם,עיר\nדוד כהן,ירושלים\nשרה לוי,חיפה\n", "cp1255", "en"),
+        ("ชื่อ,เมือง\nสมชาย,กรุงเทพ\n", "cp874", "en"),
     ],
 )
 def test_other_legacy_encodings(prefab, text, codec, language):
     prefab.put("input", "a.csv", text.encode(codec))
     assert list(columns(prefab.call("analyze", language=language))) == text.split("\n")[0].split(",")
+
+
+def test_utf8_that_was_cut_off_or_has_a_wrong_byte(prefab):
+    text = "城市,天气\n" + "北京,晴朗\n" * 5
+    prefab.put("input", "a.csv", text.encode()[:-2])
+    prefab.put("input", "b.csv", text.encode() + b"\xff,1\n")
+    for file in prefab.call("analyze")["data"]["files"]:
+        assert (file["encoding"], file["columns"][0]["name"]) == ("utf-8", "城市")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -114,6 +128,21 @@ def test_untidy_csv(prefab):
     assert (found["id"]["type"], found["id"]["null_count"]) == ("integer", 2)
     assert (found["id (2)"]["max"], found["id (2)"]["type"]) == (1234.5, "number")
     assert only(result)["sample"][1]["two lines"] == "long\ntext"
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "rows"),
+    [
+        ("a,b,c\n1,2\n3,4,5,6\n\n7,8,9\n", ["a", "b", "c"], 3),
+        ("a,b,c\n1,2,3,4\n5\n", ["a", "b", "c"], 2),
+        ('a,b\n"x,1\n2,3\n', ["a", "b"], 2),
+        ("Report 2024\n\nname,v\na,1\nb,2\n", ["Report 2024", "column_2"], 3),
+    ],
+)
+def test_a_first_row_that_is_shorter_or_longer_than_the_header(prefab, content, names, rows):
+    prefab.put("input", "a.csv", content)
+    result = prefab.call("analyze")
+    assert (list(columns(result)), only(result)["rows"]) == (names, rows)
 
 
 def test_type_that_only_a_late_row_refutes(prefab):

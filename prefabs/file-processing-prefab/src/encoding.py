@@ -19,6 +19,12 @@ MARKS = (
 # What a language says about legacy text; the first that decodes the whole file wins.
 BY_LANGUAGE = {"zh": ("gb18030", "big5"), "ja": ("cp932", "euc_jp"), "ko": ("cp949",), "ru": ("cp1251",)}
 BY_LANGUAGE |= dict.fromkeys(("zh-tw", "zh-hk", "zh-hant"), ("big5", "gb18030"))
+# The letters that make up most of a text, for codecs of one byte for each letter.
+RUSSIAN = "оеаинтсрвлкмдпу"
+FREQUENT = {"cp1251": RUSSIAN, "koi8_r": RUSSIAN, "cp866": RUSSIAN, "cp1253": "αοιετσνηυρπκμλςόίάέήώ"}
+FREQUENT |= dict.fromkeys(("cp1256", "iso8859_6"), "اليمنوتربةعدسفهكقأح") | {"cp1255": "יוהלאמרתבשנחדפ"}
+FREQUENT |= {"cp874": "านรอกเงมยลวดสตบ่้ีิัืุ"}
+TELLING = 8  # characters from which on their frequency says something
 LEGACY = ["big5", "cp932", "euc_jp", "cp949", "cp1251", "koi8_r", "cp1252", "cp1250", "cp1253", "cp1254"]
 
 
@@ -32,12 +38,18 @@ def detect(path: Path, language: str = "") -> str:
     if b"\0" in sample:
         return _utf16_without_mark(sample)
     if _decodes(path, "utf-8"):
-        return "utf-8"
+        return "iso2022_jp" if b"\x1b$" in sample and _decodes(path, "iso2022_jp") else "utf-8"
     sample = _around_first_foreign_byte(path)
+    if _is_damaged_utf8(sample):
+        return "utf-8"
     tag = language.lower().replace("_", "-")
     for codec in BY_LANGUAGE.get(tag, BY_LANGUAGE.get(tag.split("-")[0], ())):
         if _decodes(path, codec):
             return codec
+    if codec := _by_frequent_letters(sample):
+        return codec
+    if _reads_as_korean(sample) and _decodes(path, "cp949"):
+        return "cp949"
     if _reads_as_chinese(sample) and _decodes(path, "gb18030"):
         return "gb18030"
     return _legacy(sample)
@@ -71,6 +83,34 @@ def _around_first_foreign_byte(path: Path) -> bytes:
         while line.isascii() and (line := file.readline(CHUNK)):
             pass
         return line + file.read(SAMPLE)
+
+
+def _is_damaged_utf8(sample: bytes) -> bool:
+    """Cut off in the middle of a character, or with a wrong byte here and there; legacy text is nearly all wrong."""
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(sample)
+    wrong = text.count("\ufffd")
+    return wrong <= sum(not c.isascii() for c in text) // 10 and not text.isascii()
+
+
+def _by_frequent_letters(sample: bytes) -> str | None:
+    """Cyrillic, Greek, Hebrew, Arabic and Thai, where a few letters are most of the text."""
+    foreign = sample.translate(None, bytes(range(128)))
+    latin = sum(bytes((byte,)).isalpha() for byte in sample)
+    if len(foreign) < max(2 * TELLING, latin):
+        return None
+
+    def share(codec: str) -> float:
+        return 1 - len(foreign.translate(None, FREQUENT[codec].encode(codec))) / len(foreign)
+
+    best = max(FREQUENT, key=share)
+    return best if share(best) >= 0.65 else None
+
+
+def _reads_as_korean(sample: bytes) -> bool:
+    """Read as Korean, Chinese is a mixture of Hangul and hanja; Korean today is all Hangul."""
+    text = codecs.getincrementaldecoder("euc_kr")(errors="replace").decode(sample)
+    letters = {c for c in text if not c.isascii() and (c.isalpha() or c == "\ufffd")}
+    return len(letters) >= TELLING and all("가" <= c <= "힣" for c in letters)
 
 
 def _reads_as_chinese(sample: bytes) -> bool:
