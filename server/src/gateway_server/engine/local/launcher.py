@@ -67,7 +67,10 @@ class Launcher:
         kill_descendants(None, spare=set())  # without a pid namespace, a zygote's end is not the end of its workers
 
     def _obey(self) -> bool:
-        data, ancillary, _, _ = self._control.recvmsg(PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # it has hung up without having read all that it was told
+            return False
         if not data:
             return False
         received = array.array("i")
