@@ -31,6 +31,11 @@ check: install ## lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+docs: install ## the documentation as a site in site/, English and Chinese
+	@.venv/bin/python scripts/cli_reference.py
+	@.venv/bin/python scripts/docs.py
+	@echo "Read it with: .venv/bin/python -m http.server -d site"
+
 lock: ## resolve the dependencies anew into requirements.lock
 	$(UV) pip compile --quiet --generate-hashes --universal --upgrade --no-annotate --no-header --python-version 3.11 \
 		--no-emit-package agent-builder-gateway --no-emit-package agent-builder-gateway-sdk \
@@ -38,4 +43,4 @@ lock: ## resolve the dependencies anew into requirements.lock
 		--group dev pyproject.toml -o requirements.lock
 
 clean: ## remove .venv and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis

