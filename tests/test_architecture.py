@@ -36,6 +36,14 @@ BELOW: dict[str, set[str]] = {
 
 LATE = {
     "gateway_server/cli/terminal.py": {"rich.console", "rich.table", "rich.progress"},
+    "gateway_server/cli/http.py": {"httpx"},
+    "gateway_server/cli/agent_call.py": {"httpx"},
+    "gateway_server/cli/run.py": {"gateway_server.cli.calling"},
+    "gateway_server/cli/file.py": {"gateway_server.cli.calling"},
+    "gateway_server/cli/serve.py": {"gateway_server.cli.serving"},
+    "gateway_server/cli/dev.py": {"gateway_server.cli.developing"},
+    "gateway_server/cli/package.py": {"gateway_server.cli.package_check", "gateway_server.cli.package_run"},
+    "gateway_server/cli/doctor.py": {"gateway_server.cli.examining"},
     "gateway_server/store/migrations/__init__.py": {"alembic", "alembic.config"},
     "gateway_sdk/__init__.py": {"importlib"},
     "gateway_sdk/_blocking.py": {"concurrent.futures"},

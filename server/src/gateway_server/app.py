@@ -65,7 +65,7 @@ class Gateway:
     """One gateway, as an ASGI application. Its parts are built at once and started by the lifespan."""
 
     def __init__(self, settings: Settings) -> None:
-        _refuse_what_is_not_there(settings)
+        check_settings(settings)
         self.settings = settings
         data = settings.data
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -256,7 +256,12 @@ def create_app(settings: Settings) -> Gateway:
     return Gateway(settings)
 
 
-def _refuse_what_is_not_there(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
+    """Looks at settings without doing anything.
+
+    Raises:
+        Invalid: one asks for what is not there.
+    """
     if settings.engine != "local":
         raise Invalid(f"The engine {settings.engine} cannot be used yet: functions run on this machine.")
     if settings.database is not None and not settings.database.startswith("sqlite:"):

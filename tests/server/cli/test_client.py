@@ -100,6 +100,13 @@ def test_put_list_get_and_remove_a_file(ann: Command, tmp_path: Path):
     (tmp_path / "into").mkdir()
     place = Path(ann("file", "get", url, "into").line)
     assert (tmp_path / place).read_text() == "a,b\n"
+    assert ann("file", "get", url, "-").out == "a,b\n"
+    for target in ("into", "into/data.csv"):
+        refused = ann("file", "get", url, target)
+        assert (refused.code, refused.out) == (1, "")
+        assert "--force" in refused.err
+        assert Path(ann("file", "get", url, target, "--force").line) == place
+    assert [path.name for path in (tmp_path / "into").iterdir()] == ["data.csv"]
     assert ann("run", SPEAKER, "copy", "-f", f"input={url}").code == 0
     assert ann("file", "rm", url).code == 0
     gone = ann("file", "get", url)
@@ -208,7 +215,7 @@ def test_tokens(command: Command, gateway: Gateway):
 def test_quotas(command: Command, gateway: Gateway):
     user = f"quinn-{uuid4().hex[:8]}"
     key = gateway.key(user)
-    assert "0     1" in command("quota", "set", "--user", user, "--limit", "1", "--period", "day").out
+    assert f"{user}     0      1  day" in command("quota", "set", "--user", user, "--limit", "1", "--period", "day").out
     run = ("run", SPEAKER, "greet", "-p", "name=x")
     assert command(*run, GATEWAY_API_KEY=key).code == 0
     used_up = command(*run, GATEWAY_API_KEY=key)

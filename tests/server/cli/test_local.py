@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from command import Command
-from gateways import until
+from gateways import COMMAND, until
+from packages import write_package
 from running import Running
 from speaker import write_speaker
 
@@ -52,12 +53,48 @@ def test_run_a_package(alone: Command, tmp_path: Path):
     folder = write_speaker(tmp_path / "p")
     ended = alone("prefab", "run", folder, "greet", "-p", "name=x", TOKEN="1234")
     assert ended.json == {"text": "Hello, x", "token": 4}  # secrets come from the environment
-    (tmp_path / "in.txt").write_text("x")
-    assert alone("prefab", "run", folder, "copy", "-f", "input=in.txt").json == {"success": True}
+    assert ended.err == "greeting x\n"
     assert alone("prefab", "run", folder, "tell", "-p", "n:=2", "--stream").out == "0;1;\n"
-    assert alone("prefab", "run", folder, "fail").code == 1
     assert alone("prefab", "run", folder, "sleep", "-p", "seconds:=60", "--timeout", "0.5s").code == 4
     assert alone("prefab", "run", tmp_path, "greet").code == 1
+
+
+def test_a_package_that_fails_shows_where(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+
+    def run(function: str) -> str:
+        with Running(alone.start("prefab", "run", folder, function)) as running:
+            assert running.process.wait(60) == 1
+        return running.written
+
+    written = run("fail")
+    assert 'raise ValueError("it went wrong")' in written
+    assert "gateway job" not in written  # no gateway is left that could be asked
+    main = folder / "src" / "main.py"
+    main.write_text("import no_such_module\n" + main.read_text())
+    assert "import no_such_module" in run("fail")
+
+
+def test_files_of_a_package_are_kept_where_one_says(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    (tmp_path / "in.txt").write_text("x")
+    ended = alone("prefab", "run", folder, "copy", "-f", "input=in.txt")
+    assert ended.json == {"success": True}
+    assert "file output: in.txt" in ended.err
+    assert "-o DIR" in ended.err
+    for _ in range(2):  # the second time they are replaced
+        ended = alone("prefab", "run", folder, "copy", "-f", "input=in.txt", "-o", "results")
+        assert "file output: results/in.txt" in ended.err
+    assert (tmp_path / "results" / "in.txt").read_text() == "X"
+
+
+def test_a_package_that_needs_a_secret_says_where_it_comes_from(alone: Command, tmp_path: Path):
+    needs = {"where": {"secrets": [{"name": "API_KEY", "description": "Of the service."}]}}
+    folder = write_package(tmp_path / "p", "def where() -> dict:\n    return {}\n", functions=needs)
+    ended = alone("prefab", "run", folder, "where")
+    assert (ended.code, ended.out) == (1, "")
+    assert "export API_KEY=" in ended.err
+    assert alone("prefab", "run", folder, "where", API_KEY="x").json == {}
 
 
 def test_run_a_package_and_interrupt_it(alone: Command, tmp_path: Path):
@@ -73,6 +110,8 @@ def test_dev_follows_changes(alone: Command, tmp_path: Path):
     folder = write_speaker(tmp_path / "p")
     with Running(alone.start("dev", "p", "--port", "0")) as dev:
         dev.wait_for("-p name=text")
+        assert "everything is kept in .gateway" in dev.written
+        assert f"{dev.url}/docs" in dev.written
         environment = {"GATEWAY_BASE_URL": dev.url}
         assert alone("run", "speaker@1.0.0", "greet", "-p", "name=x", **environment).json["text"] == "Hello, x"
         main = folder / "src" / "main.py"
@@ -99,16 +138,16 @@ def test_dev_where_nothing_is(alone: Command, tmp_path: Path):
 
 def test_serve(alone: Command, tmp_path: Path):
     with Running(alone.start("serve", "--port", "0", "--data", "d")) as serve:
-        serve.wait_for("listening on")
+        serve.wait_for("/docs")
         assert serve.written.count("listening on") == 1
-        serve.wait_for("d/admin.key")  # told on the other stream
+        assert "d/admin.key" in serve.written
         assert "Warning" not in serve.written
         assert (tmp_path / "d" / "admin.key").stat().st_mode & 0o777 == 0o600
         assert httpx.get(f"{serve.url}/health").status_code == 200
         port = serve.url.rsplit(":", 1)[1]
         taken = alone("serve", "--port", port, "--data", "e")
         assert taken.code == 1
-        assert "--port" in taken.err
+        assert "--port 0" in taken.err
         busy = alone("serve", "--port", "0", "--data", "d")
         assert busy.code == 1
         assert "Another gateway" in busy.err
@@ -120,6 +159,22 @@ def test_serve(alone: Command, tmp_path: Path):
         serve.wait_for("TLS")
         serve.process.terminate()
         assert serve.process.wait(20) == 0
+
+
+def test_what_the_first_start_says_can_be_copied(alone: Command, tmp_path: Path):
+    with Running(alone.start("serve", "--port", "0", "--data", "my data")) as serve:
+        serve.wait_for("/docs")
+        commands = "".join(f"{line}\n" for line in serve.written.splitlines() if line.startswith("  "))
+        shell = ["bash", "-euc", f"PATH={Path(COMMAND).parent}:$PATH\n{commands}"]
+        done = subprocess.run(shell, cwd=tmp_path, env=alone.env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert '"greeting": "Hello, you!"' in done.stdout
+
+
+@pytest.mark.parametrize("wish", [("--engine", "ray://x"), ("--database", "postgresql://x/y")], ids=" ".join)
+def test_what_cannot_be_served_leaves_nothing_behind(alone: Command, tmp_path: Path, wish: tuple[str, ...]):
+    assert alone("serve", "--port", "0", "--data", "d", *wish).code == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_serve_lets_calls_end(alone: Command, tmp_path: Path):
@@ -162,6 +217,7 @@ def test_doctor(alone: Command, tmp_path: Path):
     assert (told.code, told.json["ok"]) == (0, True)
     found = {finding["name"]: finding["state"] for finding in told.json["findings"]}
     assert {"python", "uv", "sandbox", "landlock", "free disk", "data folder"} <= set(found)
+    assert found["gateway"] == "weak"  # none is there, and none is needed to start one
     assert "python" in alone("doctor").out
     (tmp_path / "file").write_text("")
     bad = alone("doctor", "--data", "file/below", "--json")

@@ -120,6 +120,8 @@ class Pipeline:
         self._engine = engine
         self._running = running
         self._validators: dict[str, Validator] = {}
+        self.new_log: Callable[[], Log] = lambda: Log(settings.log_limit)
+        """Where what a call prints goes."""
 
     async def prepare(self, principal: Principal, call: Call, *, deadline: float | Invalid | None) -> Ready:
         """Checks everything that can be checked before the function runs, in an order that never changes.
@@ -194,7 +196,7 @@ class Pipeline:
             parent_id=parent_id,
             caller_id=ready.principal.job_id,
             task=task,
-            log=Log(self._settings.log_limit),
+            log=self.new_log(),
             masker=Masker(ready.secrets.values()),
         )
         with self._running.entered(call):

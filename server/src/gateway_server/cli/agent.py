@@ -51,7 +51,8 @@ def list_(is_json: bool) -> None:
         (a["id"], a["health"]["status"], a["url"], a["owner"], terminal.moment(a["created_at"]))
         for a in answer["agents"]
     ]
-    terminal.table(("agent", "health", "url", "owner", "added"), rows)
+    empty = "There is no agent. Write one with `gateway init --agent NAME`, or register one: gateway agent add ID URL"
+    terminal.table(("agent", "health", "url", "owner", "added"), rows, empty=empty)
 
 
 @click.command()

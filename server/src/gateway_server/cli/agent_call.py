@@ -1,20 +1,24 @@
 """`gateway agent call`: a request to an agent, and its answer as it comes."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import click
-import httpx
 
 from gateway_server.cli import http, terminal
 from gateway_server.cli.arguments import DURATION
 from gateway_server.cli.failures import Code, Failure, code_of, refused
+
+if TYPE_CHECKING:
+    import httpx
 
 LONGEST = 1200.0
 """Seconds of silence, where no --timeout says otherwise."""
@@ -122,6 +126,8 @@ def _checked_json(body: bytes) -> bytes:
 @contextmanager
 def _ending(timeout: float | None, began: float) -> Iterator[None]:
     """Says what it means when an answer ends before its end."""
+    import httpx
+
     try:
         yield
     except httpx.RemoteProtocolError as error:

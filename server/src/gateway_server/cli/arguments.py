@@ -43,6 +43,8 @@ class DurationType(click.ParamType[float]):
         return float(match[1]) * _SECONDS[match[2]]
 
 
+LONGEST = 1200.0
+"""Seconds that a call may take if nothing else is said."""
 VERSION, DURATION = VersionType(), DurationType()
 as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 
@@ -69,6 +71,9 @@ def files(given: Iterable[str]) -> list[tuple[str, str | Path]]:
         key, equals, place = text.partition("=")
         if not (key and equals and place):
             raise click.BadParameter(f"{text!r} must be key=PATH or key=s3://…", param_hint="-f")
+        if Path(place).is_dir():
+            message = f"{place} is a folder: name a file, or pack it into one, such as a zip archive"
+            raise click.BadParameter(message, param_hint="-f")
         if not place.startswith("s3://") and not Path(place).is_file():
             raise click.BadParameter(f"there is no file {place}", param_hint="-f")
         found.append((key, place if place.startswith("s3://") else Path(place)))

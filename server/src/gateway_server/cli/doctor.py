@@ -1,38 +1,18 @@
-"""`gateway doctor`: what this machine offers, tried out rather than guessed."""
+"""`gateway doctor`: what this machine offers, and whether its gateway can be used."""
 
-import asyncio
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
-from gateway_runtime import linux
 from gateway_server import __version__
-from gateway_server.cli import arguments, terminal
-from gateway_server.cli.failures import Failure
-from gateway_server.engine.local.isolation import Isolation
-from gateway_server.engine.local.pool import LocalEngine
-from gateway_server.errors import ServiceUnavailable
-from gateway_server.prefabs.support import lay_out_support
-from gateway_server.prefabs.uv import uv_command
-from gateway_server.settings import Settings
+from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli.failures import SERVE_DATA, Failure
 
-OLDEST_PYTHON = (3, 11)
-LITTLE_DISK = 2 << 30
-LANDLOCK_SIGNALS = 6
-_PROTECTIONS = {
-    Isolation.UIDS: "each worker has a uid of its own, in namespaces that hold nothing else",
-    Isolation.PIDS: "each prefab has namespaces of its own; its workers share a uid (run as root for more)",
-    Isolation.NONE: "prefabs run as ordinary processes of this user: publish only what you trust",
-}
 GOOD, WEAK, BAD = "ok", "weak", "bad"
+PATIENCE = 5.0
+"""Seconds for a gateway to answer."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +29,20 @@ class Finding:
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    default="gateway-data",
+    default=SERVE_DATA,
     show_default=True,
     help="The data folder that a gateway would use.",
 )
 @arguments.as_json
 def doctor(data: Path, is_json: bool) -> None:
-    """Say what this machine offers, and what protects its prefabs from one another. Fails if something is missing."""
-    findings = list(_examine(data))
+    """Say what this machine offers, what protects its prefabs from one another, and whether a gateway can be used.
+
+    Fails if something is missing that a gateway cannot do without.
+    """
+    with terminal.busy("Examining"):
+        from gateway_server.cli import examining
+
+        findings = [*examining.examine(data), *_gateway()]
     is_well = all(finding.state != BAD for finding in findings)
     if is_json:
         terminal.document({"ok": is_well, "version": __version__, "findings": [asdict(found) for found in findings]})
@@ -67,92 +53,19 @@ def doctor(data: Path, is_json: bool) -> None:
         raise Failure(f"A gateway cannot run here: {bad}.")
 
 
-def _examine(data: Path) -> Iterator[Finding]:
-    yield _python()
-    yield _platform()
-    yield _uv()
-    yield _folder(data)
-    yield _disk(data)
-    yield from asyncio.run(_sandbox())
-    yield _landlock()
-
-
-def _python() -> Finding:
-    state = GOOD if sys.version_info >= OLDEST_PYTHON else BAD
-    return Finding("python", state, f"{platform.python_version()} at {sys.executable}")
-
-
-def _platform() -> Finding:
-    text = f"{platform.system()} {platform.release()} on {platform.machine()}"
-    if sys.platform == "linux":
-        return Finding("system", GOOD, text)
-    return Finding("system", WEAK, f"{text}; no sandbox here, for development only")
-
-
-def _uv() -> Finding:
+def _gateway() -> Iterator[Finding]:
+    """The gateway that the commands speak to: whether it answers, is of this release, and takes the key."""
     try:
-        answer = subprocess.run(uv_command("--version"), capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding(
-            "uv", BAD, f"cannot be run ({error}); prefabs cannot be published. Install it with: pip install uv"
-        )
-    return Finding("uv", GOOD, answer.stdout.strip())
-
-
-def _folder(data: Path) -> Finding:
-    place = _existing(data)
-    if not place.is_dir():
-        return Finding("data folder", BAD, f"{place} is no folder")
+        version = str(http.ask("GET", "/health", timeout=PATIENCE).get("version"))
+    except Failure as failure:
+        yield Finding("gateway", WEAK, failure.message)
+        return
+    same = version == __version__
+    told = f"{version} at {http.base_url()}" + ("" if same else f"; this command line is of {__version__}")
+    yield Finding("gateway", GOOD if same else WEAK, told)
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        return Finding("data folder", BAD, f"{data} cannot be written: {error.strerror}")
-    return Finding("data folder", GOOD, f"{data} can be written" if data.exists() else f"{data} can be made")
-
-
-def _disk(data: Path) -> Finding:
-    try:
-        free = shutil.disk_usage(_existing(data)).free
-    except OSError as error:
-        return Finding("free disk", BAD, str(error.strerror))
-    text = f"{free / (1 << 30):.1f} GiB"
-    return Finding("free disk", GOOD if free >= LITTLE_DISK else WEAK, text)
-
-
-def _existing(data: Path) -> Path:
-    """The folder itself, or the nearest above it that is there."""
-    place = data.absolute()
-    while not place.exists():
-        place = place.parent
-    return place
-
-
-async def _sandbox() -> list[Finding]:
-    """Starts the engine for real: what it settles on is what a gateway would have."""
-    with tempfile.TemporaryDirectory(prefix="gateway-doctor-") as folder:
-        root = Path(folder)
-        os.chmod(root, 0o755)  # noqa: S103  workers of other uids pass through
-        support = lay_out_support(root / "support")
-        engine = LocalEngine(Settings(data=root), support=support, workspaces=root / "work", base_url=lambda: "")
-        try:
-            await engine.start()
-        except ServiceUnavailable as error:
-            return [Finding("sandbox", BAD, error.message)]
-        try:
-            level = engine.isolation
-            state = GOOD if level is Isolation.UIDS else WEAK
-            found = [Finding("sandbox", state, f"{level.value}: {_PROTECTIONS[level]}")]
-            refused = engine.refused.items()
-            return found + [Finding(f"sandbox {name.value}", WEAK, f"not offered: {why}") for name, why in refused]
-        finally:
-            await engine.close()
-
-
-def _landlock() -> Finding:
-    version = linux.landlock_version() if sys.platform == "linux" else 0
-    if version == 0:
-        return Finding("landlock", WEAK, "the kernel has none; prefabs can read what their uid can read")
-    if version < LANDLOCK_SIGNALS:
-        return Finding("landlock", GOOD, f"interface {version} (from {LANDLOCK_SIGNALS} on, signals are confined, too)")
-    return Finding("landlock", GOOD, f"interface {version}")
+        user = http.ask("GET", "/v1/quotas", timeout=PATIENCE)["user"]
+    except Failure as failure:
+        yield Finding("API key", WEAK, failure.message)
+    else:
+        yield Finding("API key", GOOD, f"you are {user}" if http.api_key() else f"none needed: you are {user}")

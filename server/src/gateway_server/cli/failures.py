@@ -1,7 +1,10 @@
 """What goes wrong, in words that name the next step, and the exit code that scripts see."""
 
+import re
+import shlex
 import sys
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -24,20 +27,48 @@ class Failure(Exception):
         self.code = code
 
 
-HOW_TO_IDENTIFY = (
-    "Set GATEWAY_API_KEY to an API key of this gateway. On the machine that serves it the first one is in its data "
-    "folder: export GATEWAY_API_KEY=$(cat gateway-data/admin.key)"
-)
+SERVE_DATA, DEV_DATA = "gateway-data", ".gateway"
+"""Where gateways keep their data if nothing else is said."""
+ADMIN_KEY = "admin.key"
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _CODES = {"UNAUTHENTICATED": Code.AUTH, "PERMISSION_DENIED": Code.AUTH, "DEADLINE_EXCEEDED": Code.TIMEOUT}
 _STATUSES = {401: Code.AUTH, 403: Code.AUTH, 504: Code.TIMEOUT}
+_NEXT_STEPS = {
+    "FILE_NOT_FOUND": "Your files: gateway file ls",
+    "JOB_NOT_FOUND": "Your jobs: gateway job list",
+    "AGENT_NOT_FOUND": "The agents that there are: gateway agent list",
+    "USER_NOT_FOUND": "The users that there are: gateway user list",
+    "VERSION_EXISTS": "Raise the version in prefab-manifest.json, and publish again.",
+    "QUOTA_EXCEEDED": "What is left: gateway quota show. An admin may raise it: gateway quota set",
+    "PERMISSION_DENIED": "An admin can give you a key that may: gateway key create --user NAME --scope …",
+    "DEADLINE_EXCEEDED": "Give it longer with --timeout.",
+    "OVERLOADED": "Try again in a moment.",
+}
+"""What to do about a refusal, by its code; where the message itself says it, nothing."""
 MOST_PROBLEMS = 20
+
+
+def identify() -> str:
+    """How to say who one is: with the key of a gateway whose data is here, if there is one."""
+    here = next((found for name in (SERVE_DATA, DEV_DATA) if (found := Path(name) / ADMIN_KEY).exists()), None)
+    if here is not None:
+        return f"The key of the gateway in this folder: {use_of(here)}"
+    return (
+        "Set GATEWAY_API_KEY to an API key of this gateway: its admin makes one with `gateway key create --user NAME`, "
+        f"and finds their own in its data folder: {use_of(Path(SERVE_DATA) / ADMIN_KEY)}"
+    )
+
+
+def use_of(key: Path) -> str:
+    """What makes a shell use the API key in a file."""
+    return f'export GATEWAY_API_KEY="$(cat {shlex.quote(str(key))})"'
 
 
 def unreachable(base_url: str, reason: str) -> Failure:
     """Nobody answers."""
     return Failure(
-        f"No gateway answers at {base_url} ({reason}).\n"
-        "Start one with `gateway serve`, or set GATEWAY_BASE_URL to where it is."
+        f"No gateway answers at {base_url} ({_ERRNO.sub('', reason)}).\n"
+        "Start one with `gateway serve`, or set GATEWAY_BASE_URL to where one is."
     )
 
 
@@ -51,9 +82,11 @@ def refused(status: int, detail: dict[str, Any]) -> Failure:
         message = "\n".join([message, *told[:MOST_PROBLEMS]])
     if "is not of type" in message:
         message += "\nParameters given as k=v are texts; give numbers, lists and the like as k:=json."
-    if status == 401:
-        message += f"\n{HOW_TO_IDENTIFY}"
-    return Failure(message, code_of(status, str(detail.get("error_code"))))
+    error_code = str(detail.get("error_code"))
+    step = identify() if status == 401 else _NEXT_STEPS.get(error_code)
+    if error_code == "NOT_FOUND" and "prefab_id" in detail:
+        step = "What is published: gateway prefab list"
+    return Failure(f"{message}\n{step}" if step else message, code_of(status, error_code))
 
 
 def code_of(status: int | None, error_code: str = "") -> Code:
@@ -84,7 +117,7 @@ def _from_sdk(sdk: Any, error: Any) -> Failure:
     if isinstance(error, sdk.DeadlineExceededError):
         return Failure(str(error), Code.TIMEOUT)
     if isinstance(error, sdk.ConnectionFailedError) and error.status_code is None:
-        return Failure(f"{error}\nIs a gateway running? Start one with `gateway serve`, or set GATEWAY_BASE_URL.")
+        return Failure(f"{error}\nStart a gateway with `gateway serve`, or set GATEWAY_BASE_URL to where one is.")
     if error.status_code is not None:
         return refused(error.status_code, {**error.details, "message": str(error)})
     code = Code.AUTH if isinstance(error, sdk.AuthenticationError) else Code.FAILED

@@ -1,13 +1,15 @@
 """`gateway file`: files in the gateway's store."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway_server.cli import arguments, http, terminal
-from gateway_server.cli.run import client, upload
+from gateway_server.cli.failures import Failure
 
+BLOCK = 1 << 20
 AREAS = ("agent-inputs", "agent-outputs", "agent-workspace", "prefab-outputs")
 
 
@@ -16,16 +18,46 @@ AREAS = ("agent-inputs", "agent-outputs", "agent-workspace", "prefab-outputs")
 @click.option("--content-type", help="Such as text/csv.")
 def put(path: Path, content_type: str | None) -> None:
     """Upload a file. Standard output gets its s3 URL, to be used as `gateway run … -f KEY=URL`."""
+    from gateway_server.cli.calling import client, upload
+
     terminal.data(upload(client(), path, content_type))
 
 
 @click.command()
 @click.argument("url", metavar="S3_URL")
 @click.argument("path", default=".")
-def get(url: str, path: str) -> None:
-    """Download a file to PATH: a file, or a folder that it goes into. Standard output gets where it is."""
+@click.option("--force", is_flag=True, help="Overwrite what is there.")
+def get(url: str, path: str, force: bool) -> None:
+    """Download a file to PATH: a file, a folder that it goes into, or - for standard output.
+
+    Standard output gets where it is, or with - the file itself.
+    """
+    place = Path(path)
+    if path == "-":
+        with tempfile.TemporaryDirectory() as scratch, Path(_fetch(url, Path(scratch))).open("rb") as file:
+            while content := file.read(BLOCK):
+                terminal.raw(content)
+    elif place.is_dir():
+        # Its name is known when it is here: it comes into a folder of its own first.
+        with tempfile.TemporaryDirectory(prefix=".gateway-", dir=place) as scratch:
+            got = Path(_fetch(url, Path(scratch)))
+            _refuse_to_overwrite(place / got.name, force)
+            terminal.data(str(got.rename(place / got.name)))
+    else:
+        _refuse_to_overwrite(place, force)
+        terminal.data(_fetch(url, place))
+
+
+def _refuse_to_overwrite(place: Path, force: bool) -> None:
+    if place.exists() and not force:
+        raise Failure(f"{place} is there already. Overwrite it with --force, or name another PATH.")
+
+
+def _fetch(url: str, place: Path) -> str:
+    from gateway_server.cli.calling import client
+
     with terminal.progress(url.rsplit("/", 1)[-1]) as progress:
-        terminal.data(client().save_file(url, path, progress))
+        return client().save_file(url, place, progress)
 
 
 @click.command()
@@ -48,7 +80,8 @@ def list_(area: str | None, prefix: str | None, limit: int, is_json: bool) -> No
         terminal.document({"files": files})
         return
     rows = [(file["s3_url"], file["size"], terminal.moment(file.get("last_modified"))) for file in files]
-    terminal.table(("file", "size", "modified"), rows)
+    empty = "There is no such file." if area or prefix else "You have no files. Upload one with: gateway file put PATH"
+    terminal.table(("file", "size", "modified"), rows, empty=empty)
 
 
 @click.command()

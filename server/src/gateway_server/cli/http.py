@@ -1,28 +1,34 @@
 """The gateway as the commands speak to it: requests out, documents in, refusals as failures."""
 
+from __future__ import annotations
+
 import json as json_
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-import httpx
+from gateway_server.cli.failures import Code, Failure, identify, refused, unreachable
 
-from gateway_server.cli.failures import Code, Failure, refused, unreachable
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT = 60.0
+KEY_PREFIX = "sk-"
+NO_ADDRESS = "is no address of a gateway, such as http://127.0.0.1:8000"
 
 
 def base_url() -> str:
-    """Where the gateway is."""
+    """Where the gateway is. It may have a path, where a proxy gives it one."""
     address = (os.environ.get("GATEWAY_BASE_URL", "").strip() or "http://127.0.0.1:8000").rstrip("/")
     try:
-        is_right = address.startswith(("http://", "https://")) and bool(urlsplit(address).hostname)
+        parts = urlsplit(address)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_right = False
-    if not is_right:
-        raise Failure(f"GATEWAY_BASE_URL={address} is no address such as http://127.0.0.1:8000")
+    if not is_right or parts.query or parts.fragment:
+        raise Failure(f"GATEWAY_BASE_URL={address} {NO_ADDRESS}.")
     return address
 
 
@@ -30,7 +36,9 @@ def api_key() -> str | None:
     """Who we are; None where nothing says so."""
     key = os.environ.get("GATEWAY_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise Failure("GATEWAY_API_KEY is no API key: it holds characters that no key has.", Code.AUTH)
+        raise Failure(f"GATEWAY_API_KEY is no API key: it holds characters that no key has.\n{identify()}", Code.AUTH)
+    if key and not key.startswith(KEY_PREFIX):
+        raise Failure(f"GATEWAY_API_KEY is no API key: these begin with {KEY_PREFIX}.\n{identify()}", Code.AUTH)
     return key or None
 
 
@@ -39,9 +47,11 @@ def segment(text: str) -> str:
     return quote(text, safe="@")
 
 
-def ask(method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None) -> Any:
-    """The document that answers; None where the answer is empty."""
-    with stream(method, path, json=body, query=query) as response:
+def ask(
+    method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None, if_none: str = "", **more: Any
+) -> Any:
+    """The document that answers; None where the answer is empty. `if_none` says what to do where nothing is found."""
+    with stream(method, path, json=body, query=query, if_none=if_none, **more) as response:
         content = response.read()
     if not content:
         return None
@@ -59,9 +69,12 @@ def stream(
     json: Any = None,
     query: dict[str, Any] | None = None,
     is_passed: bool = False,
+    if_none: str = "",
     **request: Any,
 ) -> Iterator[httpx.Response]:
     """The answer while it comes. Refusals fail, unless `is_passed` leaves them to the caller."""
+    import httpx
+
     headers = {"authorization": f"Bearer {api_key()}"} if api_key() else {}
     headers.update(request.pop("headers", {}))
     present = {name: value for name, value in (query or {}).items() if value is not None}
@@ -72,12 +85,12 @@ def stream(
         ):
             if response.status_code >= 400 and not is_passed:
                 response.read()
-                raise refused(response.status_code, _detail(response))
+                raise refused(response.status_code, _detail(response, if_none))
             yield response
     except httpx.TransportError as error:
         raise unreachable(base_url(), str(error) or type(error).__name__) from error
     except httpx.InvalidURL as error:
-        raise Failure(f"GATEWAY_BASE_URL={base_url()} is no address: {error}") from error
+        raise Failure(f"GATEWAY_BASE_URL={base_url()} {NO_ADDRESS}: {error}.") from error
 
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -88,16 +101,23 @@ def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
 
 
 def _client() -> httpx.Client:
+    import httpx
+
     host = urlsplit(base_url()).hostname or ""
     is_near = host == "localhost" or host.startswith("127.") or host == "::1"
     return httpx.Client(base_url=base_url(), timeout=TIMEOUT, trust_env=not is_near)  # no proxy to this machine itself
 
 
-def _detail(response: httpx.Response) -> dict[str, Any]:
+def _detail(response: httpx.Response, if_none: str) -> dict[str, Any]:
+    """What a refusal says. A gateway says it in its own way, so anything else comes from something else."""
     try:
         detail = response.json().get("detail")
     except (ValueError, AttributeError):
         detail = None
-    if isinstance(detail, dict):
-        return detail
-    return {"message": detail if isinstance(detail, str) else None}
+    is_none, base = response.status_code == 404, base_url()
+    if not isinstance(detail, dict):
+        told = f"{response.request.method} {response.url} gives HTTP {response.status_code}, not as a gateway does."
+        return {"message": f"{told}\nIs it at GATEWAY_BASE_URL={base}?"}
+    if is_none and urlsplit(base).path:
+        return {**detail, "message": f"{detail['message']}\nGATEWAY_BASE_URL={base} ends in a path: leave it away."}
+    return {**detail, "message": f"{detail['message']}\n{if_none}"} if is_none and if_none else detail

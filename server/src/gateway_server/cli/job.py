@@ -38,7 +38,9 @@ def list_(
     rows = [
         (j["id"], j["status"], j["user"], _what(j), terminal.moment(j["created_at"]), _took(j)) for j in answer["jobs"]
     ]
-    terminal.table(("job", "status", "user", "function", "created", "took"), rows)
+    is_narrowed = any((status, prefab_id, user))
+    empty = "There is no such job." if is_narrowed else "Nothing has run yet. Run something with: gateway run"
+    terminal.table(("job", "status", "user", "function", "created", "took"), rows, empty=empty)
 
 
 @click.command()

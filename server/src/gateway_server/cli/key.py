@@ -44,14 +44,15 @@ def list_(user: str | None, is_json: bool) -> None:
         )
         for key in answer["keys"]
     ]
-    terminal.table(("id", "user", "scopes", "name", "created", "revoked"), rows)
+    empty = "There is no key. Make one with: gateway key create --user NAME"
+    terminal.table(("id", "user", "scopes", "name", "created", "revoked"), rows, empty=empty)
 
 
 @click.command()
 @click.argument("key_id", metavar="ID")
 def revoke(key_id: str) -> None:
     """End a key and the tokens made from it. ID is the one that `gateway key list` shows."""
-    http.ask("DELETE", f"/v1/keys/{http.segment(key_id)}")
+    http.ask("DELETE", f"/v1/keys/{http.segment(key_id)}", if_none="The ids of the keys: gateway key list")
     terminal.say(f"Revoked {key_id}.")
 
 

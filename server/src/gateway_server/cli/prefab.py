@@ -83,7 +83,8 @@ def list_(status: str | None, is_json: bool) -> None:
         )
         for prefab in answer["prefabs"]
     ]
-    terminal.table(("prefab", "status", "owner", "published", "functions"), rows)
+    empty = f"Nothing is {status or 'published'}. Write a prefab with `gateway init NAME`: gateway prefab publish NAME"
+    terminal.table(("prefab", "status", "owner", "published", "functions"), rows, empty=empty)
 
 
 def _status(prefab: dict[str, Any]) -> str:

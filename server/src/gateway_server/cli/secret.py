@@ -44,7 +44,9 @@ def list_(prefab_id: str | None, user: str | None, is_json: bool) -> None:
     if is_json:
         terminal.document({"secrets": secrets})
     else:
-        terminal.table(("prefab", "secret"), [(secret["prefab_id"], secret["secret_name"]) for secret in secrets])
+        rows = [(secret["prefab_id"], secret["secret_name"]) for secret in secrets]
+        empty = f"There is no secret. Set one with: gateway secret set {prefab_id or 'PREFAB'} NAME"
+        terminal.table(("prefab", "secret"), rows, empty=empty)
 
 
 @click.command()
@@ -53,5 +55,6 @@ def list_(prefab_id: str | None, user: str | None, is_json: bool) -> None:
 @for_user
 def remove(prefab_id: str, name: str, user: str | None) -> None:
     """Forget a secret."""
-    http.ask("DELETE", f"/v1/secrets/{http.segment(prefab_id)}/{http.segment(name)}", query={"user": user})
+    place = f"/v1/secrets/{http.segment(prefab_id)}/{http.segment(name)}"
+    http.ask("DELETE", place, query={"user": user}, if_none="What is set: gateway secret list")
     terminal.say(f"Removed {name} of {prefab_id}.")

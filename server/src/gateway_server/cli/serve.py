@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import server, terminal
+from gateway_server.cli import terminal
+from gateway_server.cli.failures import SERVE_DATA
 from gateway_server.errors import Invalid
 from gateway_server.identity.access import check_name
 from gateway_server.settings import Network, Settings
@@ -36,7 +37,7 @@ class NetworkType(click.ParamType[Network]):
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    default="gateway-data",
+    default=SERVE_DATA,
     show_default=True,
     help="The folder of everything that must survive.",
 )
@@ -98,26 +99,7 @@ def serve(
         trusted_networks=trusted,
         default_user=default_user,
     )
-    server.run(_serve(settings, data))
+    with terminal.busy(terminal.STARTING):
+        from gateway_server.cli import serving
 
-
-async def _serve(settings: Settings, shown: Path) -> None:
-    is_first = not (settings.data / "admin.key").exists()
-    if not _is_loopback(settings.host):
-        terminal.say(
-            f"Warning: {settings.host} can be reached by other machines, and this gateway speaks plain HTTP. "
-            "Put a proxy with TLS in front of it."
-        )
-    async with server.running(settings) as gateway:
-        if is_first:
-            terminal.say(f"gateway: the API key of the admin is in {shown / 'admin.key'}")
-        terminal.data(f"gateway: listening on {gateway.local_url}")
-        await server.until_told()
-        terminal.say("gateway: letting running calls end")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    serving.serve(settings, data)

@@ -1,6 +1,7 @@
 """A gateway in this process: for `serve`, for `dev`, and for trying out a package."""
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from gateway_server.app import Gateway, create_app
+from gateway_server.app import Gateway, check_settings, create_app
 from gateway_server.cli.failures import Failure
 from gateway_server.settings import Settings
 
@@ -22,8 +23,14 @@ GRACE = 30
 """Seconds that calls get to end when the gateway is told to."""
 LEEWAY = 5
 """Seconds after that for telling their callers, before connections are cut."""
+USUAL_URL = "http://127.0.0.1:8000"
+"""Where commands look for a gateway if nothing else is said."""
 KEEP_ALIVE = 75
 BACKLOG = 2048
+_STEPS = {
+    errno.EADDRINUSE: "Choose another port with --port; --port 0 takes a free one.",
+    errno.EACCES: "Choose a port from 1024 on with --port.",
+}
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -40,7 +47,9 @@ async def running(settings: Settings, *, grace: int = GRACE) -> AsyncIterator[Ga
 
     Raises:
         Failure: the address or the data folder is taken.
+        Invalid: a setting asks for what is not there.
     """
+    check_settings(settings)  # before anything is written
     with _locked(settings.data), _listening(settings.host, settings.port) as listener:
         gateway = create_app(replace(settings, port=listener.getsockname()[1]))
         try:
@@ -117,7 +126,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise Failure(f"Cannot listen on {host}:{port}: {reason}. Choose another with --host or --port.") from error
+        step = _STEPS.get(getattr(error, "errno", 0), "Choose another with --host.")
+        raise Failure(f"Cannot listen on {host}:{port}: {reason}. {step}") from error
     with listener:
         listener.setblocking(False)
         yield listener

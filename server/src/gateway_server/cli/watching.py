@@ -7,7 +7,8 @@ from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, awatch
 
-DATA = ".gateway"
+from gateway_server.cli.failures import DEV_DATA
+
 SETTLE = 100
 """Milliseconds without a further change, after which a folder is looked at again."""
 
@@ -31,7 +32,7 @@ async def _watch(folder: Path, sources: "_Sources", changed: asyncio.Event) -> N
 class _Sources(DefaultFilter):
     """What tools and this gateway itself write is no change of what somebody is working on."""
 
-    ignore_dirs = (*DefaultFilter.ignore_dirs, DATA, ".ruff_cache")
+    ignore_dirs = (*DefaultFilter.ignore_dirs, DEV_DATA, ".ruff_cache")
 
     def __init__(self, suffixes: tuple[str, ...]) -> None:
         self._suffixes = suffixes

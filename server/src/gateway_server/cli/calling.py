@@ -1,0 +1,137 @@
+"""Calls of functions, and what they say, as `gateway run` shows it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway_sdk import GatewayClient, PrefabResult, StreamEvent, StreamEventType
+from gateway_server.cli import http, terminal
+from gateway_server.cli.arguments import LONGEST
+from gateway_server.cli.failures import Failure, code_of
+
+Files = dict[str, list[str]]
+
+
+def tell_files(_client: GatewayClient, files: Files) -> None:
+    """Where the files are that a function wrote."""
+    for key, urls in files.items():
+        for url in urls:
+            terminal.say(f"file {key}: {url}")
+    terminal.say("Fetch a file with: gateway file get URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a call is made, and shown."""
+
+    is_stream: bool
+    is_json: bool
+    show_files: Callable[[GatewayClient, Files], None] = tell_files
+    keeps_logs: bool = True
+    """Whether what the function printed can be asked for later."""
+
+
+def client(timeout: float = LONGEST) -> GatewayClient:
+    """The SDK, as whoever GATEWAY_API_KEY says."""
+    key = http.api_key()
+    if key is None:
+        return GatewayClient(base_url=http.base_url(), timeout=timeout)
+    return GatewayClient.from_api_key(key, base_url=http.base_url(), timeout=timeout)
+
+
+def call(
+    client: GatewayClient,
+    prefab: tuple[str, str],
+    function: str,
+    parameters: dict[str, Any],
+    places: Iterable[tuple[str, str | Path]],
+    manner: Manner,
+) -> None:
+    """Uploads what has to be, runs the function, shows what it gave."""
+    files: Files = {}
+    for key, place in places:
+        files.setdefault(key, []).append(upload(client, place) if isinstance(place, Path) else place)
+    if manner.is_stream:
+        _show_stream(client, prefab, function, parameters, files, manner)
+    else:
+        with terminal.busy(f"{prefab[0]}@{prefab[1]} {function}"):
+            result = client.run(*prefab, function, parameters, files or None)
+        _show_result(client, result, manner)
+
+
+def upload(client: GatewayClient, path: Path, content_type: str | None = None) -> str:
+    """Its s3 URL."""
+    with terminal.progress(path.name) as progress:
+        return client.upload_input_file(path, content_type, progress=progress)
+
+
+def _show_result(client: GatewayClient, result: PrefabResult, manner: Manner) -> None:
+    if result.warning:
+        terminal.say(f"Warning: {result.warning}")
+    if manner.is_json:
+        names = ("job_id", "version", "status", "output", "error", "warning")
+        terminal.document({name: getattr(result, name) for name in names})
+    elif result.is_success():
+        terminal.document((result.output or {}).get("output"))
+    if files := (result.output or {}).get("files"):
+        manner.show_files(client, files)
+    if not result.is_success():
+        raise _failure(result.error or {}, result.job_id if manner.keeps_logs else None)
+
+
+def _show_stream(
+    client: GatewayClient,
+    prefab: tuple[str, str],
+    function: str,
+    parameters: dict[str, Any],
+    files: dict[str, list[str]],
+    manner: Manner,
+) -> None:
+    at_start_of_line, has_content = True, False
+    with client.run(*prefab, function, parameters, files or None, stream=True) as events:
+        for event in events:
+            if manner.is_json:
+                terminal.line(_as_dict(event))
+            elif event.type == StreamEventType.CONTENT:
+                text = event.data if isinstance(event.data, str) else repr(event.data)
+                terminal.data(text, end="")
+                has_content, at_start_of_line = True, text.endswith("\n")
+            elif event.type == StreamEventType.PROGRESS:
+                terminal.say(f"progress: {_short(event.data)}")
+            if event.type == StreamEventType.DONE and not manner.is_json:
+                if not at_start_of_line:
+                    terminal.data("")
+                if not has_content:
+                    terminal.document(event.data)
+            if event.files:
+                manner.show_files(client, event.files)
+            if event.type == StreamEventType.ERROR:
+                job_id = events.job_id if manner.keeps_logs else None
+                if not at_start_of_line:
+                    terminal.data("")
+                raise _failure({"message": event.data, "error_code": event.error_code}, job_id)
+
+
+def _as_dict(event: StreamEvent) -> dict[str, Any]:
+    told = {"type": event.type, "data": event.data}
+    if event.files:
+        told["files"] = event.files
+    if event.error_code is not None:
+        told["error_code"] = event.error_code
+    return told
+
+
+def _short(data: Any) -> str:
+    if isinstance(data, dict):
+        return " ".join(f"{name}={value}" for name, value in data.items())
+    return str(data)
+
+
+def _failure(error: dict[str, Any], job_id: str | None) -> Failure:
+    code = str(error.get("error_code") or "PREFAB_ERROR")
+    kind = f"{error['type']}: " if error.get("type") else ""
+    message = f"The function failed ({code}): {kind}{error.get('message')}"
+    if job_id:
+        message += f"\nWhat it printed: gateway job logs {job_id}"
+    return Failure(message, code_of(None, code))
