@@ -1,6 +1,7 @@
 """Spreadsheets: every sheet with something in it as a table."""
 
 import datetime
+import itertools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from .document import Document, Options
 from .docx import core_title
 from .kinds import kind_of
 from .markdown import heading, table
+from .number_formats import shown
 from .problem import Problem
+from .sheet_cells import Book, Cells, column_number
 
 MOST_CELLS = 40_000_000  # the library holds the whole rectangle up to the last cell in memory, 24 bytes for each
 CHUNK = 1 << 20
@@ -59,28 +62,53 @@ def _opened(path: Path, kind: str) -> Document:
     if hidden:
         names = ", ".join(hidden[:10])
         document.warnings.append((f"hidden sheets are included: {names}", f"包含隐藏的工作表：{names}"))
-    document.pieces = _pieces(book, [sheet.name for sheet in shown])
+    document.pieces = _pieces(book, [sheet.name for sheet in shown], Book(path) if kind == "xlsx" else None, document)
     return document
 
 
-def _pieces(book: calamine.CalamineWorkbook, names: list[str]) -> Iterator[str]:
+def _pieces(book: calamine.CalamineWorkbook, names: list[str], more: Book | None, document: Document) -> Iterator[str]:
     for name in names:
         sheet = book.get_sheet_by_name(name)
-        if sheet.start is None or sheet.end is None:
+        cells = more.cells(name) if more else Cells()
+        _warn(cells, name, document)
+        columns = [column for row in cells.texts.values() for column in row]
+        if sheet.end is not None and sheet.start is not None:
+            columns += [sheet.start[1], sheet.end[1]]
+        if not columns:
             continue
         yield heading(2, name)
-        yield from table(_rows(sheet), sheet.end[1] - sheet.start[1] + 1)
+        yield from table(_rows(sheet, cells, min(columns)), max(columns) - min(columns) + 1)
 
 
-def _rows(sheet: calamine.CalamineSheet) -> Iterator[list[str]]:
+def _warn(cells: Cells, name: str, document: Document) -> None:
+    if count := cells.formulas:
+        english = f"{count} formulas on {name} have no stored result; open the file in Excel and save it to get them"
+        document.warnings.append((english, f"{name} 中有 {count} 个公式没有保存结果；请在 Excel 中打开并保存"))
+    if not cells.is_complete:
+        document.warnings.append((f"numbers far down on {name} are without format", f"{name} 后部的数字未按格式显示"))
+
+
+def _rows(sheet: calamine.CalamineSheet, cells: Cells, first: int) -> Iterator[list[str]]:
     """Rows with something in them. Columns begin with the first that is used."""
-    for row in sheet.iter_rows():
-        cells = [_text(value) for value in row]
-        if any(cells):
-            yield cells
+    top, left = sheet.start or (0, first)
+    rows = sheet.iter_rows() if sheet.start is not None else iter(())
+    for number in itertools.count():
+        values = next(rows, None) if number >= top else []
+        if values is None and number > max(cells.texts, default=-1):
+            return
+        texts, formats = cells.texts.get(number, {}), cells.formats.get(number, {})
+        line = [""] * (left - first)
+        line += [_text(value, formats.get(column, "")) for column, value in enumerate(values or (), left)]
+        for column, text in texts.items():
+            line += [""] * (column - first + 1 - len(line))
+            line[column - first] = text
+        if any(line):
+            yield line
 
 
-def _text(value: object) -> str:
+def _text(value: object, code: str = "") -> str:
+    if code and isinstance(value, float) and (text := shown(value, code)):
+        return text
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -115,15 +143,8 @@ def _extent(file: IO[bytes]) -> tuple[str, int, int]:
         columns.update(letters for letters, _ in found)
         row = max(row, max((int(number) for _, number in found), default=0))
         rest = chunk[-LONGEST_TAG:]
-    widest = max(columns, key=_number, default=b"")
-    return f"{widest.decode()}{row}", _number(widest), row
-
-
-def _number(letters: bytes) -> int:
-    number = 0
-    for letter in letters:
-        number = number * 26 + letter - 64
-    return number
+    widest = max(columns, key=column_number, default=b"")
+    return f"{widest.decode()}{row}", column_number(widest), row
 
 
 def _too_large(last: str) -> Problem:

@@ -231,3 +231,53 @@ def test_bombs(refused, make):
     refused("TOO_LARGE", "a.docx", without(content, **{"word/document.xml": b" " * (65 << 20)}))
     deep = f"<w:document {W}><w:body>".encode() + b"<w:p>" * 100_000
     refused("CORRUPT_FILE", "a.docx", without(content, **{"word/document.xml": deep}))
+
+
+def sheet_of(*cells):
+    def build(book):
+        for row, (value, code) in enumerate(cells, 1):
+            cell = book.active.cell(row, 2, value)
+            book.active.cell(row, 1, f"r{row}")
+            cell.number_format = code
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "text"),
+    [
+        (0.125, "0.0%", "12.5%"),
+        (0.125, "0%", "13%"),
+        (-0.05, "0.0%;[Red]-0.0%", "-5.0%"),
+        (1234.5, '#,##0.00 "€"', "1,234.50 €"),
+        (1234.5, "[$¥-804]#,##0.00", "¥1,234.50"),
+        (-1234.5, "$#,##0.00;[Red]($#,##0.00)", "($1,234.50)"),
+        (0, '_("$"* #,##0.00_);_("$"* (#,##0.00);_("$"* "-"??_);_(@_)', "$-"),
+        (1234567, "#,##0", "1,234,567"),
+        (-0.001, "0.00", "0.00"),
+        (2500000, '0.0,,"M"', "2.5M"),
+        (123456, "0.00E+00", "1.23E+05"),
+        (123, "00000", "00123"),
+        (12, "0\\°", "12°"),
+        (5, '0.0 "kg"', "5.0 kg"),
+        (0.1, "General", "0.1"),
+        (0.5, "# ?/?", "0.5"),
+        (1500, '[>1000]0.0,"K";0', "1500"),
+        (7, ";;;", "7"),
+        (13800138000, "0", "13800138000"),
+        (datetime.date(2024, 12, 31), "DD.MM.YYYY", "2024-12-31"),
+        (datetime.time(13, 5), "h:mm AM/PM", "13:05:00"),
+        ("#DIV/0!", "General", "#DIV/0!"),
+    ],
+)
+def test_cells_as_the_sheet_shows_them(parse, make, value, code, text):
+    content = parse("a.xlsx", make.xlsx(sheet_of(("head", "General"), (value, code))))["content"]
+    assert content.split("\n")[-1] == f"| r2 | {text} |"
+
+
+def test_formulas_without_a_result_are_shown(parse, make):
+    result = parse("a.xlsx", make.xlsx(sheet_of((5, "General"), ("=B1*2", "General"), ("=1/0", "0%"))))
+    assert result["content"].endswith("| r1 | 5 |\n| --- | --- |\n| r2 | =B1*2 |\n| r3 | =1/0 |")
+    assert "2 formulas on Sheet have no stored result" in result["message"]
+    alone = parse("b.xlsx", make.xlsx(lambda book: book.active.__setitem__("C3", "=A1")))
+    assert "| =A1 |" in alone["content"]
