@@ -44,8 +44,10 @@ from gateway_server.identity.keys import Keys
 from gateway_server.identity.tokens import Tokens
 from gateway_server.identity.users import Users
 from gateway_server.models import Scope
-from gateway_server.prefabs.catalogue import Catalogue, Version
+from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.environments import Environments, lay_out_support, sdk_wheel
+from gateway_server.prefabs.publisher import Publisher
+from gateway_server.prefabs.versions import Version
 from gateway_server.settings import Settings
 from gateway_server.store.cipher import Cipher, write_private
 from gateway_server.store.database import Database
@@ -89,6 +91,7 @@ class Gateway:
             data / "environments", lambda: sdk_wheel(data / "support"), settings.allow_source_builds
         )
         self.catalogue = Catalogue(self.database, self.environments, data / "prefabs")
+        self.publisher = Publisher(self.database, self.environments, self.catalogue)
         self.engine = LocalEngine(
             settings,
             support=lay_out_support(data / "support"),
@@ -164,9 +167,7 @@ class Gateway:
         await self.jobs.end_orphans()
         await asyncio.to_thread(publishing.sweep, self.settings.data / publishing.INCOMING)
         await self.catalogue.start()
-        self.catalogue.on_gone = lambda version: self.engine.forget(
-            version.deployment.key if version.deployment else ""
-        )
+        self.catalogue.on_gone = self._forget
         await self.agents.start()
         await self.engine.start()
         if self.engine.isolation.value == "none":
@@ -240,7 +241,11 @@ class Gateway:
         web.include_router(
             file_routes.routes(library=self.library, uploads=self.uploads, identify=identify, settings=self.settings)
         )
-        web.include_router(prefab_routes.routes(catalogue=self.catalogue, identify=identify, settings=self.settings))
+        web.include_router(
+            prefab_routes.routes(
+                catalogue=self.catalogue, publisher=self.publisher, identify=identify, settings=self.settings
+            )
+        )
         web.include_router(secret_routes.routes(vault=self.vault, users=self.users, identify=identify))
         web.include_router(key_routes.routes(keys=self.keys, tokens=self.tokens, users=self.users, identify=identify))
         web.include_router(quota_routes.routes(quotas=self.quotas, users=self.users, identify=identify))

@@ -12,7 +12,8 @@ from gateway_server.errors import NotFound, Unauthenticated
 from gateway_server.identity.keys import Keys
 from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
-from gateway_server.prefabs.catalogue import Catalogue, Version
+from gateway_server.prefabs.catalogue import Catalogue
+from gateway_server.prefabs.versions import Version
 from gateway_server.store.database import Database
 
 

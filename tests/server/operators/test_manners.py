@@ -83,6 +83,15 @@ def test_a_deprecated_version_runs_with_a_warning(gateway: Gateway, prefab_id: s
     assert client.run(prefab_id, "1.0.0", "number", {}).warning is None
 
 
+def test_marks_stay_when_a_version_gets_other_settings(
+    gateway: Gateway, prefab_id: str, publish: Callable[[str], None], tmp_path: Path
+):
+    publish("1.0.0")
+    mark(gateway, prefab_id, "1.0.0", deprecated="old")
+    gateway.publish(tmp_path / "1.0.0", data={"settings": '{"MODE": "b"}'})
+    assert gateway.client().run(prefab_id, "1.0.0", "number", {}).warning.endswith("old")
+
+
 def test_a_yanked_version_is_passed_over_by_latest_only(
     gateway: Gateway, prefab_id: str, publish: Callable[[str], None]
 ):

@@ -17,7 +17,7 @@ from gateway_server.calls.pipeline import Outcome, Pipeline
 from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import Canceled, GatewayFault, Invalid, MethodNotAllowed, PayloadTooLarge, Problem
 from gateway_server.models import Call, JobStatus, Principal, Progress
-from gateway_server.prefabs.catalogue import Version
+from gateway_server.prefabs.versions import Version
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
 

@@ -10,8 +10,10 @@ from gateway_server.api.publishing import INCOMING, Environment, PrefabAnswer, a
 from gateway_server.errors import NotFound
 from gateway_server.identity import access
 from gateway_server.models import Principal
-from gateway_server.prefabs.catalogue import DEPLOYED, Catalogue
+from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.functions import Function
+from gateway_server.prefabs.publisher import Publisher
+from gateway_server.prefabs.versions import DEPLOYED
 from gateway_server.settings import Settings
 
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
@@ -55,12 +57,12 @@ class SettingNames(BaseModel):
     names: list[str]
 
 
-def routes(*, catalogue: Catalogue, identify: Identify, settings: Settings) -> APIRouter:
+def routes(*, catalogue: Catalogue, publisher: Publisher, identify: Identify, settings: Settings) -> APIRouter:
     """The routes below /v1/prefabs and /v1/public/prefabs."""
     router = APIRouter(prefix="/v1", tags=["prefabs"])
     _add_reading(router, catalogue, identify)
     _add_public(router, catalogue)
-    add_publishing(router, catalogue, identify, settings.data / INCOMING)
+    add_publishing(router, publisher, identify, settings.data / INCOMING)
     _add_changing(router, catalogue, identify)
     return router
 

@@ -23,7 +23,8 @@ from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Proble
 from gateway_server.identity import access
 from gateway_server.models import Principal, rfc3339
 from gateway_server.prefabs.archives import MAX_ARCHIVE
-from gateway_server.prefabs.catalogue import Catalogue, Version
+from gateway_server.prefabs.publisher import Publisher
+from gateway_server.prefabs.versions import Version
 
 Environment = dict[str, str]
 KEEP_ALIVE = 10.0
@@ -95,7 +96,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_publishing(router: APIRouter, catalogue: Catalogue, identify: Identify, scratch: Path) -> None:
+def add_publishing(router: APIRouter, publisher: Publisher, identify: Identify, scratch: Path) -> None:
     """Adds the route that publishes. `scratch` is a folder for archives on their way in."""
     caller = Depends(identify)
 
@@ -104,19 +105,19 @@ def add_publishing(router: APIRouter, catalogue: Catalogue, identify: Identify, 
         """Publishes a version. Needs the scope publish; the first publisher of an id owns it."""
         access.may_publish(principal, None)
         try:
-            return await _publish(request, principal, catalogue, scratch)
+            return await _publish(request, principal, publisher, scratch)
         except ClientDisconnect:
             return Response(status_code=400)
 
 
-async def _publish(request: Request, principal: Principal, catalogue: Catalogue, scratch: Path) -> Response:
+async def _publish(request: Request, principal: Principal, publisher: Publisher, scratch: Path) -> Response:
     async with AsyncExitStack() as stack:
         archive, settings = await stack.enter_async_context(_received(request, scratch))
         if "text/event-stream" in request.headers.get("accept", ""):
-            events = _events(catalogue, archive, principal, settings, stack.pop_all())
+            events = _events(publisher, archive, principal, settings, stack.pop_all())
             return StreamingResponse(events, headers=_STREAM, media_type="text/event-stream")
         began = time.time()
-        version = await catalogue.publish(archive, principal, settings=settings)
+        version = await publisher.publish(archive, principal, settings=settings)
         status = 201 if version.created_at >= began else 200
         return Response(describe(version).model_dump_json(), status, media_type="application/json")
 
@@ -216,13 +217,13 @@ def _read_settings(text: str | None) -> Environment | None:
 
 
 async def _events(
-    catalogue: Catalogue, archive: Path, principal: Principal, settings: Environment | None, kept: AsyncExitStack
+    publisher: Publisher, archive: Path, principal: Principal, settings: Environment | None, kept: AsyncExitStack
 ) -> AsyncIterator[bytes]:
     """Lines of progress as they come, then the end. A caller who hangs up ends the publish."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()
     async with kept:
         publish = asyncio.create_task(
-            catalogue.publish(archive, principal, settings=settings, progress=lines.put_nowait)
+            publisher.publish(archive, principal, settings=settings, progress=lines.put_nowait)
         )
         publish.add_done_callback(lambda _: lines.put_nowait(None))
         try:

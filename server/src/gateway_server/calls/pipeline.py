@@ -41,8 +41,9 @@ from gateway_server.files.records import StoredFile
 from gateway_server.files.staging import stage
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Call, Event, Failure, JobStatus, Principal, Progress, Result
-from gateway_server.prefabs.catalogue import Catalogue, Version
+from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.functions import Function
+from gateway_server.prefabs.versions import Version
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
 

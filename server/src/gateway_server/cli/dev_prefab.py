@@ -11,7 +11,7 @@ from gateway_server.cli.package import PUBLISHER, USER
 from gateway_server.cli.watching import watched
 from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import GatewayFault
-from gateway_server.prefabs.catalogue import Version
+from gateway_server.prefabs.versions import Version
 
 
 async def follow(gateway: Gateway, package: Path, prefix: str) -> None:
@@ -53,7 +53,7 @@ async def _publish(gateway: Gateway, package: Path, shown: Version | None, prefi
     """The version that is there now; told, unless it is the one that was shown last."""
     began = time.monotonic()
     try:
-        version = await gateway.catalogue.publish(package, PUBLISHER, replacing=True)
+        version = await gateway.publisher.publish(package, PUBLISHER, replacing=True)
     except GatewayFault as fault:
         terminal.say(f"{package}: {refused(fault.status, fault.detail()).message}")
         return None

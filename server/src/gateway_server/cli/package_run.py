@@ -15,7 +15,7 @@ from gateway_server.cli import server, terminal
 from gateway_server.cli.calling import Files, Manner, call
 from gateway_server.cli.failures import Failure
 from gateway_server.cli.package import PUBLISHER, USER
-from gateway_server.prefabs.catalogue import Version
+from gateway_server.prefabs.versions import Version
 from gateway_server.settings import Settings
 
 Places = list[tuple[str, str | Path]]
@@ -57,7 +57,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         with terminal.busy("Preparing"):
             gateway = await stack.enter_async_context(server.running(settings, grace=0))
-            version = await gateway.catalogue.publish(path, PUBLISHER)
+            version = await gateway.publisher.publish(path, PUBLISHER)
         for name, value in _secrets(version, function).items():
             await gateway.vault.put(USER, version.prefab_id, name, value, PUBLISHER)
         gateway.pipeline.new_log = lambda: _Echo(settings.log_limit)
