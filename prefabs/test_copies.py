@@ -7,7 +7,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("name", ["encoding.py", "problem.py"])
+@pytest.mark.parametrize("name", ["encoding.py", "equations.py", "problem.py", "shallow.py"])
 def test_copies_are_the_same(name):
     copies = {path.read_text("utf-8") for path in HERE.glob(f"*/src/{name}")}
     assert len(copies) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lxml import etree
 
+from .equations import EQUATIONS, linear
 from .problem import Problem
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -72,6 +73,8 @@ def _runs(element: etree._Element) -> Iterator[str]:
     for child in element.iterchildren("*"):
         if child.tag == W + "t":
             yield child.text or ""
+        elif child.tag in EQUATIONS:
+            yield linear(child)
         elif child.tag in MARKS:
             yield MARKS[child.tag]
         elif child.tag == W + "p":  # a paragraph inside this one: a text box

@@ -59,12 +59,12 @@ def _read(path: Path, language: str) -> Document:
         head = file.read(HEAD)
     if not head.strip():
         raise Problem("EMPTY_FILE", "the file is empty", "文件是空的")
-    if b"%PDF-" in head[:1024]:
-        text, pages, warnings = pdf.read(path)
-        return Document("pdf", text, pages, warnings=warnings)
     if head.startswith(b"PK\x03\x04"):
         text, pages = docx.read(path)
         return Document("docx", text, pages)
+    if b"%PDF-" in head[:1024]:
+        text, pages, warnings = pdf.read(path)
+        return Document("pdf", text, pages, warnings=warnings)
     if head.startswith(OLE):
         raise _old_office(path)
     for signature, english, chinese in OTHER:

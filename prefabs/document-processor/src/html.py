@@ -6,6 +6,8 @@ import re
 from lxml import etree
 from lxml import html as parser
 
+from .shallow import shallow
+
 HIDDEN = {"script", "style", "noscript", "template", "head", "svg", "iframe", "object", "select"}
 BLOCKS = {
     "address",
@@ -58,14 +60,15 @@ def charset(head: bytes) -> str | None:
         codec = codecs.lookup({"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}.get(name, name))
     except LookupError:
         return None
-    return codec.name if codec._is_text_encoding else None
+    # Text that is not UTF-8 may still say so.
+    return codec.name if codec._is_text_encoding and not codec.name.startswith("utf") else None
 
 
 def html_text(source: str) -> str:
     source = re.sub("[\x00-\x08\x0b\x0e-\x1f]", "", source)
     try:
         root = parser.document_fromstring(
-            source.encode("utf-8", "replace"), parser=parser.HTMLParser(encoding="utf-8", no_network=True)
+            shallow(source).encode("utf-8", "replace"), parser=parser.HTMLParser(encoding="utf-8", no_network=True)
         )
     except etree.ParserError as error:
         raise HtmlError(str(error)) from error

@@ -3,6 +3,7 @@ import zipfile
 
 import docx
 import pytest
+from docx.oxml import parse_xml
 from pypdf import PdfReader, PdfWriter
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
@@ -297,3 +298,26 @@ def test_long_content_is_cut_but_the_file_is_not(prefab, monkeypatch):
 )
 def test_count_words(prefab, words, count):
     assert prefab.module("words").count_words(words) == count
+
+
+@pytest.mark.parametrize("tag", ["div", "font", "ul><li"])
+def test_a_page_that_is_nested_very_deeply(prefab, tag):
+    prefab.put("input", "a.html", f"<html><body><p>before</p>{f'<{tag}>' * 3000}deep 深<p>after</p></body></html>")
+    assert prefab.call("extract_text")["content"].split() == ["before", "deep", "深", "after"]
+
+
+def test_a_page_that_says_utf8_and_is_not(prefab):
+    page = '<html><head><meta charset="utf-8"></head><body>你好，世界，今天天气很好</body></html>'
+    prefab.put("input", "a.html", page.encode("gbk"))
+    assert prefab.call("extract_text")["content"] == "你好，世界，今天天气很好"
+
+
+def test_word_equations(prefab):
+    power = "<m:sSup><m:e><m:r><m:t>c</m:t></m:r></m:e><m:sup><m:r><m:t>2</m:t></m:r></m:sup></m:sSup>"
+    spaces = (
+        'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
+        'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    )
+    xml = f"<w:p {spaces}><m:oMath><m:r><m:t>E=m</m:t></m:r>{power}</m:oMath></w:p>"
+    prefab.put("input", "a.docx", word(lambda document: document.element.body.insert(0, parse_xml(xml))))
+    assert prefab.call("extract_text")["content"] == "E=mc^2"

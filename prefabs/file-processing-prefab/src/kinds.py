@@ -88,10 +88,10 @@ def kind_of(path: Path) -> str:
             "the file is empty; check what was uploaded",
             "文件是空的；请检查上传的文件",
         )
-    if b"%PDF-" in head[:1024]:
-        return "pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip(path)
+    if b"%PDF-" in head[:1024]:
+        return "pdf"
     if head.startswith(olefile.MAGIC):
         return _ole(path)
     _refuse_others(head)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from html_to_markdown import ConversionOptions, PreprocessingOptions, convert
 
+from .shallow import shallow
+
 OPTIONS = ConversionOptions(
     extract_metadata=False,
     bullets="-",
@@ -18,7 +20,7 @@ ROWS = 500  # of a table in one piece
 
 
 def from_html(html: str) -> str:
-    return convert(html, OPTIONS).content or ""
+    return convert(shallow(html), OPTIONS).content or ""
 
 
 def heading(level: int, text: str) -> str:

@@ -1,5 +1,6 @@
 """PDF: text in its reading order, headings by the size of letters, ruled tables."""
 
+import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
 from .document import Document, Options
-from .pdf_lines import Line, lines_of
+from .pdf_lines import Line, is_upright, lines_of
 from .pdf_tables import Tables
 from .pdf_text import Style, blocks
 from .problem import Problem
@@ -19,6 +20,8 @@ MOST_NAMED = 20
 
 def read(path: Path, options: Options) -> Document:
     file = _open(path, options.password)
+    if turned := _turned_back(file):
+        path = turned
     count = len(file)
     if count == 0:
         raise Problem("CORRUPT_FILE", "the PDF has no pages", "PDF 没有页面")
@@ -54,6 +57,26 @@ def _open(path: Path, password: str | None) -> pdfium.PdfDocument:
             "the PDF is damaged or was cut off; save or upload it again",
             "PDF 已损坏或不完整；请重新保存或上传",
         ) from error
+
+
+def _turned_back(file: pdfium.PdfDocument) -> Path | None:
+    """A copy where pages that are shown turned lie as their letters stand: the library reads lines from the top of
+    the page as it is shown. None if there are no such pages."""
+    found = False
+    for number in range(len(file)):
+        try:
+            page = file[number]
+        except pdfium.PdfiumError:
+            continue
+        if page.get_rotation() and is_upright(page):
+            page.set_rotation(0)
+            found = True
+        page.close()
+    if not found:
+        return None
+    target = Path(tempfile.mkdtemp()) / "turned.pdf"
+    file.save(target, flags=raw.FPDF_REMOVE_SECURITY)
+    return target
 
 
 def _page(file: pdfium.PdfDocument, number: int) -> tuple[list[Line], float]:

@@ -12,6 +12,7 @@ import pypdfium2.raw as raw
 LINE_ENDS = (0x0D, 0x0A)
 HYPHENS = (0x02, 0xFFFE)  # how the library writes a hyphen at the end of a line
 SPACE = 0x20
+LETTERS_SAMPLED = 200
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 Turn = Callable[[float, float, float, float], Box]
 
@@ -41,6 +42,19 @@ def lines_of(page: pdfium.PdfPage, outside: list[Box]) -> list[Line]:
         return reader.lines
     finally:
         text.close()
+
+
+def is_upright(page: pdfium.PdfPage) -> bool:
+    """Whether most of its letters stand upright on the sheet, however the page is shown."""
+    text = page.get_textpage()
+    try:
+        count = text.count_chars()
+        sample = range(0, count, max(count // LETTERS_SAMPLED, 1))
+        angles = [raw.FPDFText_GetCharAngle(text, index) for index in sample]
+    finally:
+        text.close()
+    upright = sum(min(angle, 2 * math.pi - angle) < 0.1 for angle in angles if angle >= 0)
+    return upright > len(angles) / 2
 
 
 def _turned(page: pdfium.PdfPage) -> Turn | None:

@@ -65,3 +65,12 @@ def test_empty_and_damaged(refused, make):
     refused("EMPTY_FILE", "a.zip", make.zip({}))
     content = make.zip({"a.txt": "x" * 1000})
     refused("CORRUPT_FILE", "a.zip", content[:-30])
+
+
+def test_an_archive_that_begins_with_an_unpacked_pdf(parse, make):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("a.pdf", make.pdf(("Normal", "inside")))
+        archive.writestr("b.txt", "text")
+    result = parse("a.zip", buffer.getvalue())
+    assert (result["metadata"]["format"], result["metadata"]["converted"]) == ("zip", 2)

@@ -14,6 +14,7 @@ from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
 
 OLD = (Path(__file__).parent / "data" / "old.xls").read_bytes()
+MATH = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 
@@ -55,6 +56,25 @@ def test_word(parse, make):
         "| 城市 | a\\|b |\n| --- | --- |\n| 北京 | 2 |"
     )
     assert (result["metadata"]["format"], result["metadata"]["title"]) == ("docx", "年报")
+
+
+def test_word_lists_whose_level_is_in_the_name_of_the_style(parse, make):
+    def build(document):
+        for style in ("List Bullet", "List Bullet 2", "List Bullet 3", "List Bullet", "List Number", "List Number 2"):
+            document.add_paragraph(style, style=style)
+
+    assert parse("a.docx", make.docx(build))["content"] == (
+        "- List Bullet\n  - List Bullet 2\n    - List Bullet 3\n- List Bullet\n\n1. List Number\n   1. List Number 2"
+    )
+
+
+def test_word_equations(parse, make):
+    power = "<m:sSup><m:e><m:r><m:t>c</m:t></m:r></m:e><m:sup><m:r><m:t>2</m:t></m:r></m:sup></m:sSup>"
+    half = "<m:f><m:num><m:r><m:t>a+b</m:t></m:r></m:num><m:den><m:r><m:t>2</m:t></m:r></m:den></m:f>"
+    equation = f"<m:oMath><m:r><m:t>E=m</m:t></m:r>{power}</m:oMath><m:oMath>{half}</m:oMath>"
+    xml = f'<w:p {W} xmlns:m="{MATH}"><w:r><w:t xml:space="preserve">So </w:t></w:r>{equation}</w:p>'
+    content = make.docx(lambda document: document.element.body.insert(0, parse_xml(xml)))
+    assert parse("a.docx", content)["content"] == "So E=mc^2(a+b)/2"
 
 
 def test_word_links(parse, make):

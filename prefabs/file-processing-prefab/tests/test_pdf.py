@@ -137,3 +137,15 @@ def test_tables_on_pages_that_are_turned_or_begin_elsewhere(parse, make, change)
     writer.write(buffer)
     content = parse("a.pdf", buffer.getvalue())["content"]
     assert content == "Before.\n\n| a | b |\n| --- | --- |\n| c | d |"
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_pages_that_are_shown_turned_though_their_letters_stand_upright(parse, make, angle):
+    report = make.pdf(("Normal", "第一行。"), ("Normal", "Before."), [["a", "12"], ["c", "d"]])
+    writer = PdfWriter(PdfReader(io.BytesIO(report)))
+    writer.pages[0].rotate(angle)
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    for content, password in ((buffer.getvalue(), None), (make.locked_pdf(buffer.getvalue()), "secret")):
+        result = parse("a.pdf", content, password=password)
+        assert result["content"] == "第一行。\n\nBefore.\n\n| a | 12 |\n| --- | --- |\n| c | d |"
