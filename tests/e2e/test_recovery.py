@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -168,7 +169,7 @@ def test_callers_who_hang_up_at_any_moment_leave_nothing_open(gateway: Gateway, 
             connection.sendall(message)
             time.sleep(chance.random() * 0.004)
     until(lambda: not still_running(gateway), 20, "the end of every record")
-    with sqlite3.connect(gateway.data / "gateway.db") as database:
+    with closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
         assert database.execute("select count(*) from jobs where ended_at is null").fetchone() == (0,)
 
 
@@ -182,7 +183,7 @@ def test_the_token_of_a_call_ends_with_it(gateway: Gateway):
 def test_nothing_of_a_batch_begins_after_its_caller_has_ended(gateway: Gateway):
     job_id = item(run(gateway, call("leaves_a_batch", count=64)))["job_id"]
     until(lambda: not still_running(gateway), 20, "the end of the batch")
-    with sqlite3.connect(gateway.data / "gateway.db") as database:
+    with closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
         (ended,) = database.execute("select ended_at from jobs where id = ?", (job_id,)).fetchone()
         counted = "select count(*) from jobs where root_id = ? and function_name = 'sleeps' and status != 'canceled'"
         late = database.execute(f"{counted} and started_at > ? and error not like '%CANCELED%'", (job_id, ended + 0.2))
@@ -254,5 +255,5 @@ def test_a_stop_tells_every_caller(tmp_path: Path):
         assert gateway.process is not None
         gateway.process.wait(20)
         assert time.monotonic() - begun < 45
-        with sqlite3.connect(tmp_path / "data" / "gateway.db") as database:
+        with closing(sqlite3.connect(tmp_path / "data" / "gateway.db")) as database:
             assert database.execute("select count(*) from jobs where ended_at is null").fetchone() == (0,)

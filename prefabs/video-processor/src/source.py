@@ -112,6 +112,10 @@ class Source:
             yield packet
 
 
+# Titles in other encodings must not keep a file from being opened. From PyAV 19 on they do not, and it cannot be asked for.
+_LENIENT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+
 def _open(path: Path) -> "av.container.InputContainer":
     with path.open("rb") as file:
         head = file.read(64)
@@ -119,7 +123,7 @@ def _open(path: Path) -> "av.container.InputContainer":
         raise Problem("EMPTY_FILE", "the file is empty; upload it again", "文件是空的；请重新上传")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        return av.open(str(path), metadata_errors="replace", options=options)
+        return av.open(str(path), options=options, **_LENIENT)
     except av.FFmpegError as error:
         log.info("cannot open %r: %s", path.name, error)
         if head.startswith(BEGINNINGS) or head[4:8] in BOXES:

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -197,7 +198,7 @@ def leavings(gateway: Gateway, *marks: str) -> list[str]:
                 continue
             if any(mark in path.read_bytes() or mark in str(path).encode() for mark in wanted):
                 found.append(str(path))
-    with sqlite3.connect(gateway.data / "gateway.db") as database:
+    with closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
             for row in database.execute(f"SELECT * FROM {table}"):
@@ -281,7 +282,8 @@ def test_a_deletion_that_was_cut_is_finished_by_the_next_start(tmp_path: Path):
         gateway.publish(write_package(tmp_path / "keeper", SOURCE, prefab_id="keeper"))
         live(gateway, tmp_path, LEAVER, MARK)
         gateway.stop()
-        with sqlite3.connect(gateway.data / "gateway.db") as database:  # as if it had died after the first step
+        # As if it had died after the first step.
+        with closing(sqlite3.connect(gateway.data / "gateway.db")) as database, database:
             database.execute("UPDATE users SET deleted_at = created_at + 1 WHERE id = ?", (LEAVER,))
         gateway.start()
         rows = [row for row in leavings(gateway, LEAVER, MARK) if not row.startswith(("users: ", "audit: "))]
