@@ -21,6 +21,7 @@ TOP = 5
 DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y年%m月%d日", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
 TIMES = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
 ZONED = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z")
+LONG = r"^[+-]?\d{19,}$"  # a floating point number would lose its last digits
 THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 
 
@@ -171,7 +172,7 @@ def _all_readings(text: pl.Expr) -> dict[str, tuple[str, pl.Expr]]:
     digits = pl.when(~code).then(
         pl.when(text.str.contains(THOUSANDS)).then(text.str.replace_all(",", "")).otherwise(text)
     )
-    number = digits.cast(pl.Float64, strict=False)
+    number = pl.when(~text.str.contains(LONG)).then(digits.cast(pl.Float64, strict=False))
     word = text.str.to_lowercase()
     truth = pl.when(word.is_in(["true", "yes", "是"])).then(True).when(word.is_in(["false", "no", "否"])).then(False)
     readings = {
@@ -218,6 +219,10 @@ def _statistics(cell: pl.Expr, kind: str, count: int) -> dict[str, pl.Expr]:
         number = cell.cast(pl.Float64)
         asked |= {"min": cell.min(), "max": cell.max(), "mean": number.mean(), "std": number.std(), "sum": number.sum()}
         if kind == "integer":
+            whole = cell.cast(pl.Int128)
+            asked["std"] = (
+                (whole - whole.min()).cast(pl.Float64).std()
+            )  # of long numbers that differ in the last digits
             asked["whole_sum"] = cell.cast(pl.Int128).sum()
         if count <= EXACT_MEDIAN:
             asked["median"] = number.median()

@@ -164,12 +164,18 @@ def test_type_that_only_a_late_row_refutes(prefab):
         (["是", "否"], "boolean", None),
         (["13800138000", "9223372036854775807"], "integer", 13800138000),
         (["1e3", "-2.5"], "number", -2.5),
+        (["12345678901234567890", "12345678901234567891"], "string", None),
     ],
 )
 def test_types_of_text(prefab, values, kind, least):
     prefab.put("input", "a.csv", "x,y\n" + "".join(f"{value},1\n" for value in values))
     found = columns(prefab.call("analyze"))["x"]
     assert (found["type"], found.get("min")) == (kind, least)
+
+
+def test_spread_of_long_numbers(prefab):
+    prefab.put("input", "a.csv", "x,y\n6222020200112233445,1\n6222020200112233447,1\n")
+    assert columns(prefab.call("analyze"))["x"]["std"] == pytest.approx(2**0.5)
 
 
 def test_no_header(prefab):
