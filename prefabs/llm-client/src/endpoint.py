@@ -23,6 +23,7 @@ class Answer:
     """What is known of the answer so far."""
 
     pieces: list[str] = field(default_factory=list)
+    begun: bool = False  # whether there was any, if only an empty one
     model: str | None = None
     usage: dict[str, Any] | None = None
     finish_reason: str | None = None
@@ -85,6 +86,8 @@ class Endpoint:
         try:
             for event in EventSource(response).iter_sse():
                 if event.data.strip() == "[DONE]":
+                    if not answer.begun:
+                        raise Failure("BAD_RESPONSE", f"{self.name} sent a stream without an answer")
                     return
                 if event.data:
                     yield from self._of_chunk(self._json(event.data), answer, "delta")
@@ -100,10 +103,11 @@ class Endpoint:
             answer.model = chunk.get("model") or answer.model
             answer.usage = chunk.get("usage") or answer.usage
             for choice in chunk.get("choices") or ():
-                piece = (choice.get(where) or {}).get("content")
+                answer.begun = True
+                piece = _text((choice.get(where) or {}).get("content"))
                 answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
                 if piece:
-                    answer.pieces.append(str(piece))
+                    answer.pieces.append(piece)
                     yield answer.pieces[-1]
             if where == "message" and not chunk.get("choices"):
                 raise TypeError("no choices")
@@ -137,6 +141,13 @@ class Endpoint:
 
     def _masked(self, text: str) -> str:
         return text.replace(self.key, "***") if len(self.key) >= SHORTEST_SECRET else text
+
+
+def _text(content: Any) -> str:
+    """Some endpoints write the content in parts, as it may be asked."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content)
+    return str(content or "")
 
 
 def _without_what_was_refused(body: dict[str, Any], response: httpx.Response, refused: Failure) -> dict[str, Any]:

@@ -181,6 +181,22 @@ def test_endpoint_that_does_not_stream(prefab, serve):
     assert (pieces, done["success"], done["model"]) == (["whole"], True, "plain")
 
 
+def test_content_in_parts(prefab, serve):
+    parts = [{"type": "text", "text": "一"}, {"type": "text", "text": "二"}]
+    serve(lambda handler, body: handler.reply(200, {"choices": [{"message": {"content": parts}}]}))
+    assert run(prefab)[1]["content"] == "一二"
+
+
+def test_stream_without_an_answer(prefab, serve):
+    def answer(handler, body):
+        handler.begin()
+        handler.raw('data: {"choices": []}\n\ndata: [DONE]\n\n')
+        handler.raw("")
+
+    serve(answer)
+    assert run(prefab)[1]["error_code"] == "BAD_RESPONSE"
+
+
 def test_stream_without_the_done_line(prefab, serve):
     def answer(handler, body):
         handler.begin()
