@@ -21,9 +21,9 @@ LANGUAGES = {
     "hr": "Croatian; hrvatski; 克罗地亚语", "hu": "Hungarian; magyar; 匈牙利语",
     "hy": "Armenian; հայերեն; 亚美尼亚语", "id": "Indonesian; Bahasa Indonesia; 印尼语; 印度尼西亚语",
     "is": "Icelandic; íslenska; 冰岛语", "it": "Italian; italiano; 意大利语; 意大利文",
-    "ja": "Japanese; 日本語; 日语; 日文", "ka": "Georgian; ქართული; 格鲁吉亚语",
+    "ja": "Japanese; 日本語; 日语; 日文; 日本语", "ka": "Georgian; ქართული; 格鲁吉亚语",
     "kk": "Kazakh; қазақша; 哈萨克语", "km": "Khmer; ខ្មែរ; 高棉语", "kn": "Kannada; ಕನ್ನಡ; 卡纳达语",
-    "ko": "Korean; 한국어; 조선말; 韩语; 韩文; 朝鲜语", "ky": "Kyrgyz; кыргызча; 吉尔吉斯语",
+    "ko": "Korean; 한국어; 조선말; 韩语; 韩文; 韩国语; 朝鲜语", "ky": "Kyrgyz; кыргызча; 吉尔吉斯语",
     "la": "Latin; latina; 拉丁语", "lo": "Lao; ລາວ; 老挝语", "lt": "Lithuanian; lietuvių; 立陶宛语",
     "lv": "Latvian; latviešu; 拉脱维亚语", "mk": "Macedonian; македонски; 马其顿语",
     "ml": "Malayalam; മലയാളം; 马拉雅拉姆语", "mn": "Mongolian; монгол; 蒙古语", "mr": "Marathi; मराठी; 马拉地语",
@@ -40,7 +40,7 @@ LANGUAGES = {
     "uk": "Ukrainian; українська; 乌克兰语", "ur": "Urdu; اردو; 乌尔都语",
     "uz": "Uzbek; oʻzbekcha; o'zbekcha; 乌兹别克语", "vi": "Vietnamese; Tiếng Việt; 越南语; 越南文",
     "yue": "Cantonese; 粵語; 粤语; 广东话; 廣東話",
-    "zh": "Chinese; Mandarin; 中文; 汉语; 漢語; 普通话; 國語; 华语", "zu": "Zulu; isiZulu; 祖鲁语",
+    "zh": "Chinese; Mandarin; 中文; 汉语; 漢語; 普通话; 國語; 国语; 华语", "zu": "Zulu; isiZulu; 祖鲁语",
 }  # fmt: skip
 
 # Codes that name more than a language, and what to tell the model.

@@ -73,7 +73,7 @@ def test_source_and_model_are_passed_on(prefab, model):
         ("繁體中文", "zh-Hant"), ("Chinese", "zh"), (" traditional  chinese ", "zh-Hant"), ("English", "en"),
         ("english language", "en"), ("英语", "en"), ("日本語", "ja"), ("日语", "ja"), ("jp", "ja"), ("한국어", "ko"),
         ("Español", "es"), ("es-419", "es-419"), ("Brazilian Portuguese", "pt-BR"), ("Deutsch", "de"), ("tl", "fil"),
-        ("العربية", "ar"), ("粤语", "yue"), ("sr-latn", "sr-Latn"),
+        ("العربية", "ar"), ("粤语", "yue"), ("sr-latn", "sr-Latn"), ("日本语", "ja"), ("韩国语", "ko"), ("国语", "zh"),
     ],
 )  # fmt: skip
 def test_languages(prefab, given, code):
