@@ -112,7 +112,7 @@ class Source:
             yield packet
 
 
-# Titles in other encodings must not keep a file from being opened. From PyAV 19 on they do not, and it cannot be asked for.
+# Titles in odd encodings must not keep a file from being opened. From PyAV 19 on they do not, and nobody can ask for it.
 _LENIENT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
