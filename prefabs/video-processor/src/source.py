@@ -112,7 +112,7 @@ class Source:
             yield packet
 
 
-# Titles in odd encodings must not keep a file from being opened. From PyAV 19 on they do not, and nobody can ask for it.
+# Titles in odd encodings must not keep a file from being opened. From PyAV 19 on they do not, unasked.
 _LENIENT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
