@@ -184,6 +184,32 @@ def test_a_silent_gateway_is_left_after_timeout_and_grace(stub, monkeypatch):
     assert len(stub.requests) == 1
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["run", "batch"])
+def test_a_call_that_nobody_waits_for_any_more_is_canceled_by_its_key(stub, many):
+    release = threading.Event()
+
+    async def call() -> None:
+        client = AsyncGatewayClient("t", stub.url)
+        await (client.run_batch([PrefabCall(*RUN, {})] * 2) if many else client.run(*RUN, {}))
+
+    async def leave() -> None:
+        task = asyncio.create_task(call())
+        while not stub.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    stub.script.append(Step(hold=release))
+    asyncio.run(leave())
+    for thread in threading.enumerate():
+        if thread.name == "gateway-sdk-cancel":
+            thread.join(5)
+    release.set()
+    key = stub.requests[0].headers["idempotency-key"]
+    assert stub.requests[-1].path == f"/v1/jobs/{key}/cancel"
+
+
 @pytest.mark.parametrize(
     ("raw", "kind", "said"),
     [

@@ -36,7 +36,8 @@ def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
         job_id = None
 
     async def leave() -> None:
-        await reply.close()
+        if reply is not None:
+            await reply.close()
         if job_id is not None:
             await session._farewell(job_id)
 

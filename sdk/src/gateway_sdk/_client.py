@@ -116,8 +116,18 @@ class GatewayClient(Files):
         return self._run(body)
 
     def _run(self, body: bytes) -> PrefabResult:
-        answer = self._ask("POST", _wire.RUN, body, deadline=self.timeout)
+        answer = self._run_to_its_end(body)
         return _wire.parse_batch(answer, 1).results[0]
+
+    def _run_to_its_end(self, body: bytes) -> dict[str, Any]:
+        key = _wire.new_key()
+        try:
+            return self._ask("POST", _wire.RUN, body, deadline=self.timeout, key=key)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, or the task was cancelled: nobody wants the answer any more
+            self._leave_soon(None, key)
+            raise
 
     def run_batch(self, calls: list[PrefabCall]) -> BatchResult:
         """Call several functions at once. One that fails, or is refused, leaves the others alone: look at each result.
@@ -132,7 +142,7 @@ class GatewayClient(Files):
             failed = batch.get_failed()
         """
         body = _wire.run_body(calls, False)
-        answer = self._ask("POST", _wire.RUN, body, deadline=self.timeout)
+        answer = self._run_to_its_end(body)
         batch = _wire.parse_batch(answer, len(calls))
         if len(calls) == 1:
             batch.results[0].job_id = batch.results[0].job_id or batch.job_id

@@ -118,9 +118,10 @@ class Session:
         *,
         content_type: str | None = "application/json",
         deadline: float | None = None,
+        key: str | None = None,
     ) -> dict[str, Any]:
         """One operation that answers with a JSON object. `deadline` (seconds) bounds it and is told the gateway."""
-        key = _wire.new_key() if method == "POST" else None
+        key = key or (_wire.new_key() if method == "POST" else None)
         headers = _wire.headers_for(self._token, key)
         if body is not None and content_type:
             headers["Content-Type"] = content_type
@@ -184,8 +185,11 @@ class Session:
         except GatewayError as error:
             logger.debug("%r: %s", request, error)
 
-    def _leave_soon(self, reply: ReplyLike, job_id: str | None) -> None:
-        """Close an answer and say so, from a place that cannot wait, such as garbage collection."""
+    def _leave_soon(self, reply: ReplyLike | None, job_id: str | None) -> None:
+        """Close an answer and say so, from a place that cannot wait, such as garbage collection.
+
+        A run whose job is not known yet goes by its Idempotency-Key.
+        """
         leave_in_background(self, reply, job_id)
 
 

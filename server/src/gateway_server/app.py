@@ -237,7 +237,9 @@ class Gateway:
         faults.install(web)
         identify = self.authenticator
         web.include_router(health_routes.routes(engine=self.engine, running=self.running))
-        web.include_router(job_routes.routes(jobs=self.jobs, running=self.running, identify=identify))
+        web.include_router(
+            job_routes.routes(jobs=self.jobs, running=self.running, exchanges=self.exchanges, identify=identify)
+        )
         web.include_router(
             file_routes.routes(library=self.library, uploads=self.uploads, identify=identify, settings=self.settings)
         )

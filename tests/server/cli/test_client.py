@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from uuid import uuid4
 import httpx
 import pytest
 from command import Command
-from gateways import COMMAND, Gateway
+from gateways import COMMAND, Gateway, until
 from packages import write_package
 from raw_agent import RawAgent
+from running import Running
 from speaker import PREFAB, write_speaker
 from web_agent import WebAgent
 
@@ -255,6 +257,19 @@ def test_wait_and_cancel_a_running_job(ann: Command):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_ctrl_c_ends_the_job_at_once(ann: Command):
+    def newest() -> dict[str, Any]:
+        return ann("job", "list", "--limit", "1", "--json").json["jobs"][0]
+
+    before = newest()["id"]
+    with Running(ann.start("run", SPEAKER, "sleep", "-p", "seconds:=60")) as running:
+        until(lambda: newest()["id"] != before, 20, "the call")
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(20) == 130
+    assert running.written == "Canceled.\n"
+    assert ann("job", "wait", newest()["id"], "--timeout", "10s").out == "canceled\n"
 
 
 def test_logs_are_followed_until_the_job_ends(ann: Command):

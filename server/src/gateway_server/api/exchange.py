@@ -288,6 +288,14 @@ class Exchanges:
         while self._kept and (self._bytes > KEPT_BYTES or _is_old(*next(iter(self._kept.items())))):
             self._bytes -= self._kept.popitem(last=False)[1].cost
 
+    def cancel(self, principal: Principal, key: str) -> bool:
+        """Ends the run that a key stands for, on its caller's word; False if none is under way."""
+        live = self._live.get((principal.user, principal.agent, key))
+        if live is None:
+            return False
+        live.cancel(Canceled("The caller canceled the call."))
+        return True
+
     def forget_user(self, user: str) -> None:
         """Ends the runs of a user, and drops the answers that are kept for one."""
         for place in [place for place in self._live if place[0] == user]:

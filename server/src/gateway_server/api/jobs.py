@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
 from gateway_server.api.auth import Identify
+from gateway_server.api.exchange import Exchanges
 from gateway_server.calls.jobs import Job, Jobs
 from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import JobNotFound
@@ -52,7 +53,7 @@ class CancelAnswer(BaseModel):
     """Whether anything was still running."""
 
 
-def routes(*, jobs: Jobs, running: RunningCalls, identify: Identify) -> APIRouter:
+def routes(*, jobs: Jobs, running: RunningCalls, exchanges: Exchanges, identify: Identify) -> APIRouter:
     """The routes of jobs."""
     router = APIRouter(tags=["jobs"])
     caller: Principal = Depends(identify)
@@ -98,7 +99,12 @@ def routes(*, jobs: Jobs, running: RunningCalls, identify: Identify) -> APIRoute
 
     @router.post("/v1/jobs/{job_id}/cancel", response_model=CancelAnswer)
     async def cancel_job(job_id: str, principal: Principal = caller) -> CancelAnswer:
-        """Ends a job with everything below it; one that has ended stays as it is."""
+        """Ends a job with everything below it; one that has ended stays as it is.
+
+        In the place of its id, a run that has not been answered yet may be named by its Idempotency-Key.
+        """
+        if exchanges.cancel(principal, job_id):
+            return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=True)
         if principal.job_id is not None:  # code inside a call may end what it began, and look at nothing
             call = running.find(job_id)
             if call is None or call.caller_id != principal.job_id:

@@ -8,7 +8,7 @@ from typing import Any
 from gateway_sdk import GatewayClient, PrefabResult, StreamEvent, StreamEventType
 from gateway_server.cli import http, terminal
 from gateway_server.cli.arguments import LONGEST
-from gateway_server.cli.failures import Failure, code_of
+from gateway_server.cli.failures import Code, Failure, code_of
 
 Files = dict[str, list[str]]
 
@@ -52,12 +52,15 @@ def call(
     files: Files = {}
     for key, place in places:
         files.setdefault(key, []).append(upload(client, place) if isinstance(place, Path) else place)
-    if manner.is_stream:
-        _show_stream(client, prefab, function, parameters, files, manner)
-    else:
+    try:
+        if manner.is_stream:
+            _show_stream(client, prefab, function, parameters, files, manner)
+            return
         with terminal.busy(f"{prefab[0]}@{prefab[1]} {function}"):
             result = client.run(*prefab, function, parameters, files or None)
-        _show_result(client, result, manner)
+    except KeyboardInterrupt:  # the client has told the gateway
+        raise Failure("Canceled.", Code.INTERRUPTED) from None
+    _show_result(client, result, manner)
 
 
 def upload(client: GatewayClient, path: Path, content_type: str | None = None) -> str:

@@ -11,6 +11,7 @@ import click
 
 from gateway_server import __version__
 from gateway_server.cli import failures, terminal
+from gateway_server.cli.failures import Code
 
 Entry = tuple[str, Union[str, "Table"]]
 """What a command is for, and where it is: `module:attribute` in this package, or a table of further commands."""
@@ -175,7 +176,7 @@ def _run() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         terminal.say("Interrupted.")
-        return 130
+        return Code.INTERRUPTED
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -183,5 +184,5 @@ def _run() -> int:
         if os.environ.get("GATEWAY_DEBUG"):
             raise
         failure = failures.explain(error)
-        terminal.say(f"Error: {failure.message}")
+        terminal.say(failure.message if failure.code is Code.INTERRUPTED else f"Error: {failure.message}")
         return failure.code

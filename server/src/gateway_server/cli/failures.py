@@ -16,6 +16,7 @@ class Code(IntEnum):
     USAGE = 2
     AUTH = 3
     TIMEOUT = 4
+    INTERRUPTED = 130
 
 
 class Failure(Exception):
