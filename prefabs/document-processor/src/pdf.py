@@ -1,9 +1,10 @@
 """The text of a PDF."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
-from pypdf import PasswordType, PdfReader
+from pypdf import PageObject, PasswordType, PdfReader
 from pypdf.errors import PdfReadError, PyPdfError
 
 from .problem import Problem
@@ -41,12 +42,23 @@ def _pages(reader: PdfReader, count: int) -> tuple[list[str], list[int]]:
     texts, unreadable = [], []
     for number in range(count):
         try:
-            texts.append(reader.pages[number].extract_text())
+            page = reader.pages[number]
+            texts.append("\n".join([page.extract_text(), *_filled_in(page)]))
         except Exception:  # one damaged page must not take the others with it
             log.exception("cannot read page %d", number + 1)
             texts.append("")
             unreadable.append(number + 1)
     return texts, unreadable
+
+
+def _filled_in(page: PageObject) -> Iterator[str]:
+    """What is filled into the fields of a form, with the name of the field."""
+    for annotation in page.annotations or ():
+        field = annotation.get_object()
+        owner = field if "/FT" in field else field.get("/Parent", field).get_object()
+        value = owner.get("/V")
+        if owner.get("/FT") in ("/Tx", "/Ch") and isinstance(value, str) and value.strip():
+            yield f"{owner.get('/T', '')}: {value}"
 
 
 def _list(pages: list[str]) -> str:

@@ -321,3 +321,13 @@ def test_word_equations(prefab):
     xml = f"<w:p {spaces}><m:oMath><m:r><m:t>E=m</m:t></m:r>{power}</m:oMath></w:p>"
     prefab.put("input", "a.docx", word(lambda document: document.element.body.insert(0, parse_xml(xml))))
     assert prefab.call("extract_text")["content"] == "E=mc^2"
+
+
+def test_what_is_filled_into_a_form(prefab):
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    canvas.drawString(72, 700, "Name:")
+    canvas.acroForm.textfield(name="name", value="Max Mustermann", x=150, y=690, width=200, height=20)
+    canvas.save()
+    prefab.put("input", "a.pdf", buffer.getvalue())
+    assert prefab.call("extract_text")["content"] == "Name:\n\nname: Max Mustermann"

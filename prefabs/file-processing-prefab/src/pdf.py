@@ -9,6 +9,8 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
 from .document import Document, Options
+from .markdown import one_line
+from .pdf_forms import fields
 from .pdf_lines import Line, is_upright, lines_of
 from .pdf_tables import Tables
 from .pdf_text import Style, blocks
@@ -20,8 +22,9 @@ MOST_NAMED = 20
 
 def read(path: Path, options: Options) -> Document:
     file = _open(path, options.password)
-    if turned := _turned_back(file):
-        path = turned
+    if file.get_formtype() != raw.FORMTYPE_NONE:
+        file.init_forms()
+    path = _turned_back(file) or path
     count = len(file)
     if count == 0:
         raise Problem("CORRUPT_FILE", "the PDF has no pages", "PDF 没有页面")
@@ -121,9 +124,11 @@ def _pieces(file: pdfium.PdfDocument, path: Path, options: Options, style: Style
                 lines = lines_of(page, [box for box, _ in found])
                 kept = [line for line in lines if not style.is_running(line, height)]
                 dropped |= len(kept) < len(lines)
-                if not lines and not found:
+                filled = "".join(f"- **{name}:** {one_line(value)}\n" for name, value in fields(file, page))
+                if not (lines or found or filled):
                     empty.append(number + 1)
                 yield from _merged(list(blocks(kept, style)), [(box[3], text) for box, text in found])
+                yield f"{filled}\n" if filled else ""
             except pdfium.PdfiumError:
                 damaged.append(number + 1)
             finally:

@@ -149,3 +149,14 @@ def test_pages_that_are_shown_turned_though_their_letters_stand_upright(parse, m
     for content, password in ((buffer.getvalue(), None), (make.locked_pdf(buffer.getvalue()), "secret")):
         result = parse("a.pdf", content, password=password)
         assert result["content"] == "第一行。\n\nBefore.\n\n| a | 12 |\n| --- | --- |\n| c | d |"
+
+
+def test_what_is_filled_into_a_form(parse):
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    canvas.drawString(72, 700, "Name:")
+    canvas.acroForm.textfield(name="name", value="Max Mustermann", x=150, y=690, width=200, height=20)
+    canvas.acroForm.checkbox(name="agree", checked=True, x=150, y=655)
+    canvas.acroForm.textfield(name="empty", x=150, y=600)
+    canvas.save()
+    assert parse("a.pdf", buffer.getvalue())["content"] == "Name:\n\n- **name:** Max Mustermann\n- **agree:** ☑"
