@@ -137,7 +137,9 @@ def test_publish_show_and_remove(command: Command, tmp_path: Path):
 
 def test_a_new_prefab_says_how_it_is_called_from_python(command: Command, gateway: Gateway, tmp_path: Path):
     assert command("init", "hello-there").code == 0
-    assert command("prefab", "publish", "hello-there").line == "hello-there@1.0.0"
+    published = command("prefab", "publish", "hello-there")
+    assert published.line == "hello-there@1.0.0"
+    assert "gateway run hello-there@1.0.0 greet -p name=text" in published.err
     program = (tmp_path / "hello-there" / "README.md").read_text().split("```python\n")[1].partition("```")[0]
     program = program.replace("sk-...", gateway.key("ann")).replace("http://127.0.0.1:8000", gateway.url)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -174,6 +176,14 @@ def test_secrets(ann: Command):
     assert ann("secret", "set", PREFAB, "lower", stdin="x").code == 1
     assert ann("secret", "set", PREFAB, "TOKEN", "--user", "bob", stdin="x").code == 3
     assert ann("secret", "set", PREFAB, "TOKEN", stdin="\n").code == 2
+
+
+def test_a_secret_that_nothing_asks_for_is_set_with_a_note(ann: Command):
+    assert "asks for TOKEN." in ann("secret", "set", PREFAB, "TOKENS", stdin="x").err
+    assert "gateway prefab list" in ann("secret", "set", "no-such-prefab", "TOKEN", stdin="x").err
+    assert ann("secret", "set", PREFAB, "TOKEN", stdin="x").err == "Set TOKEN for speaker.\n"
+    for prefab, name in ((PREFAB, "TOKENS"), ("no-such-prefab", "TOKEN"), (PREFAB, "TOKEN")):
+        assert ann("secret", "rm", prefab, name).code == 0
 
 
 def test_an_admin_sets_secrets_for_others(command: Command):
@@ -215,6 +225,8 @@ def test_tokens(command: Command, gateway: Gateway):
 
 
 def test_quotas(command: Command, gateway: Gateway):
+    new = f"new-{uuid4().hex[:8]}"
+    assert f"gateway key create --user {new}" in command("quota", "set", "--user", new, "--limit", "1").err
     user = f"quinn-{uuid4().hex[:8]}"
     key = gateway.key(user)
     assert f"{user}     0      1  day" in command("quota", "set", "--user", user, "--limit", "1", "--period", "day").out

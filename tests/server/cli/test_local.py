@@ -49,6 +49,19 @@ def test_validate(alone: Command, tmp_path: Path):
     assert alone("prefab", "validate", folder).code == 1
 
 
+def test_what_nobody_will_read_in_a_manifest_is_said(alone: Command, tmp_path: Path):
+    wrong = {"greet": {"secret": []}}
+    more = {"$schema": "https://x.example/schema.json", "execution_environment": {"cpus": 1}, "parameter": []}
+    write_package(tmp_path / "p", "def greet() -> dict:\n    return {}\n", functions=wrong, manifest=more)
+    ended = alone("prefab", "validate", "p")
+    assert ended.code == 0
+    told = [line for line in ended.out.splitlines() if line.startswith("warning: ")]
+    pointers = ["/parameter", "/functions/0/secret", "/execution_environment/cpus"]
+    assert [line.split(": ")[1] for line in told] == pointers
+    assert "did you mean 'secrets'?" in told[1]
+    assert "did you mean 'cpu'?" in told[2]
+
+
 def test_run_a_package(alone: Command, tmp_path: Path):
     folder = write_speaker(tmp_path / "p")
     ended = alone("prefab", "run", folder, "greet", "-p", "name=x", TOKEN="1234")

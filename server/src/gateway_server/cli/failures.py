@@ -22,10 +22,12 @@ class Code(IntEnum):
 class Failure(Exception):
     """Ends the command."""
 
-    def __init__(self, message: str, code: Code = Code.FAILED) -> None:
+    def __init__(self, message: str, code: Code = Code.FAILED, *, status: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.status = status
+        """The HTTP status of a gateway's refusal."""
 
 
 SERVE_DATA, DEV_DATA = "gateway-data", ".gateway"
@@ -87,7 +89,7 @@ def refused(status: int, detail: dict[str, Any]) -> Failure:
     step = identify() if status == 401 else _NEXT_STEPS.get(error_code)
     if error_code == "NOT_FOUND" and "prefab_id" in detail:
         step = "What is published: gateway prefab list"
-    return Failure(f"{message}\n{step}" if step else message, code_of(status, error_code))
+    return Failure(f"{message}\n{step}" if step else message, code_of(status, error_code), status=status)
 
 
 def code_of(status: int | None, error_code: str = "") -> Code:

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli import arguments, http, samples, terminal
 from gateway_server.cli.failures import Failure, refused
 from gateway_server.prefabs.folders import pack_folder
-from gateway_server.prefabs.problems import PackageError
+from gateway_server.prefabs.functions import read_function
+from gateway_server.prefabs.problems import PackageError, Report
 
 PUBLISH_TIMEOUT = 1500.0
 
@@ -44,7 +45,15 @@ def publish(path: Path, settings: tuple[str, ...], is_json: bool) -> None:
     else:
         terminal.data(f"{prefab['id']}@{prefab['version']}")
     if prefab["functions"]:
-        terminal.say(f"Run it with: gateway run {prefab['id']}@{prefab['version']} {prefab['functions'][0]}")
+        terminal.say(f"Run it with: {_sample(prefab['id'], prefab['version'])}")
+
+
+def _sample(prefab_id: str, version: str) -> str:
+    """A command that runs the first function, with values for what it needs."""
+    spec = http.ask("GET", f"{_place((prefab_id, version))}/spec")
+    found = (read_function(raw, "", Report()) for raw in spec["functions"])
+    function = next(function for function in found if function is not None and function.disabled is None)
+    return samples.command(prefab_id, version, function)
 
 
 def _publish(name: str, archive: Any, settings: dict[str, str]) -> dict[str, Any]:

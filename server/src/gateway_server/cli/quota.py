@@ -1,8 +1,13 @@
 """`gateway quota`: how many calls a user may make."""
 
+import shlex
+
 import click
 
 from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli.failures import Failure
+
+NOT_FOUND = 404
 
 
 class LimitType(click.ParamType[int | str]):
@@ -25,7 +30,18 @@ class LimitType(click.ParamType[int | str]):
 def set_(user: str, limit: int | str, period: str) -> None:
     """Set the limit of a user."""
     body = {"limit": None if limit == "none" else limit, "period": period}
+    is_new = _is_new(user)
     _show(http.ask("PUT", f"/v1/quotas/{http.segment(user)}", body))
+    if is_new:
+        terminal.say(f"Note: {user} is a new user, without a key: gateway key create --user {shlex.quote(user)}")
+
+
+def _is_new(user: str) -> bool:
+    try:
+        http.ask("GET", f"/v1/users/{http.segment(user)}")
+    except Failure as failure:
+        return failure.status == NOT_FOUND
+    return False
 
 
 @click.command()

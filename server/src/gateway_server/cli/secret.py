@@ -1,10 +1,14 @@
 """`gateway secret`: what prefabs need to know and nobody may see."""
 
 import sys
+from typing import Any
 
 import click
 
 from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli.failures import Failure
+
+NOT_FOUND = 404
 
 for_user = click.option("--user", help="For an admin: whose secret it is.")
 
@@ -22,6 +26,28 @@ def set_(prefab_id: str, name: str, user: str | None) -> None:
     body = {"prefab_id": prefab_id, "secret_name": name, "secret_value": _value(name), "user": user}
     http.ask("POST", "/v1/secrets", body)
     terminal.say(f"Set {name} for {prefab_id}.")
+    if doubt := _doubt(prefab_id, name):
+        terminal.say(f"Note: {doubt}")
+
+
+def _doubt(prefab_id: str, name: str) -> str | None:
+    """Why nothing may ever ask for the secret; None if something does."""
+    try:
+        spec = http.ask("GET", f"/v1/prefabs/{http.segment(prefab_id)}/latest/spec")
+    except Failure as failure:
+        if failure.status != NOT_FOUND:
+            return None  # the secret is set; what cannot be looked up is no reason to alarm anybody
+        return f"no prefab {prefab_id} is published here. What there is: gateway prefab list"
+    declared = {secret["name"] for function in spec["functions"] for secret in _secrets(function)}
+    if name in declared:
+        return None
+    told = f"it asks for {', '.join(sorted(declared))}" if declared else "it asks for no secrets"
+    return f"no function of {prefab_id}@{spec['version']} asks for {name}; {told}."
+
+
+def _secrets(function: dict[str, Any]) -> list[dict[str, Any]]:
+    found = function.get("secrets")
+    return [item for item in found if isinstance(item, dict) and "name" in item] if isinstance(found, list) else []
 
 
 def _value(name: str) -> str:

@@ -18,6 +18,8 @@ RESERVED_NAMES = frozenset(
     | {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"}
 )
 MAX_TIMEOUT = 24 * 3600.0
+_MEMBERS = ("name", "description", "parameters", "returns", "files", "secrets", "streaming", "timeout")
+_SECRET_MEMBERS = ("name", "description", "instructions", "required")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ def read_function(raw: object, pointer: str, report: Report) -> Function | None:
     if not isinstance(name, str) or not is_python_name(name):
         report.warn(step(pointer, "name"), f"{show(name)} is not the name of a Python function; it is left out")
         return None
+    report.check_keys(raw, _MEMBERS, pointer)
     description = read_text(raw, "description", pointer, report)
     try:
         return _read_parts(name, description, raw, pointer, report)
@@ -181,6 +184,7 @@ def _read_secret(raw: object, pointer: str, report: Report) -> Secret:
         raise Unreadable(step(pointer, "name"), f"a secret is named with A-Z, 0-9 and _, not {show(name)}")
     if name in RESERVED_NAMES:
         raise Unreadable(step(pointer, "name"), f"{name} has a meaning of its own and cannot be a secret")
+    report.check_keys(raw, _SECRET_MEMBERS, pointer)
     return Secret(
         name=name,
         description=read_text(raw, "description", pointer, report),

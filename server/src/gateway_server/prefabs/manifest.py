@@ -35,6 +35,10 @@ ENTRY_POINT = "src/main.py"
 DEPENDENCIES_FILE = "pyproject.toml"
 MAX_FUNCTIONS = 1000
 
+_MEMBERS = (
+    *("schema_version", "id", "version", "name", "description", "author", "github_url", "tags", "entry_point"),
+    *("dependencies_file", "functions", "execution_environment", "network"),
+)
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _NUMBER = r"(0|[1-9][0-9]{0,8})"
 _VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
@@ -75,6 +79,7 @@ def parse_manifest(raw: bytes | str | Mapping[str, Any]) -> Manifest:
     report = Report()
     document = read_document(raw, report)
     _refuse_older_format(document)
+    report.check_keys(document, _MEMBERS, "")
     prefab_id = _read_id(document.get("id"), report)
     version = _read_version(document.get("version"), report)
     functions = _read_functions(document.get("functions"), report)
@@ -150,6 +155,7 @@ def _read_resources(raw: object, report: Report) -> tuple[float, int]:
     if not isinstance(raw, dict):
         report.warn("/execution_environment", f"must be an object, not {show(raw)}; it is ignored")
         return DEFAULT_CPU, DEFAULT_MEMORY
+    report.check_keys(raw, ("cpu", "memory"), "/execution_environment")
     cpu = read_cpu(raw.get("cpu"), "/execution_environment/cpu", report)
     return cpu, read_memory(raw.get("memory"), "/execution_environment/memory", report)
 

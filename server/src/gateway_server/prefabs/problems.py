@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
@@ -46,6 +47,14 @@ class Report:
         """Something that its author should mend."""
         if len(self.warnings) < MAX_PROBLEMS:
             self.warnings.append(Problem(pointer, message))
+
+    def check_keys(self, raw: Mapping[str, Any], known: Collection[str], pointer: str) -> None:
+        """Warns of members that nobody will read: as a rule, misspelled ones. Notes begin with `$`, `_` or `x-`."""
+        for key in raw:
+            if key not in known and not key.startswith(("$", "_", "x-")):
+                close = difflib.get_close_matches(key.lower(), known, n=1)
+                guess = f"; did you mean {close[0]!r}?" if close else ""
+                self.warn(step(pointer, key), f"{show(key)} is not known here and is ignored{guess}")
 
     def raise_errors(self) -> None:
         """PackageError with every error so far; nothing without any."""
