@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import gateway_runtime
-from gateway_server.engine.local import launcher
+import gateway_server
 
+LAUNCHER = Path(gateway_server.__file__).parent / "engine" / "local" / "launcher.py"  # a program, not to be imported
 MOVED = "import os,sys; os.dup2(int(sys.argv[1]),3); os.execv(sys.executable,[sys.executable,*sys.argv[2:]])"
 ORDER = {"start": 1, "isolation": "none", "interpreter": "/no/such/program", "arguments": [], "environment": {}}
 
@@ -18,7 +19,7 @@ ORDER = {"start": 1, "isolation": "none", "interpreter": "/no/such/program", "ar
 def test_it_ends_quietly_when_the_gateway_has_not_read_all_that_it_was_told():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     support = Path(gateway_runtime.__file__).parents[1]
-    words = ["-I", "-S", "-c", MOVED, str(theirs.fileno()), "-I", "-S", launcher.__file__, str(support)]
+    words = ["-I", "-S", "-c", MOVED, str(theirs.fileno()), "-I", "-S", str(LAUNCHER), str(support)]
     with ours, theirs, open(os.devnull, "wb") as null:
         process = subprocess.Popen([sys.executable, *words], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         theirs.close()
