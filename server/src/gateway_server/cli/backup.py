@@ -75,4 +75,5 @@ def _told(contents: Contents) -> dict[str, object]:
 
 def _summary(contents: Contents) -> str:
     moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.created_at))
-    return f"{contents.versions} prefab versions and {contents.files} files, as of {moment}."
+    versions, files = terminal.count(contents.versions, "prefab version"), terminal.count(contents.files, "file")
+    return f"{versions} and {files}, as of {moment}."

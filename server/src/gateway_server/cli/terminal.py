@@ -162,3 +162,8 @@ def size(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} TB"
+
+
+def count(number: int, noun: str) -> str:
+    """So many of something, for people."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -88,10 +88,10 @@ def delete(user: str, yes: bool, is_json: bool) -> None:
 
 def _lines(had: dict[str, Any], heir: str | None = None) -> list[str]:
     lines = [
-        _count(had["keys"], "API key"),
-        _count(had["secrets"], "secret"),
-        f"{_count(had['files'], 'file')}, {terminal.size(had['bytes'])}",
-        _count(had["jobs"], "job"),
+        terminal.count(had["keys"], "API key"),
+        terminal.count(had["secrets"], "secret"),
+        f"{terminal.count(had['files'], 'file')}, {terminal.size(had['bytes'])}",
+        terminal.count(had["jobs"], "job"),
     ]
     if had["agents"]:
         lines.append(f"agents: {', '.join(had['agents'])}")
@@ -102,6 +102,3 @@ def _lines(had: dict[str, Any], heir: str | None = None) -> list[str]:
         lines.append(f"last call {terminal.moment(had['last_call_at'])} UTC")
     return lines
 
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
