@@ -166,6 +166,19 @@ def test_show_tells_what_a_function_takes(ann: Command):
     assert "file input: InputFile" in shown
 
 
+def test_completion(ann: Command):
+    def offered(words: str) -> list[str]:
+        ended = ann(
+            _GATEWAY_COMPLETE="bash_complete", COMP_WORDS=f"gateway {words}", COMP_CWORD=str(words.count(" ") + 1)
+        )
+        return [line.removeprefix("plain,") for line in ended.out.splitlines()]
+
+    assert offered("pref") == ["prefab"]
+    assert "--stream" in offered("run --str")
+    assert offered("run spea") == [SPEAKER]
+    assert offered(f"run {SPEAKER} gre") == ["greet"]
+
+
 def test_secrets(ann: Command):
     assert ann("secret", "set", PREFAB, "TOKEN", stdin="12345\n").out == ""
     assert ann("run", SPEAKER, "greet", "-p", "name=x").json["token"] == 5

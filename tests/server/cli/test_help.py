@@ -68,6 +68,33 @@ def test_version(alone: Command):
     assert alone("--version").line == f"gateway {metadata.version('agent-builder-gateway')}"
 
 
+def test_without_a_command_it_says_how_to_begin(alone: Command):
+    ended = alone()
+    assert (ended.code, ended.out) == (2, "")
+    for command in ("gateway init hello", "gateway dev hello", "gateway run hello@1.0.0 greet -p name=you"):
+        assert command in ended.err
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("prefabs", "prefab"), ("prefab lst", "list"), ("doktor", "doctor")])
+def test_a_command_that_is_not_there_is_guessed(alone: Command, wrong: str, meant: str):
+    ended = alone(*wrong.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert f"Did you mean '{meant}'?" in ended.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_that_says_where_it_goes(alone: Command, shell: str):
+    ended = alone("completion", shell)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("# To have it in every shell")
+    assert "_GATEWAY_COMPLETE" in ended.out
+
+
+def test_where_no_gateway_is_nothing_is_completed(alone: Command):
+    ended = alone(_GATEWAY_COMPLETE="bash_complete", COMP_WORDS="gateway run ", COMP_CWORD="2")
+    assert (ended.code, ended.out.strip(), ended.err) == (0, "", "")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli import arguments, completing, http, terminal
 from gateway_server.cli.arguments import DURATION
 
 
@@ -21,7 +21,7 @@ class OrNone(click.ParamType[Any]):
 
 
 @click.command()
-@click.argument("agent_id", metavar="ID")
+@click.argument("agent_id", metavar="ID", shell_complete=completing.agents)
 @click.argument("url", required=False, metavar="[URL]")
 @click.option("--timeout", type=OrNone(DURATION), metavar="DURATION", help="How long an exchange may take; or none.")
 @click.option("--health-path", metavar="PATH", help="What answers with 2xx while the agent is well; or none.")
@@ -56,7 +56,7 @@ def list_(is_json: bool) -> None:
 
 
 @click.command()
-@click.argument("agent_id", metavar="ID")
+@click.argument("agent_id", metavar="ID", shell_complete=completing.agents)
 @arguments.as_json
 def show(agent_id: str, is_json: bool) -> None:
     """Show an agent, and ask it how it is."""
@@ -80,7 +80,7 @@ def show(agent_id: str, is_json: bool) -> None:
 
 
 @click.command()
-@click.argument("agent_id", metavar="ID")
+@click.argument("agent_id", metavar="ID", shell_complete=completing.agents)
 def remove(agent_id: str) -> None:
     """Forget an agent."""
     http.ask("DELETE", f"/v1/agents/{http.segment(agent_id)}")

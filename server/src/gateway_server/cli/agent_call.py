@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from gateway_server.cli import http, terminal
+from gateway_server.cli import completing, http, terminal
 from gateway_server.cli.arguments import DURATION
 from gateway_server.cli.failures import Code, Failure, code_of, refused
 
@@ -28,7 +28,7 @@ _JSON = "application/json"
 
 
 @click.command()
-@click.argument("agent_id", metavar="ID")
+@click.argument("agent_id", metavar="ID", shell_complete=completing.agents)
 @click.argument("path")
 @click.option("-d", "--data", metavar="JSON|@FILE|-", help="A body: as it stands, of a file, or from standard input.")
 @click.option("-X", "--method", help="POST with a body, else GET.")

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+from gateway_server.cli import completing
 
 _PARAMETER = re.compile(r"([^:=]+)(:?=)(.*)\Z", re.DOTALL)
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -26,6 +29,10 @@ class VersionType(click.ParamType[tuple[str, str]]):
         if not (prefab_id and at and version) or "/" in value:
             self.fail(f"{value!r} must name a prefab and its version, such as echo@1.0.0", param, ctx)
         return prefab_id, version
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What is published."""
+        return completing.prefabs(incomplete)
 
 
 class DurationType(click.ParamType[float]):

@@ -1,5 +1,6 @@
 """Every command, in one table. Nothing but the command that was asked for is imported, so that help comes at once."""
 
+import difflib
 import gc
 import os
 import sys
@@ -110,6 +111,7 @@ COMMANDS: Table = {
     "audit": ("Who changed what in the gateway.", "usage:audit"),
     "backup": ("Write a data folder to a file, also while its gateway runs.", "backup:back_up"),
     "restore": ("Make a data folder of a backup.", "backup:restore"),
+    "completion": ("Have a shell complete commands, options and names.", "completion:completion"),
     "doctor": ("Say what this machine offers, and what protects its prefabs.", "doctor:doctor"),
 }
 
@@ -137,6 +139,16 @@ class Lazy(click.Group):
         command.name = name
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """With a guess at what a command was that there is not."""
+        name = args[0]
+        close = difflib.get_close_matches(name, self.table, n=1)
+        if name not in self.table and not name.startswith("-") and close:
+            ctx.fail(f"No such command {name!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table, so that help imports nothing."""
         with formatter.section("Commands"):
@@ -152,7 +164,11 @@ root = Lazy(
     COMMANDS,
     params=_root.__click_params__,  # type: ignore[attr-defined]
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Run prefabs (versioned packages of functions) for agents and people.\n\n"
+    help="Run prefabs (versioned packages of functions) for agents and people. To begin:\n\n"
+    "\b\n"
+    "gateway init hello   # writes a prefab\n"
+    "gateway dev hello    # runs it, and follows its changes\n"
+    "gateway run hello@1.0.0 greet -p name=you\n\n"
     "All commands but serve, dev, init, doctor and prefab validate|run speak to a gateway: GATEWAY_BASE_URL says where "
     "it is (http://127.0.0.1:8000 if not set), GATEWAY_API_KEY who you are.",
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http
+from gateway_server.cli import arguments, completing, http
 from gateway_server.cli.arguments import LONGEST
 
 
@@ -31,7 +31,7 @@ def call_options(command: Any) -> Any:
 
 @click.command()
 @click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
-@click.argument("function")
+@click.argument("function", shell_complete=completing.functions)
 @call_options
 def run(
     prefab: tuple[str, str],

@@ -101,4 +101,3 @@ def _lines(had: dict[str, Any], heir: str | None = None) -> list[str]:
     if had["last_call_at"]:
         lines.append(f"last call {terminal.moment(had['last_call_at'])} UTC")
     return lines
-
