@@ -447,11 +447,25 @@ def on_a_terminal(command: Command, *arguments: str, code: int = 0, **more: str)
     return shown
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_on_a_terminal(command: Command, plain: bool):
-    shown = on_a_terminal(command, "prefab", "list", **({"NO_COLOR": "1"} if plain else {}))
+@pytest.mark.parametrize("asked", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_on_a_terminal(command: Command, asked: dict[str, str]):
+    shown = on_a_terminal(command, "prefab", "list", **asked)
     assert SPEAKER.encode() in shown
-    assert not plain or b"\x1b[3" not in shown
+    assert (b"\x1b" in shown) == (not asked)
+
+
+def test_wide_characters_stand_in_columns(command: Command):
+    tool = "宽"
+    assert command("key", "create", "--user", "wide", "--name", tool).code == 0
+    head, row = command("key", "list", "--user", "wide").out.splitlines()[:2]
+    assert row.index("2", row.index(tool) + len(tool)) == head.index("CREATED") - 1  # one character, two columns
+
+
+@pytest.mark.parametrize("asked", [{}, {"NO_COLOR": "1"}], ids=str)
+def test_what_takes_its_time_is_said(ann: Command, asked: dict[str, str]):
+    shown = on_a_terminal(ann, "run", SPEAKER, "sleep", "-p", "seconds:=1.3", **asked).decode()
+    assert "speaker@1.0.0 sleep …" in shown
+    assert ("\x1b" in shown) == (not asked)
 
 
 @pytest.mark.parametrize(
