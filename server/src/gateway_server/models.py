@@ -33,6 +33,8 @@ class Principal:
     user: str
     agent: str | None = None
     scopes: frozenset[Scope] = frozenset({Scope.CALL})
+    prefabs: frozenset[str] | None = None
+    """The prefabs that the key behind this identity is limited to; None for all."""
     key_id: str | None = None
     """The API key behind this identity; its revocation ends the identity."""
     job_id: str | None = None

@@ -8,6 +8,9 @@ import httpx
 import jwt
 import pytest
 from gateways import Gateway
+from packages import write_package
+
+from gateway_sdk import AuthenticationError, GatewayClient, PrefabCall
 
 
 @pytest.fixture
@@ -46,6 +49,64 @@ def test_keys_are_made_by_admins(gateway: Gateway, user: str):
 def test_what_is_no_key(gateway: Gateway, changes: dict[str, object]):
     answer = gateway.request("POST", "/v1/keys", json={"user": "u", "scopes": ["call"], "name": ""} | changes)
     assert (answer.status_code, answer.json()["detail"]["error_code"]) == (422, "VALIDATION_ERROR")
+
+
+CALLS = """
+import os
+from gateway_sdk import GatewayClient
+
+def outer(other: str):
+    client = GatewayClient(internal_token=os.environ["X_INTERNAL_TOKEN"])
+    return client.run(other, "1.0.0", "inner", {}).get_result()
+
+def inner():
+    return "reached"
+"""
+
+
+@pytest.fixture(scope="module")
+def prefabs(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    ids = ("limited-one", "limited-two")
+    for prefab_id in ids:
+        dependencies = ("agent-builder-gateway-sdk",)
+        folder = tmp_path_factory.mktemp(prefab_id)
+        gateway.publish(write_package(folder, CALLS, prefab_id=prefab_id, dependencies=dependencies))
+    return ids
+
+
+def test_a_key_may_be_limited_to_some_prefabs(gateway: Gateway, user: str, prefabs: tuple[str, str]):
+    mine, other = prefabs
+    wanted = {"user": user, "scopes": ["call", "publish"], "prefabs": [mine]}
+    made = gateway.request("POST", "/v1/keys", json=wanted).json()
+    assert made["prefabs"] == [mine]
+    converted = gateway.request("POST", "/v1/auth/convert_to_internal_token", key=made["key"]).json()["internal_token"]
+    for client in (
+        GatewayClient.from_api_key(made["key"], base_url=gateway.url),
+        GatewayClient(internal_token=converted, base_url=gateway.url),
+    ):
+        assert client.run(mine, "1.0.0", "inner", {}).get_result() == "reached"
+        with pytest.raises(AuthenticationError, match="limited to limited-one"):
+            client.run(other, "1.0.0", "inner", {})
+        batch = client.run_batch([PrefabCall(prefab_id, "1.0.0", "inner", {}) for prefab_id in prefabs])
+        assert [item.is_success() for item in batch.results] == [True, False]
+        # What a prefab is made of is its own affair.
+        assert client.run(mine, "1.0.0", "outer", {"other": other}).get_result() == "reached"
+    answer = gateway.request("PATCH", f"/v1/prefabs/{other}/1.0.0", json={"yanked": "x"}, key=made["key"])
+    assert answer.status_code == 403
+
+
+def test_a_key_for_publishing_alone_does_not_call(gateway: Gateway, user: str, prefabs: tuple[str, str]):
+    key = gateway.key(user, "publish")
+    call = {"prefab_id": prefabs[0], "version": "1.0.0", "function_name": "inner", "inputs": {"parameters": {}}}
+    assert gateway.request("POST", "/v1/run", key=key, json={"calls": [call]}).status_code == 403
+    with pytest.raises(AuthenticationError, match="scope 'call'"):
+        GatewayClient.from_api_key(key, base_url=gateway.url).run(prefabs[0], "1.0.0", "inner", {})
+
+
+def test_what_a_limit_cannot_be(gateway: Gateway, user: str):
+    for wanted in ({"prefabs": []}, {"prefabs": ["No Id"]}, {"prefabs": ["a-b"], "scopes": ["admin"]}):
+        answer = gateway.request("POST", "/v1/keys", json={"user": user, "scopes": ["call"], **wanted})
+        assert answer.status_code == 422, wanted
 
 
 def test_users_see_and_revoke_their_own(gateway: Gateway, user: str):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Authenticator
-from gateway_server.errors import NotFound
+from gateway_server.errors import Invalid, NotFound, Problem
 from gateway_server.identity import access
 from gateway_server.identity.keys import ApiKey, Keys
 from gateway_server.identity.tokens import Tokens
@@ -26,6 +26,9 @@ class NewKey(BaseModel):
     user: str
     scopes: list[Scope] = Field(default_factory=lambda: [Scope.CALL], min_length=1)
     name: str = Field("", max_length=MAX_NAME, description="What it is for.")
+    prefabs: list[str] | None = Field(
+        None, min_length=1, max_length=100, description="The only prefabs that it may call or publish; null for all."
+    )
 
 
 class KeyAnswer(BaseModel):
@@ -35,6 +38,7 @@ class KeyAnswer(BaseModel):
     user: str
     name: str
     scopes: list[Scope]
+    prefabs: list[str] | None
     created_at: str
     revoked_at: str | None
 
@@ -87,7 +91,7 @@ def _add_keys(router: APIRouter, keys: Keys, tokens: Tokens, authenticator: Auth
         """Makes a key for a user. Needs the scope admin."""
         access.require_scope(principal, Scope.ADMIN)
         user = access.check_name(wanted.user, "User")
-        text, key = await keys.create(user, wanted.scopes, wanted.name, by=principal)
+        text, key = await keys.create(user, wanted.scopes, wanted.name, prefabs=_checked(wanted), by=principal)
         return CreatedKey(**_answer(key).model_dump(), key=text)
 
     @router.get("/keys")
@@ -119,6 +123,7 @@ def _add_tokens(router: APIRouter, tokens: Tokens, users: Users, authenticator: 
         Only a key will do: a token that makes tokens would never end.
         """
         principal = await authenticator.from_api_key(request.headers)
+        access.require_scope(principal, Scope.CALL)  # which is what a token is good for
         user = access.acting_user(principal, wanted.user)
         if wanted.agent is not None:
             access.require_scope(principal, Scope.ADMIN)
@@ -126,7 +131,7 @@ def _add_tokens(router: APIRouter, tokens: Tokens, users: Users, authenticator: 
         if user != principal.user:
             await users.register(user, principal)
         expires_at = time.time() + wanted.ttl
-        identity = Principal(user=user, agent=wanted.agent, key_id=principal.key_id)
+        identity = Principal(user=user, agent=wanted.agent, prefabs=principal.prefabs, key_id=principal.key_id)
         token = await tokens.issue(identity, expires_at=expires_at, by=principal)
         return CreatedToken(internal_token=token, expires_at=_moment(expires_at))
 
@@ -134,8 +139,18 @@ def _add_tokens(router: APIRouter, tokens: Tokens, users: Users, authenticator: 
     async def convert_to_internal_token(request: Request) -> ConvertedToken:
         """The internal token of an API key (`Authorization: Bearer sk-…`). It lives 24 hours and names no agent."""
         principal = await authenticator.from_api_key(request.headers)
-        identity = Principal(user=principal.user, key_id=principal.key_id)
+        access.require_scope(principal, Scope.CALL)  # which is what a token is good for
+        identity = Principal(user=principal.user, prefabs=principal.prefabs, key_id=principal.key_id)
         return ConvertedToken(internal_token=tokens.mint(identity, expires_at=time.time() + CONVERTED_LIFE))
+
+
+def _checked(wanted: NewKey) -> list[str] | None:
+    if wanted.prefabs is not None and Scope.ADMIN in wanted.scopes:
+        message = "An admin's key cannot be limited to prefabs: it may make itself another."
+        raise Invalid(message, [Problem("/prefabs", message)])
+    for number, prefab_id in enumerate(wanted.prefabs or ()):
+        access.check_prefab_id(prefab_id, f"/prefabs/{number}")
+    return wanted.prefabs
 
 
 def _answer(key: ApiKey) -> KeyAnswer:
@@ -144,6 +159,7 @@ def _answer(key: ApiKey) -> KeyAnswer:
         user=key.user,
         name=key.name,
         scopes=sorted(key.scopes),
+        prefabs=None if key.prefabs is None else sorted(key.prefabs),
         created_at=_moment(key.created_at),
         revoked_at=_moment(key.revoked_at) if key.revoked_at is not None else None,
     )

@@ -169,7 +169,7 @@ def _add_changing(router: APIRouter, catalogue: Catalogue, identify: Identify) -
 
     async def current(prefab_id: str, version: str, principal: Principal) -> Environment:
         found = await catalogue.find(prefab_id, version)
-        access.may_publish(principal, found.owner)
+        access.may_publish(principal, found.owner, prefab_id)
         assert found.deployment is not None
         return dict(found.deployment.settings)
 

@@ -21,7 +21,7 @@ from gateway_server.api.faults import logger, unexpected
 from gateway_server.api.forms import FileForm
 from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
 from gateway_server.identity import access
-from gateway_server.models import Principal, rfc3339
+from gateway_server.models import Principal, Scope, rfc3339
 from gateway_server.prefabs.archives import MAX_ARCHIVE
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.prefabs.versions import Version
@@ -103,7 +103,7 @@ def add_publishing(router: APIRouter, publisher: Publisher, identify: Identify, 
     @router.post("/prefabs", status_code=201, responses=_ANSWERS, openapi_extra=_BODY, response_model=PrefabAnswer)
     async def publish_prefab(request: Request, principal: Principal = caller) -> Response:
         """Publishes a version. Needs the scope publish; the first publisher of an id owns it."""
-        access.may_publish(principal, None)
+        access.require_scope(principal, Scope.PUBLISH)
         try:
             return await _publish(request, principal, publisher, scratch)
         except ClientDisconnect:

@@ -16,7 +16,6 @@ from gateway_server.prefabs.functions import RESERVED_NAMES
 
 MAX_VALUE = 64 << 10
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,127}\Z")
-_PREFAB = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
 ForUser = Annotated[str | None, Query(description="For an admin: whose secrets are meant.")]
 
 
@@ -58,7 +57,7 @@ def routes(*, vault: Vault, users: Users, identify: Identify) -> APIRouter:
     async def set_secret(secret: NewSecret, principal: Principal = caller) -> None:
         """Sets a secret for all versions of a prefab. The prefab need not be there yet."""
         user = access.acting_user(principal, secret.user)
-        _check_prefab_id(secret.prefab_id)
+        access.check_prefab_id(secret.prefab_id, "/prefab_id")
         _check_name(secret.secret_name)
         _check_value(secret.secret_value)
         if user != principal.user:
@@ -85,12 +84,6 @@ def routes(*, vault: Vault, users: Users, identify: Identify) -> APIRouter:
         await vault.remove(access.acting_user(principal, user), prefab_id, secret_name, principal)
 
     return router
-
-
-def _check_prefab_id(prefab_id: str) -> None:
-    if not (3 <= len(prefab_id) <= 64 and _PREFAB.match(prefab_id)):
-        rule = "3 to 64 characters, lower-case words joined by single hyphens"
-        raise _refusal("/prefab_id", f"{prefab_id[:80]!r} is no prefab id: {rule}.")
 
 
 def _check_name(name: str) -> None:

@@ -39,6 +39,7 @@ from gateway_server.files.library import Library
 from gateway_server.files.outputs import collect, group
 from gateway_server.files.records import StoredFile
 from gateway_server.files.staging import stage
+from gateway_server.identity import access
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Call, Event, Failure, JobStatus, Principal, Progress, Result
 from gateway_server.prefabs.catalogue import Catalogue
@@ -137,6 +138,7 @@ class Pipeline:
         if principal.job_id is not None and self._running.find(principal.job_id) is None:
             raise Canceled("The call that made this one has ended.")
         version = await self._catalogue.find(call.prefab_id, call.version)
+        access.may_call(principal, call.prefab_id)
         if call.version != version.version:  # it asked for the latest
             call = replace(call, version=version.version)
         function = _function(version, call)
@@ -271,6 +273,7 @@ class Pipeline:
             root_job_id=ready.principal.root_job_id or job_id,
             depth=ready.principal.depth + 1,
             deadline=ends,
+            prefabs=None,  # the key's limit is on what its holder calls, not on what that is made of
         )
         return self._tokens.mint(principal, expires_at=ends + TOKEN_GRACE)
 

@@ -2,12 +2,14 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway_server.cli import terminal
-from gateway_server.store import backup as archives
-from gateway_server.store.backup import Contents
+
+if TYPE_CHECKING:
+    from gateway_server.store.backup import Contents
 
 _folder = click.option(
     "--data",
@@ -34,6 +36,8 @@ def back_up(file: Path | None, data: Path, database: Path | None, is_json: bool)
     \b
     gateway backup nightly.tar.gz --data /var/lib/gateway
     """
+    from gateway_server.store import backup as archives
+
     file = file or Path(time.strftime("gateway-backup-%Y%m%d-%H%M%SZ.tar.gz", time.gmtime()))
     with terminal.progress("Backing up") as progress:
         contents = archives.back_up(data, file, database=database, progress=progress)
@@ -59,6 +63,8 @@ def restore(file: Path, data: Path, is_json: bool) -> None:
 
     Calls that ran when the backup was made are recorded as failed when the gateway starts.
     """
+    from gateway_server.store import backup as archives
+
     with terminal.progress("Restoring") as progress:
         contents = archives.restore(file, data, progress=progress)
     if is_json:
@@ -68,12 +74,12 @@ def restore(file: Path, data: Path, is_json: bool) -> None:
     terminal.say(f"Start a gateway on it with: gateway serve --data {data}")
 
 
-def _told(contents: Contents) -> dict[str, object]:
+def _told(contents: "Contents") -> dict[str, object]:
     created_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(contents.created_at))
     return {**vars(contents), "created_at": created_at}
 
 
-def _summary(contents: Contents) -> str:
+def _summary(contents: "Contents") -> str:
     moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.created_at))
     versions, files = terminal.count(contents.versions, "prefab version"), terminal.count(contents.files, "file")
     return f"{versions} and {files}, as of {moment}."

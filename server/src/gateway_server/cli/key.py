@@ -16,10 +16,19 @@ from gateway_server.cli import arguments, http, terminal
     show_default=True,
     help="What it may do; may be given several times.",
 )
+@click.option(
+    "--prefab",
+    "prefabs",
+    multiple=True,
+    metavar="ID",
+    help="A prefab that it may call; may be given several times. Not given: all.",
+)
 @click.option("--name", default="", help="What it is for.")
-def create(user: str, scopes: tuple[str, ...], name: str) -> None:
+def create(user: str, scopes: tuple[str, ...], prefabs: tuple[str, ...], name: str) -> None:
     """Make a key for a user. Standard output gets the key; it is not shown again."""
-    key = http.ask("POST", "/v1/keys", {"user": user, "scopes": list(scopes), "name": name})
+    key = http.ask(
+        "POST", "/v1/keys", {"user": user, "scopes": list(scopes), "prefabs": list(prefabs) or None, "name": name}
+    )
     terminal.data(key["key"])
     terminal.say(f"{key['id']} for {key['user']}, scopes: {', '.join(key['scopes'])}. Keep it: it is not shown again.")
 
@@ -38,6 +47,7 @@ def list_(user: str | None, is_json: bool) -> None:
             key["id"],
             key["user"],
             ",".join(key["scopes"]),
+            ",".join(key["prefabs"]) if key["prefabs"] else "all",
             key["name"],
             terminal.moment(key["created_at"]),
             terminal.moment(key["revoked_at"]),
@@ -45,7 +55,7 @@ def list_(user: str | None, is_json: bool) -> None:
         for key in answer["keys"]
     ]
     empty = "There is no key. Make one with: gateway key create --user NAME"
-    terminal.table(("id", "user", "scopes", "name", "created", "revoked"), rows, empty=empty)
+    terminal.table(("id", "user", "scopes", "prefabs", "name", "created", "revoked"), rows, empty=empty)
 
 
 @click.command()

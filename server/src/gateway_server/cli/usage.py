@@ -70,7 +70,8 @@ def audit(actor: str | None, action: str | None, limit: int, is_json: bool) -> N
         )
         for entry in answer["entries"]
     ]
-    terminal.table(("at", "actor", "action", "target", "detail"), rows)
+    empty = "Nothing of that kind was done. All there is: gateway audit"
+    terminal.table(("at", "actor", "action", "target", "detail"), rows, empty=empty)
 
 
 def _text(value: object) -> str:

@@ -26,7 +26,9 @@ def list_(text: str | None, is_json: bool) -> None:
         terminal.document({"users": users})
         return
     rows = [(user["id"], user["status"], user["keys"], terminal.moment(user["created_at"])) for user in users]
-    terminal.table(("user", "status", "keys", "since"), rows)
+    terminal.table(
+        ("user", "status", "keys", "since"), rows, empty="Nobody's name holds that. Everybody: gateway user list"
+    )
 
 
 @click.command()

@@ -5,6 +5,7 @@ import re
 from gateway_server.errors import Invalid, MissingAgentContext, PermissionDenied, Problem
 from gateway_server.models import Principal, Scope
 
+_PREFAB = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 
 
@@ -18,6 +19,19 @@ def check_name(value: str, what: str, pointer: str = "") -> str:
         rule = "a letter or digit, then up to 63 letters, digits or any of . _ @ -"
         message = f"{what} {str(value)[:80]!r} is not valid: it must be {rule}."
         raise Invalid(message, [Problem(pointer or f"/{what.lower()}", message)])
+    return value
+
+
+def check_prefab_id(value: str, pointer: str) -> str:
+    """The id of a prefab, if it is one; whether there is such a prefab is another matter.
+
+    Raises:
+        Invalid: it has a form that no id has.
+    """
+    if not (3 <= len(value) <= 64 and _PREFAB.match(value)):
+        rule = "3 to 64 characters, lower-case words joined by single hyphens"
+        message = f"{value[:80]!r} is no prefab id: {rule}."
+        raise Invalid(message, [Problem(pointer, message)])
     return value
 
 
@@ -71,13 +85,37 @@ def require_agent(principal: Principal) -> str:
     return principal.agent
 
 
-def may_publish(principal: Principal, owner: str | None) -> None:
+def may_call(principal: Principal, prefab_id: str) -> None:
+    """Calls need the scope, which tokens always have. Some keys are limited to some prefabs; what these call in turn is
+    theirs to decide.
+
+    Raises:
+        PermissionDenied: the key is not for calls, or not for this prefab.
+    """
+    if principal.scopes.isdisjoint((Scope.CALL, Scope.ADMIN)):
+        raise PermissionDenied("This needs an API key with the scope 'call'.")
+    require_reach(principal, prefab_id)
+
+
+def require_reach(principal: Principal, prefab_id: str) -> None:
+    """For keys that are limited to some prefabs.
+
+    Raises:
+        PermissionDenied: the prefab is none of them.
+    """
+    if principal.prefabs is not None and prefab_id not in principal.prefabs:
+        allowed = ", ".join(sorted(principal.prefabs))
+        raise PermissionDenied(f"This API key is limited to {allowed}; it does not reach {prefab_id[:80]}.")
+
+
+def may_publish(principal: Principal, owner: str | None, prefab_id: str) -> None:
     """Versions of a prefab come from its owner, who is its first publisher, or from an admin.
 
     Raises:
         PermissionDenied: the caller is neither.
     """
     require_scope(principal, Scope.PUBLISH)
+    require_reach(principal, prefab_id)
     if owner not in (None, principal.user) and Scope.ADMIN not in principal.scopes:
         raise PermissionDenied("This prefab id belongs to another publisher.")
 

@@ -27,6 +27,8 @@ class ApiKey:
     user: str
     name: str
     scopes: frozenset[Scope]
+    prefabs: frozenset[str] | None
+    """What it is limited to; None for all prefabs."""
     created_at: float
     revoked_at: float | None
 
@@ -41,7 +43,13 @@ class Keys:
         self._revocations = 0
 
     async def create(
-        self, user: str, scopes: Iterable[Scope], name: str = "", *, by: Principal | None = None
+        self,
+        user: str,
+        scopes: Iterable[Scope],
+        name: str = "",
+        *,
+        prefabs: Iterable[str] | None = None,
+        by: Principal | None = None,
     ) -> tuple[str, ApiKey]:
         """A new key and its record. The key is shown this once and never again.
 
@@ -51,8 +59,15 @@ class Keys:
         await self._users.register(user, by)
         text = PREFIX + secrets.token_urlsafe(32)
         kept = frozenset(scopes)
+        limit = None if prefabs is None else frozenset(prefabs)
         key = ApiKey(
-            id=f"key_{secrets.token_hex(8)}", user=user, name=name, scopes=kept, created_at=time.time(), revoked_at=None
+            id=f"key_{secrets.token_hex(8)}",
+            user=user,
+            name=name,
+            scopes=kept,
+            prefabs=limit,
+            created_at=time.time(),
+            revoked_at=None,
         )
         values = {
             "id": key.id,
@@ -60,12 +75,15 @@ class Keys:
             "user": user,
             "name": name,
             "scopes": " ".join(sorted(kept)),
+            "prefabs": None if limit is None else " ".join(sorted(limit)),
             "created_at": key.created_at,
         }
 
+        told = {} if limit is None else {"prefabs": sorted(limit)}
+
         def work(connection: Connection) -> None:
             connection.execute(schema.api_keys.insert().values(values))
-            audit.record(connection, by, "key.create", key.id, user=user, scopes=sorted(kept))
+            audit.record(connection, by, "key.create", key.id, user=user, scopes=sorted(kept), **told)
 
         await self._database.write(work)
         return text, key
@@ -89,7 +107,7 @@ class Keys:
         if key.revoked_at is not None:
             raise Unauthenticated("The API key has been revoked.")
         self._users.check(key.user, key.created_at)
-        return Principal(user=key.user, scopes=key.scopes, key_id=key.id)
+        return Principal(user=key.user, scopes=key.scopes, prefabs=key.prefabs, key_id=key.id)
 
     async def list(self, user: str | None = None) -> list[ApiKey]:
         """All keys, or those of one user, newest first."""
@@ -143,6 +161,7 @@ def _from_row(row) -> ApiKey:  # type: ignore[no-untyped-def]
         user=row.user,
         name=row.name,
         scopes=frozenset(Scope(scope) for scope in row.scopes.split()),
+        prefabs=None if row.prefabs is None else frozenset(row.prefabs.split()),
         created_at=row.created_at,
         revoked_at=row.revoked_at,
     )

@@ -188,7 +188,7 @@ class Catalogue:
             message = "must name one version, not the latest"
             raise Invalid(f"The version {message}.", [Problem("/version", message)])
         found = await self.find(prefab_id, version)
-        access.may_publish(principal, found.owner)
+        access.may_publish(principal, found.owner, prefab_id)
         return found
 
     async def _change(

@@ -81,7 +81,7 @@ class Publisher:
         """Whether this publish is allowed; the version if it is there already, as it is."""
         prefab_id, version = package.manifest.id, package.manifest.version
         owner = await self._owner(prefab_id)
-        access.may_publish(principal, owner)
+        access.may_publish(principal, owner, prefab_id)
         try:
             existing = await self._catalogue.find(prefab_id, version)
         except NotFound:

@@ -93,7 +93,7 @@ def insert(connection: Connection, row: Mapping[str, Any], principal: Principal)
     """
     prefabs, versions = schema.prefabs, schema.versions
     owner = connection.execute(select(prefabs.c.owner).where(prefabs.c.id == row["prefab_id"])).scalar()
-    access.may_publish(principal, owner)
+    access.may_publish(principal, owner, row["prefab_id"])
     if owner is None:
         values = {"id": row["prefab_id"], "owner": principal.user, "created_at": row["created_at"]}
         connection.execute(prefabs.insert().values(values))

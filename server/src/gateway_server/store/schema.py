@@ -29,6 +29,7 @@ api_keys = Table(
     Column("user", String(64), nullable=False, index=True),
     Column("name", Text, nullable=False),
     Column("scopes", Text, nullable=False),
+    Column("prefabs", Text),  # the ids that it is limited to, with blanks between; null for all
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
 )

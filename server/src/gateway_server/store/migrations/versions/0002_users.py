@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("day", "user", "agent", "prefab_id", "version"),
     )
+    op.add_column("api_keys", sa.Column("prefabs", sa.Text()))
     op.add_column("versions", sa.Column("deprecated", sa.Text()))
     op.add_column("versions", sa.Column("yanked", sa.Text()))
     op.add_column("agents", sa.Column("timeout", sa.Double()))
