@@ -83,7 +83,7 @@ def test_it_shows_each_part(shown):
     [
         ("Start a gateway", r"gateway: listening on http://127\.0\.0\.1:\d+\n +isolation: \w+"),
         ("Publish prefabs", r"(?s)echo@1\.0\.0.*data-analyzer@1\.0\.0.*document-processor@1\.0\.0.*llm-client@1\.0\.0"),
-        ("Make a user", r"gateway key create --user alice.*\n +sk-\w+…\n"),
+        ("Make a user", r"gateway key create --user alice.*\n +sk-[\w-]+…\n"),
         ("A plain call", r"\{'success': True, 'text': 'hello'\}"),
         ("A call with files", r"24 rows · 6 columns"),
         ("A call with files", r"'s3://agent-builder/prefab-outputs/alice/.+/季度报告\.txt'"),
