@@ -197,3 +197,37 @@ def test_nothing_of_an_upload_stays_behind(gateway: Gateway, folder: Path):
     publish(gateway, b"nothing")
     publish(gateway, pack(folder), headers={"Accept": "text/event-stream"})
     assert list((gateway.data / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("marks", "pointer"),
+    [
+        ({}, "/body"),
+        ({"colour": "red"}, "/body/colour"),
+        ({"deprecated": "use 2", "colour": "red"}, "/body/colour"),
+        ({"deprecated": ""}, "/body/deprecated"),
+        ({"yanked": "one\ntwo"}, "/body/yanked"),
+        ({"yanked": "\x1b[2J"}, "/body/yanked"),
+    ],
+)
+def test_marks_that_say_nothing_readable(
+    gateway: Gateway, folder: Path, prefab_id: str, marks: dict[str, str], pointer: str
+):
+    publish(gateway, pack(folder)).raise_for_status()
+    place = f"/v1/prefabs/{prefab_id}/1.0.0"
+    before = gateway.request("GET", f"{place}/spec").json()
+    answer = gateway.request("PATCH", place, json=marks)
+    assert code(answer) == (422, "VALIDATION_ERROR")
+    assert answer.json()["detail"]["errors"][0]["pointer"] == pointer
+    assert gateway.request("GET", f"{place}/spec").json() == before
+    assert gateway.request("PATCH", place, json={"deprecated": "请用 2.0.0"}).json()["deprecated"] == "请用 2.0.0"
+
+
+def test_words_find_what_is_deployed(gateway: Gateway, folder: Path, prefab_id: str):
+    publish(gateway, pack(folder)).raise_for_status()
+
+    def search(**query: str) -> httpx.Response:
+        return gateway.request("GET", "/v1/prefabs", params={"q": prefab_id, **query})
+
+    assert [prefab["id"] for prefab in search(status="deployed").json()["prefabs"]] == [prefab_id]
+    assert code(search(status="failed")) == (422, "VALIDATION_ERROR")

@@ -3,20 +3,29 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.publishing import INCOMING, Environment, PrefabAnswer, add_publishing, checked, describe
-from gateway_server.errors import NotFound
+from gateway_server.errors import Invalid, NotFound, Problem
 from gateway_server.identity import access
 from gateway_server.models import Principal
 from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.functions import Function
+from gateway_server.prefabs.problems import is_plain
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.prefabs.versions import DEPLOYED
 from gateway_server.settings import Settings
 
-Reason = Annotated[str, Field(min_length=1, max_length=500)]
+
+def _on_one_line(text: str) -> str:
+    if not is_plain(text):
+        raise PydanticCustomError("not_plain", "must be one line, without control characters")
+    return text
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_on_one_line)]
 
 
 class PrefabList(BaseModel):
@@ -46,6 +55,8 @@ class FunctionName(BaseModel):
 
 class Marks(BaseModel):
     """What is said of a version; what is left out stays, null takes it back."""
+
+    model_config = ConfigDict(extra="forbid")
 
     deprecated: Reason | None = Field(None, description="What to use instead.")
     yanked: Reason | None = Field(None, description="Why nobody should begin to use it.")
@@ -81,6 +92,9 @@ def _add_reading(router: APIRouter, catalogue: Catalogue, identify: Identify) ->
         """Every version, newest first. What is not deployed is shown to its publisher only."""
         access.require_person(principal)
         if q is not None:
+            if status not in (None, DEPLOYED):
+                message = f"must be left out or {DEPLOYED}: words find nothing else"
+                raise Invalid(f"The status {message}.", [Problem("/status", message)])
             return PrefabList(prefabs=[describe(version) for version in await catalogue.search(q)])
         shown = [
             version
@@ -141,7 +155,11 @@ def _add_changing(router: APIRouter, catalogue: Catalogue, identify: Identify) -
 
         Calls of such a version still run, with a warning in their answer; `latest` passes a yanked one over.
         """
-        return describe(await catalogue.mark(prefab_id, version, principal, marks.model_dump(exclude_unset=True)))
+        said = marks.model_dump(exclude_unset=True)
+        if not said:
+            message = "send deprecated or yanked: the reason, or null to take it back"
+            raise Invalid(f"Nothing is said of the version: {message}.", [Problem("/body", message)])
+        return describe(await catalogue.mark(prefab_id, version, principal, said))
 
     @router.get(f"{place}/settings")
     async def list_settings(prefab_id: str, version: str, principal: Principal = caller) -> SettingNames:
