@@ -454,6 +454,14 @@ def test_on_a_terminal(command: Command, asked: dict[str, str]):
     assert (b"\x1b" in shown) == (not asked)
 
 
+def test_a_text_cannot_show_as_another_one_on_a_terminal(ann: Command):
+    turned = "x\u202atxt\u202e.\u2066exe\u2069"
+    arguments = ("run", SPEAKER, "greet", "-p", f"name={turned}")
+    assert turned in ann(*arguments).out
+    shown = on_a_terminal(ann, *arguments).decode()
+    assert "xtxt.exe" in shown
+
+
 def test_wide_characters_stand_in_columns(command: Command):
     tool = "宽"
     assert command("key", "create", "--user", "wide", "--name", tool).code == 0

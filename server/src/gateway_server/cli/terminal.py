@@ -11,7 +11,8 @@ from typing import Any, Literal, TextIO
 
 from gateway_server.cli.status import Status
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Controls but tab and line feed, and what turns the direction of writing, so that a text shows as another one."""
 STARTING = "Starting the gateway"
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?( s)?")
 _status: Status | None = None
