@@ -14,7 +14,7 @@ _NEWUSER, _NEWNET = 0x10000000, 0x40000000
 _NUMBERS = {
     "x86_64": {"unshare": 272, "mount": 165, "ptrace": 101, "keyctl": 250, "perf_event_open": 298},
     "aarch64": {"unshare": 97, "mount": 40, "ptrace": 117, "keyctl": 219, "perf_event_open": 241},
-}[platform.machine()]
+}[platform.machine()] | {"open_tree_attr": 467}
 
 
 def _try(name: str, *arguments: object) -> str:
@@ -38,6 +38,7 @@ def _attempts() -> dict[str, str]:
         "user namespace": _try("unshare", _NEWUSER),
         "network namespace": _try("unshare", _NEWUSER | _NEWNET),
         "mount": _try("mount", b"none", b"/no/such/place", b"tmpfs", 0, None),
+        "detached mount": _try("open_tree_attr", -1, b"/no/such/place", 0, None, 0),
         "trace me": _try("ptrace", 0, 0, 0, 0),
         "kernel keys": _try("keyctl", 0, -3, 1),
     }

@@ -8,13 +8,14 @@ back to clone then. Numbers are those of <asm/unistd.h>.
 import ctypes
 import os
 import struct
+import sys
 from collections.abc import Iterable
 
 from gateway_runtime import linux
 
 # Calls from 424 on have the same number everywhere.
-_NEW_MOUNT_API = (428, 429, 430, 431, 432, 433, 442)
-"""open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr"""
+_NEW_MOUNT_API = (428, 429, 430, 431, 432, 433, 442, 467)
+"""open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr, open_tree_attr"""
 _SAME_EVERYWHERE = (*_NEW_MOUNT_API, 425, 426, 427, 438)
 """...and io_uring_setup, io_uring_enter, io_uring_register, pidfd_getfd"""
 _CLONE3 = 435
@@ -52,8 +53,11 @@ _Step = tuple[int, int, int, int]
 
 
 def available() -> bool:
-    """Whether this machine's kernel and architecture can filter."""
-    return os.uname().machine in _CALLS and os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
+    """Whether this machine's kernel and architecture can filter, and this Python makes the calls of that architecture."""
+    is_64_bit = (
+        sys.maxsize > 2**32
+    )  # a smaller one has the numbers of another architecture, and could do nothing at all
+    return is_64_bit and os.uname().machine in _CALLS and os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
 
 
 def confine_worker() -> None:

@@ -340,6 +340,11 @@ def test_the_kernel_refuses_what_no_function_needs(folder, sandbox):
             assert set(attempts.values()) == {"Operation not permitted"}, attempts
 
 
+def test_a_small_python_on_a_large_kernel_is_not_filtered(monkeypatch):
+    monkeypatch.setattr(seccomp.sys, "maxsize", 2**31 - 1)
+    assert not seccomp.available()
+
+
 def test_a_worker_takes_only_its_share_of_the_machines_tables(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
