@@ -188,6 +188,37 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(tmp_path: Path):
     assert not (tmp_path / "new").exists()
 
 
+def test_an_archive_never_changes_the_mode_of_a_folder_outside(tmp_path: Path):
+    """A folder under an absolute name lands inside, and what has no place in a data folder is refused."""
+    outside = tmp_path / "prefabs"
+    outside.mkdir(mode=0o700)
+    for name in (str(outside), "other/folder", "prefabs/../other"):
+        with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+            (tmp_path / "backup.json").write_text(json.dumps({"format": 1, "schema": "0001"}))
+            archive.add(tmp_path / "backup.json", "backup.json")
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o6777
+            archive.addfile(folder)
+            for last in ("contents.json", "gateway.db"):
+                archive.addfile(tarfile.TarInfo(last))
+        with pytest.raises(Invalid, match="does not belong"):
+            restore(tmp_path / "evil.tar", tmp_path / "new")
+        assert stat_mode(outside) == 0o700
+        assert not (tmp_path / "new").exists()
+
+
+def test_modes_are_set_inside_the_folder_alone(tmp_path: Path):
+    with running_gateway(tmp_path / "data") as gateway:
+        gateway.key("ann")
+    back_up(tmp_path / "data", tmp_path / "b.tar")
+    folder = tarfile.TarInfo("/prefabs/some")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o6777
+    with tarfile.open(tmp_path / "b.tar", "a") as archive:
+        archive.addfile(folder)
+    restore(tmp_path / "b.tar", tmp_path / "new")
+    assert (tmp_path / "new" / "prefabs" / "some").stat().st_mode & 0o7777 == 0o755
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")

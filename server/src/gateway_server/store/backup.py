@@ -19,7 +19,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from gateway_server.errors import Invalid
@@ -30,6 +30,8 @@ FORMAT = 1
 DATABASE = "gateway.db"
 _HEADER = "backup.json"
 _KEYS = ("admin.key", "master.key", "urls.key")
+_TOP = {_HEADER, "contents.json", DATABASE, *_KEYS, "prefabs", "environments", "objects"}
+"""What lies in an archive beside each other."""
 _BLOCK = 1 << 20
 _QUICK = 1
 """Level of compression: more costs several times the time for a tenth less."""
@@ -278,10 +280,10 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
                 if member.name == "contents.json":
                     contents = Contents(**_document(archive, member))
                     continue
+                inside = _inside(member, target)
                 if member.isdir():  # closed to writing only when what belongs into it is there
-                    modes.append((target / member.name, member.mode))
-                    member = member.replace(mode=0o700, deep=False)
-                archive.extract(member, target, filter="data")
+                    modes.append((target / inside.name, member.mode & 0o755))
+                archive.extract(inside, target, filter="data")
                 if progress:
                     progress(raw.tell(), whole)
             while plain.read(_BLOCK):  # to the checksum at its end
@@ -296,6 +298,15 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
         os.chmod(path, mode)
     _make_private(target)
     return contents
+
+
+def _inside(member: tarfile.TarInfo, target: Path) -> tarfile.TarInfo:
+    """The member under the name that it gets, which never leads out of the folder."""
+    inside = tarfile.data_filter(member, str(target))
+    parts = PurePosixPath(inside.name).parts
+    if not parts or parts[0] not in _TOP or ".." in parts:
+        raise ValueError(f"{member.name!r} does not belong into one.")
+    return inside
 
 
 @contextlib.contextmanager
