@@ -118,6 +118,29 @@ def test_a_backup_under_load_holds_together(folder: Path):
                 assert httpx.get(client.download_file(url)).text.startswith("0 ")
 
 
+def test_a_version_that_is_removed_while_it_is_read_is_not_in_the_backup(tmp_path: Path):
+    with running_gateway(tmp_path / "data") as gateway:
+        for prefab_id in ("stays", "goes", "changes"):
+            gateway.publish(write_package(tmp_path / prefab_id, SOURCE, prefab_id=prefab_id))
+    seen: list[int] = []
+
+    def remove(done: int, whole: int) -> None:
+        """As a gateway does, once: the record goes first, then the folder."""
+        if not seen:
+            with contextlib.closing(sqlite3.connect(tmp_path / "data" / "gateway.db")) as database:
+                database.execute("DELETE FROM versions WHERE prefab_id = 'goes'")
+                database.execute("UPDATE versions SET digest = 'other' WHERE prefab_id = 'changes'")
+                database.commit()
+            shutil.rmtree(next((tmp_path / "data" / "prefabs" / "goes").iterdir()) / "src", ignore_errors=True)
+        seen.append(done)
+
+    contents = back_up(tmp_path / "data", tmp_path / "b.tar", progress=remove)
+    assert contents.versions == 1
+    restore(tmp_path / "b.tar", tmp_path / "new")
+    with contextlib.closing(sqlite3.connect(tmp_path / "new" / "gateway.db")) as database:
+        assert database.execute("SELECT prefab_id FROM versions").fetchall() == [("stays",)]
+
+
 def stat_mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 

@@ -124,6 +124,7 @@ class _Writing:
                     self._add_text(name, (self._data / name).read_text())
             self._add_packages()
             self._add_objects()
+            self._strike_removed()
             self._copy.commit()
             contents = self._contents()
             self._add_text("contents.json", json.dumps(asdict(contents)))
@@ -162,14 +163,28 @@ class _Writing:
         for row in self._versions():
             folders = self._folders(row)
             if not all(folder.is_dir() for folder in folders):  # removed since the copy
-                self._copy.execute(
-                    "DELETE FROM versions WHERE prefab_id = ? AND version = ?", (row["prefab_id"], row["version"])
-                )
+                self._strike(row)
                 continue
             for folder in folders:
                 if folder not in added:
                     added.add(folder)
                     self._add_folder(folder)
+
+    def _strike_removed(self) -> None:
+        """Strikes versions that went while they were read: their records go before their folders do."""
+        with self._looking() as live:
+            there = set(live.execute("SELECT prefab_id, version, digest FROM versions"))
+        for row in self._versions():
+            if (row["prefab_id"], row["version"], row["digest"]) not in there:
+                self._strike(row)
+
+    def _strike(self, row: sqlite3.Row) -> None:
+        place = (row["prefab_id"], row["version"])
+        self._copy.execute("DELETE FROM versions WHERE prefab_id = ? AND version = ?", place)
+
+    def _looking(self) -> contextlib.closing[sqlite3.Connection]:
+        """At the database as it is by now."""
+        return contextlib.closing(sqlite3.connect(f"file:{self._live}?mode=ro", uri=True, timeout=30))
 
     def _add_folder(self, folder: Path) -> None:
         for path in _below(folder):
@@ -199,7 +214,7 @@ class _Writing:
 
     def _deleted(self, missing: list[tuple[str]]) -> Iterator[tuple[str]]:
         """Those of the missing files that were deleted since the copy; the others never lay in this folder."""
-        with contextlib.closing(sqlite3.connect(f"file:{self._live}?mode=ro", uri=True)) as live:
+        with self._looking() as live:
             for (key,) in missing:
                 found = live.execute("SELECT expires_at FROM files WHERE key = ?", (key,)).fetchone()
                 if found is None or (found[0] is not None and found[0] <= time.time()):
