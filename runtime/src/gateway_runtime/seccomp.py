@@ -53,10 +53,8 @@ _Step = tuple[int, int, int, int]
 
 
 def available() -> bool:
-    """Whether this machine's kernel and architecture can filter, and this Python makes the calls of that architecture."""
-    is_64_bit = (
-        sys.maxsize > 2**32
-    )  # a smaller one has the numbers of another architecture, and could do nothing at all
+    """Whether this machine's kernel and architecture can filter."""
+    is_64_bit = sys.maxsize > 2**32  # a smaller Python makes the calls of another architecture: all would be refused
     return is_64_bit and os.uname().machine in _CALLS and os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
 
 
