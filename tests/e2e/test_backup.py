@@ -1,6 +1,7 @@
 """A data folder that is backed up while calls run restores to one that holds together; an older one is upgraded."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -209,6 +210,35 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(tmp_path: Path):
         restore(tmp_path / "evil.tar", tmp_path / "new")
     assert not (tmp_path / "outside.json").exists()
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_there_and_empty_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It may be a mount point, which can be neither removed nor replaced; what fails leaves it empty."""
+    with running_gateway(tmp_path / "data") as gateway:
+        gateway.key("ann")
+    back_up(tmp_path / "data", tmp_path / "b.tar")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "b.tar").read_bytes()[:3000])
+    mount = tmp_path / "mount"
+    mount.mkdir(mode=0o755)
+    before = mount.stat().st_ino
+    with pytest.raises(Invalid):
+        restore(tmp_path / "cut.tar", mount)
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target == mount / "gateway.db":
+            raise OSError(errno.EIO, "broken")
+        replace(source, target)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="broken"):
+            restore(tmp_path / "b.tar", mount)
+    assert list(mount.iterdir()) == []
+    restore(tmp_path / "b.tar", mount)
+    assert (mount.stat().st_ino, stat_mode(mount)) == (before, 0o700)
+    assert {path.name for path in mount.iterdir()} >= {"gateway.db", "master.key", "admin.key"}
+    assert not list(mount.glob(".restore-*"))
 
 
 def test_an_archive_never_changes_the_mode_of_a_folder_outside(tmp_path: Path):

@@ -88,18 +88,34 @@ def restore(source: Path, data: Path, *, progress: Progress | None = None) -> Co
     """
     if data.exists() and (not data.is_dir() or any(data.iterdir())):
         raise Invalid(f"{data} is not empty. Restore into a new folder, and start the gateway on that one.")
-    data.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".restore-", dir=data.parent))
+    is_there = data.exists()
+    parent = data if is_there else data.parent  # a folder that is there stays: it may be a mount point
+    parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".restore-", dir=parent))
     try:
         contents = _extract(source, draft, progress)
-        _check_database(source, draft / DATABASE)
-        os.chmod(draft, 0o700)
-        if data.exists():
-            data.rmdir()
-        os.replace(draft, data)
+        if is_there:
+            _move_up(draft, data)
+        else:
+            os.replace(draft, data)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return contents
+
+
+def _move_up(draft: Path, data: Path) -> None:
+    """Moves what lies in the draft into the folder around it: all of it, the database last, or nothing."""
+    names = sorted((path.name for path in draft.iterdir()), key=DATABASE.__eq__)
+    try:
+        for name in names:
+            os.replace(draft / name, data / name)
+    except BaseException:
+        for name in reversed(names):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(data / name, draft / name)
+        raise
+    with contextlib.suppress(PermissionError):  # of a mount point that is somebody else's
+        os.chmod(data, 0o700)
 
 
 class _Writing:
@@ -309,6 +325,7 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
         raise Invalid(f"{source} is no whole backup of a gateway: {error}") from error
     if contents is None or not (target / DATABASE).is_file():
         raise Invalid(f"{source} is no whole backup of a gateway: its end is missing.")
+    _check_database(source, target / DATABASE)
     for path, mode in reversed(modes):
         os.chmod(path, mode)
     _make_private(target)
