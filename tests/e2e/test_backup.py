@@ -171,7 +171,8 @@ def check_records(gateway: Gateway) -> None:
     assert gateway.request("GET", f"/v1/jobs/{job_id}").json()["result"]
 
 
-def test_a_backup_that_is_interrupted_leaves_nothing(folder: Path):
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "")])
+def test_a_backup_that_is_interrupted_leaves_nothing(folder: Path, number: signal.Signals, code: int, said: str):
     with running_gateway(folder / "data") as gateway:
         client = gateway.client("ann", "desk")
         with open(folder / "big.bin", "wb") as file:
@@ -183,10 +184,26 @@ def test_a_backup_that_is_interrupted_leaves_nothing(folder: Path):
         command = [COMMAND, "backup", str(folder / "out" / "b.tar.gz"), "--data", str(gateway.data)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             until(lambda: any(path.is_dir() for path in (folder / "out").iterdir()))
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, told = process.communicate(timeout=30)
-        assert (process.returncode, told.strip()) == (130, "Interrupted.")
+        assert (process.returncode, told.strip()) == (code, said)
         assert list((folder / "out").iterdir()) == []
+
+
+def test_a_backup_removes_what_killed_ones_left(tmp_path: Path):
+    """And leaves alone what another one is writing, and folders that are none of its own."""
+    with running_gateway(tmp_path / "data") as gateway:
+        gateway.key("ann")
+    out = tmp_path / "out"
+    prefix = ".unfinished-gateway-backup-"
+    for name in (f"{prefix}old", f"{prefix}live", ".backup-mine"):
+        (out / name).mkdir(parents=True)
+        (out / name / "gateway.db").touch()
+        os.utime(out / name, (0, 0))
+        if name != f"{prefix}live":
+            os.utime(out / name / "gateway.db", (0, 0))
+    back_up(tmp_path / "data", out / "b.tar")
+    assert sorted(path.name for path in out.iterdir()) == [".backup-mine", f"{prefix}live", "b.tar"]
 
 
 @pytest.mark.parametrize("cut", [0, 10, 500, -1])

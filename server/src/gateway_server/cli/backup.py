@@ -1,6 +1,10 @@
 """`gateway backup` and `gateway restore`: a data folder as one file, and back."""
 
+import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +43,7 @@ def back_up(file: Path | None, data: Path, database: Path | None, is_json: bool)
     from gateway_server.store import backup as archives
 
     file = file or Path(time.strftime("gateway-backup-%Y%m%d-%H%M%SZ.tar.gz", time.gmtime()))
-    with terminal.progress("Backing up") as progress:
+    with _ended_by_sigterm(), terminal.progress("Backing up") as progress:
         contents = archives.back_up(data, file, database=database, progress=progress)
     if is_json:
         terminal.document({"file": str(file), **_told(contents)})
@@ -65,13 +69,23 @@ def restore(file: Path, data: Path, is_json: bool) -> None:
     """
     from gateway_server.store import backup as archives
 
-    with terminal.progress("Restoring") as progress:
+    with _ended_by_sigterm(), terminal.progress("Restoring") as progress:
         contents = archives.restore(file, data, progress=progress)
     if is_json:
         terminal.document({"data": str(data), **_told(contents)})
         return
     terminal.say(_summary(contents))
     terminal.say(f"Start a gateway on it with: gateway serve --data {data}")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the process as an exception does, so that nothing half done stays on the disk."""
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _told(contents: "Contents") -> dict[str, object]:

@@ -33,6 +33,9 @@ _KEYS = ("admin.key", "master.key", "urls.key")
 _TOP = {_HEADER, "contents.json", DATABASE, *_KEYS, "prefabs", "environments", "objects"}
 """What lies in an archive beside each other."""
 _BLOCK = 1 << 20
+_UNFINISHED = ".unfinished-gateway-backup-"
+_ABANDONED = 3600
+"""Seconds without a write after which nobody works on a backup any more; locks are not to be had on every mount."""
 _QUICK = 1
 """Level of compression: more costs several times the time for a tenth less."""
 Progress = Callable[[int, int], None]
@@ -68,7 +71,8 @@ def back_up(data: Path, target: Path, *, database: Path | None = None, progress:
     if target.exists():
         raise Invalid(f"{target} exists already. Choose another name, or remove it.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as scratch:
+    _sweep(target.parent)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=target.parent) as scratch:
         snapshot, draft = Path(scratch, DATABASE), Path(scratch, target.name)
         _copy_database(source, snapshot)
         with contextlib.closing(sqlite3.connect(snapshot)) as copy, _private(draft) as raw:
@@ -77,6 +81,15 @@ def back_up(data: Path, target: Path, *, database: Path | None = None, progress:
             contents = writing.write(snapshot)
         os.replace(draft, target)
     return contents
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed runs left behind: it holds a copy of the database."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            written = max(path.stat().st_mtime for path in _below(left))
+            if written < time.time() - _ABANDONED:
+                shutil.rmtree(left)
 
 
 def restore(source: Path, data: Path, *, progress: Progress | None = None) -> Contents:
