@@ -65,6 +65,27 @@ def test_what_cannot_be_asked(gateway: Gateway, query: dict[str, str]):
     assert answer.json()["detail"]["errors"]
 
 
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ({"since": "9999-12-01", "until": "9999-12-31"}, "/since"),
+        ({"until": "9999-12-31"}, "/until"),
+        ({"until": "0001-01-01"}, "/until"),
+        ({"since": "1999-12-31"}, "/since"),
+    ],
+)
+def test_days_that_no_gateway_has_seen(gateway: Gateway, query: dict[str, str], pointer: str):
+    answer = gateway.request("GET", "/v1/usage", params=query)
+    assert answer.status_code == 422
+    assert [problem["pointer"] for problem in answer.json()["detail"]["errors"]] == [pointer]
+
+
+def test_days_at_the_ends(gateway: Gateway):
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+    assert gateway.request("GET", "/v1/usage", params={"until": tomorrow}).status_code == 200
+    assert gateway.request("GET", "/v1/usage", params={"until": "2000-01-01"}).json()["since"] == "2000-01-01"
+
+
 def test_old_records_leave_their_sums(tmp_path: Path):
     now = time.time()
     today = datetime.fromtimestamp(now, UTC).date()

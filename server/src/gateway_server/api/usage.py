@@ -16,6 +16,7 @@ from gateway_server.store.database import Database
 
 USUAL_DAYS = 30
 MOST_DAYS = 3660
+FIRST_DAY = date(2000, 1, 1)
 
 
 class UsageRow(BaseModel):
@@ -62,9 +63,7 @@ def routes(*, database: Database, identify: Identify) -> APIRouter:
         """Calls, failures and seconds of run time: one's own; for an admin, everybody's."""
         everybody = user is None and Scope.ADMIN in principal.scopes and principal.job_id is None
         whose = None if everybody else access.acting_user(principal, user)
-        last = until or now().date()
-        first = since or last - timedelta(days=USUAL_DAYS - 1)
-        _check_span(first, last)
+        first, last = _span(since, until)
         dimensions = _dimensions(by)
         rows = await usage.report(database, since=first, until=last, user=whose, by=dimensions)
         return UsageAnswer(
@@ -96,8 +95,17 @@ def _dimensions(text: str) -> list[Dimension]:
     return [Dimension(name) for name in dict.fromkeys(names)]
 
 
-def _check_span(since: date, until: date) -> None:
-    if since > until:
+def _span(since: date | None, until: date | None) -> tuple[date, date]:
+    today = now().date()
+    tomorrow = today + timedelta(days=1)  # has begun where the caller is, perhaps
+    for name, day in (("since", since), ("until", until)):
+        if day is not None and not FIRST_DAY <= day <= tomorrow:
+            message = f"must lie between {FIRST_DAY} and {tomorrow}"
+            raise Invalid(f"The day {name} {message}.", [Problem(f"/{name}", message)])
+    last = until or today
+    first = since or max(FIRST_DAY, last - timedelta(days=USUAL_DAYS - 1))
+    if first > last:
         raise Invalid("The first day is after the last.", [Problem("/since", "must not be after until")])
-    if (until - since).days >= MOST_DAYS:
+    if (last - first).days >= MOST_DAYS:
         raise Invalid(f"At most {MOST_DAYS} days at once.", [Problem("/since", "is too long ago")])
+    return first, last
