@@ -24,6 +24,7 @@ from gateway_server.store.database import Database
 
 LONGEST_ECHO = 80
 """Characters of what a caller sent that an answer repeats at most."""
+_REMEMBERED_REMOVALS = 10_000
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
 
@@ -38,6 +39,8 @@ class Catalogue:
         self._newest: dict[str, Version] = {}
         self._leaving: set[tuple[str, str]] = set()
         """Versions that are being removed: no call begins any more."""
+        self._removed: dict[str, None] = {}
+        """Keys of deployments that were removed, the latest last; a version that is published anew has another."""
         self._changes = 0
         """Versions that were forgotten; what was read before the last one is not remembered."""
         self.attempts: dict[tuple[str, str], Version] = {}
@@ -96,8 +99,9 @@ class Catalogue:
         return found
 
     def takes_calls(self, version: Version) -> bool:
-        """Whether a call of a version that was found may begin: nobody is removing it."""
-        return (version.prefab_id, version.version) not in self._leaving
+        """Whether a call of a version that was found may begin: nobody is removing it, or has removed it since."""
+        is_removed = version.deployment is not None and version.deployment.key in self._removed
+        return not is_removed and (version.prefab_id, version.version) not in self._leaving
 
     async def search(self, text: str) -> builtins.list[Version]:
         """The newest version of every prefab that holds all words of a text, the best match first."""
@@ -149,10 +153,17 @@ class Catalogue:
         try:
             await self._database.write(work)  # behind the records of all calls that have begun
             self._unknow(prefab_id, version)
+            self._remember_removed(found)
             self.on_gone(found)
         finally:
             self._leaving.discard((prefab_id, version))
         await asyncio.to_thread(shutil.rmtree, self.code(prefab_id, version, found.digest), ignore_errors=True)
+
+    def _remember_removed(self, version: Version) -> None:
+        if version.deployment is not None:
+            self._removed[version.deployment.key] = None
+        while len(self._removed) > _REMEMBERED_REMOVALS:
+            del self._removed[next(iter(self._removed))]
 
     async def mark(
         self, prefab_id: str, version: str, principal: Principal, marks: Mapping[str, str | None]
