@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -14,6 +15,7 @@ from gateway_server.models import Principal, Scope
 from gateway_server.prefabs import catalogue as module
 from gateway_server.prefabs import versions
 from gateway_server.prefabs.catalogue import Catalogue
+from gateway_server.prefabs.manifest import Manifest, parse_manifest
 from gateway_server.store.database import Database
 
 from .conftest import manifest
@@ -79,3 +81,41 @@ async def test_no_call_of_a_removed_version_begins(shop: Shop, monkeypatch: pyte
     assert len(shop.catalogue._removed) == 1
     with pytest.raises(NotFound):
         await shop.catalogue.find("hello-world", "2.0.0")
+
+
+async def test_a_list_parses_only_what_is_new(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[threading.Thread] = []
+
+    def counting(raw: str) -> Manifest:
+        parsed.append(threading.current_thread())
+        return parse_manifest(raw)
+
+    await shop.publish("1.0.0")
+    await shop.publish("2.0.0")
+    monkeypatch.setattr(versions, "parse_manifest", counting)
+    assert await shop.names() == {"1.0.0": "Hello", "2.0.0": "Hello"}
+    assert len(parsed) == 2
+    assert threading.main_thread() not in parsed
+    assert await shop.names() == {"1.0.0": "Hello", "2.0.0": "Hello"}
+    assert [found.version for found in await shop.catalogue.search("hello")] == ["2.0.0"]
+    assert len(parsed) == 2
+
+    await shop.publish("2.0.0", "Anew")
+    await shop.publish("3.0.0")
+    assert await shop.names() == {"1.0.0": "Hello", "2.0.0": "Anew", "3.0.0": "Hello"}
+    await shop.catalogue.mark("hello-world", "3.0.0", ANN, {"yanked": "broken"})
+    assert [found.version for found in await shop.catalogue.search("anew")] == ["2.0.0"]
+    await shop.catalogue.remove("hello-world", "2.0.0", ANN)
+    assert {found.version: found.yanked for found in await shop.catalogue.list()} == {"1.0.0": None, "3.0.0": "broken"}
+    await shop.catalogue.set_settings("hello-world", "1.0.0", {"MODE": "new"}, ANN)
+    settings = [found.deployment.settings for found in await shop.catalogue.list() if found.deployment]
+    assert {"MODE": "new"} in settings
+
+
+async def test_a_list_that_is_too_long_to_remember_is_whole(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED_ROWS", 1)
+    for version in ("1.0.0", "2.0.0"):
+        await shop.publish(version)
+    for _ in range(2):
+        assert await shop.names() == {"1.0.0": "Hello", "2.0.0": "Hello"}
+    assert len(shop.catalogue._parsed) == 1

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from gateway_server.store.database import Database
 LONGEST_ECHO = 80
 """Characters of what a caller sent that an answer repeats at most."""
 _REMEMBERED_REMOVALS = 10_000
+_REMEMBERED_ROWS = 5_000
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
 
@@ -41,6 +43,8 @@ class Catalogue:
         """Versions that are being removed: no call begins any more."""
         self._removed: dict[str, None] = {}
         """Keys of deployments that were removed, the latest last; a version that is published anew has another."""
+        self._parsed: dict[tuple[Any, ...], Version] = {}
+        """What the last list held."""
         self._changes = 0
         """Versions that were forgotten; what was read before the last one is not remembered."""
         self.attempts: dict[tuple[str, str], Version] = {}
@@ -119,11 +123,20 @@ class Catalogue:
     async def list(self, status: str | None = None) -> builtins.list[Version]:
         """Every version, newest first."""
         rows = await self._database.read(lambda c: c.execute(select_versions()).all())
-        versions = [self._from_row(row) for row in rows]
+        versions = await self._listed(rows)
         shown = {(v.prefab_id, v.version) for v in versions}
         versions += [attempt for key, attempt in self.attempts.items() if key not in shown]
         versions.sort(key=lambda version: version.created_at, reverse=True)
         return [version for version in versions if status in (None, version.status)]
+
+    async def _listed(self, rows: Sequence[Any]) -> builtins.list[Version]:
+        """Versions of all rows. To parse thousands takes a second: it is done in a thread, and once."""
+        before, keys = self._parsed, [_state(row) for row in rows]
+        new = [(key, row) for key, row in zip(keys, rows, strict=True) if key not in before]
+        parsed = await asyncio.to_thread(lambda: {key: self._from_row(row) for key, row in new}) if new else {}
+        versions = [parsed.get(key) or before[key] for key in keys]
+        self._parsed = dict(islice(zip(keys, versions, strict=True), _REMEMBERED_ROWS))
+        return versions
 
     async def remove(self, prefab_id: str, version: str, principal: Principal) -> None:
         """Takes a version out of the catalogue; its id stays its owner's.
@@ -254,6 +267,11 @@ class Catalogue:
             for version in prefab.iterdir() if prefab.is_dir() else ():
                 if version not in wanted:
                     shutil.rmtree(version, ignore_errors=True)
+
+
+def _state(row: Any) -> tuple[Any, ...]:
+    """Differs whenever something about a version has changed."""
+    return row.prefab_id, row.version, row.digest, row.revision, row.deprecated, row.yanked, row.owner
 
 
 def _is_id(text: str) -> bool:
