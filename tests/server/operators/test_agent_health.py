@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -167,6 +168,17 @@ def test_a_list_waits_for_nobody(gateway: Gateway, agent: WebAgent):
         gateway.request("GET", "/v1/agents").raise_for_status()
         assert time.monotonic() - began < 0.9  # it remembers for a moment
         forget(gateway, quick, *slow)
+
+
+def test_lists_at_the_same_time_ask_once(gateway: Gateway):
+    with RawAgent(b"", then_waits=True) as silent:
+        name = register(gateway, silent.url, check=False).json()["id"]
+        with ThreadPoolExecutor(10) as threads:
+            for answer in threads.map(lambda _: gateway.request("GET", "/v1/agents"), range(10)):
+                seen = {one["id"]: one["health"]["status"] for one in answer.json()["agents"]}
+                assert seen[name] == "unreachable"
+        assert silent.received.count(b"GET ") == 1
+        forget(gateway, name)
 
 
 def test_what_a_call_has_found_is_known(gateway: Gateway, agent: WebAgent):

@@ -47,6 +47,8 @@ class HealthChecks:
         self._settings = settings
         self._known: dict[str, tuple[Place, Health]] = {}
         """By id; what was heard of an agent that has moved since says nothing."""
+        self._running: dict[tuple[str, Place], asyncio.Task[None]] = {}
+        """The checks of lists: whoever asks meanwhile waits for the same one."""
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def check(self, agent: Agent, limit: float = LIMIT) -> Health:
@@ -65,11 +67,9 @@ class HealthChecks:
 
     async def check_all(self, agents: Sequence[Agent]) -> dict[str, Health]:
         """By id. All are asked at the same time, and only briefly: no slow one holds up the others."""
-        asked = [asyncio.create_task(self._check_in_turn(agent)) for agent in agents if not self._is_fresh(agent)]
+        asked = [self._checking(agent) for agent in agents if not self._is_fresh(agent)]
         if asked:
-            _, late = await asyncio.wait(asked, timeout=2 * LIMIT_OF_MANY)
-            for task in late:
-                task.cancel()
+            await asyncio.wait(asked, timeout=2 * LIMIT_OF_MANY)  # late ones end soon, for the next list
         return {agent.id: self._last(agent) for agent in agents}
 
     def note_unreachable(self, agent: Agent, reason: str) -> None:
@@ -79,6 +79,13 @@ class HealthChecks:
     def forget(self, agent_id: str) -> None:
         """It is gone."""
         self._known.pop(agent_id, None)
+
+    def _checking(self, agent: Agent) -> asyncio.Task[None]:
+        key = agent.id, _place(agent)
+        if key not in self._running:
+            task = self._running[key] = asyncio.create_task(self._check_in_turn(agent))
+            task.add_done_callback(lambda _: self._running.pop(key))
+        return self._running[key]
 
     async def _check_in_turn(self, agent: Agent) -> None:
         async with self._turns:
