@@ -176,6 +176,23 @@ def test_the_fake_folds_generators():
     assert asyncio.run(main()) == [None, "a", "b", None]
 
 
+def test_the_fake_knows_versions():
+    fake = FakeGateway()
+    for version, deprecated in (("1.9.0", "use 1.10.0"), ("1.10.0", None)):
+        fake.prefab("g", version, "number", deprecated=deprecated)(lambda version=version: version)
+    client = fake.client()
+    newest = client.run("g", "latest", "number", {})
+    assert (newest.get_function_result(), newest.version, newest.warning) == ("1.10.0", "1.10.0", None)
+    old = client.run("g", "1.9.0", "number", {})
+    assert (old.version, old.warning) == ("1.9.0", "g@1.9.0 is deprecated: use 1.10.0")
+    calls = [PrefabCall("g", version, "number", {}) for version in ("latest", "1.9.0", "2.0.0")]
+    told = [(result.version, result.warning) for result in client.run_batch(calls).results]
+    assert told == [("1.10.0", None), ("1.9.0", old.warning), (None, None)]
+    assert [call.version for call in fake.calls] == ["1.10.0", "1.9.0", "1.10.0", "1.9.0"]
+    with pytest.raises(gateway_sdk.PrefabNotFoundError):
+        client.run("none", "latest", "number", {})
+
+
 def test_injected_httpx_transports():
     import httpx
 

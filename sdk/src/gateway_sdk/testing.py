@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from itertools import count
@@ -93,7 +94,7 @@ class FakeGateway:
         part_size: bytes of one part of a large upload.
 
     Attributes:
-        calls: every call that reached a function, as `PrefabCall`.
+        calls: every call that reached a function, as `PrefabCall` with the version that ran.
         files: the bytes of every file by s3 URL.
         cancelled: the ids of the jobs that were cancelled.
 
@@ -120,6 +121,7 @@ class FakeGateway:
         self.quota = quota
         self._store = FakeStore(user, agent, part_size)
         self._functions: dict[tuple[str, str], dict[str, Callable[..., Any]]] = {}
+        self._deprecated: dict[tuple[str, str], str] = {}
         self._failures: list[GatewayError] = []
         self._jobs: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, Answer] = {}
@@ -143,11 +145,18 @@ class FakeGateway:
         """An asynchronous client of this gateway."""
         return AsyncGatewayClient(internal_token, "http://fake-gateway.test", transport=_Transport(self), **settings)
 
-    def prefab(self, prefab_id: str, version: str, name: str | None = None) -> Callable[[_Function], _Function]:
-        """Make a function callable through the gateway, under `name` or its own."""
+    def prefab(
+        self, prefab_id: str, version: str, name: str | None = None, *, deprecated: str | None = None
+    ) -> Callable[[_Function], _Function]:
+        """Make a function callable through the gateway, under `name` or its own.
+
+        `deprecated` says of the version what to use instead: results have it in their `warning`.
+        """
 
         def register(function: _Function) -> _Function:
             self._functions.setdefault((prefab_id, version), {})[name or function.__name__] = function
+            if deprecated is not None:
+                self._deprecated[prefab_id, version] = deprecated
             return function
 
         return register
@@ -222,25 +231,44 @@ class FakeGateway:
         return answer
 
     def _single(self, call: PrefabCall, stream: bool, limit: float | None) -> Answer:
+        call = self._resolved(call)
         job_id, begun = self._begin(call)
+        about = self._about(call)
+        headers = {"x-job-id": job_id, "x-prefab-version": about["version"]}
+        if "warning" in about:
+            headers["x-prefab-warning"] = "deprecated"
         if stream:
-            headers = {"content-type": "text/event-stream", "x-job-id": job_id}
-            return Answer(200, headers, self._frames(job_id, begun))
-        result = self._finish(job_id, begun, limit)
+            return Answer(200, {"content-type": "text/event-stream", **headers}, self._frames(job_id, begun))
+        result = self._finish(job_id, begun, limit) | about
         status = "COMPLETED" if result["status"] == "SUCCESS" else "FAILED"
-        return json_answer({"job_id": job_id, "status": status, "results": [result]}, headers={"x-job-id": job_id})
+        return json_answer({"job_id": job_id, "status": status, "results": [result]}, headers=headers)
 
     def _batch(self, calls: list[PrefabCall], limit: float | None) -> dict[str, Any]:
         results = []
-        for call in calls:
+        for call in map(self._resolved, calls):
             try:
-                results.append(self._finish(*self._begin(call), limit))
+                results.append(self._finish(*self._begin(call), limit) | self._about(call))
             except GatewayError as error:
                 refusal = {"error_code": error.error_code, "message": error.message, **error.details}
                 results.append({"status": "FAILED", "output": None, "error": refusal})
         good = sum(result["status"] == "SUCCESS" for result in results)
         status = "COMPLETED" if good == len(results) else "PARTIAL_SUCCESS" if good else "FAILED"
         return {"job_id": self._new_job(), "status": status, "results": results}
+
+    def _resolved(self, call: PrefabCall) -> PrefabCall:
+        """The call with the version that `latest` stands for."""
+        versions = [version for prefab_id, version in self._functions if prefab_id == call.prefab_id]
+        if call.version != "latest" or not versions:
+            return call
+        newest = max(versions, key=lambda version: [int(number) for number in re.findall(r"\d+", version)])
+        return PrefabCall(call.prefab_id, newest, call.function_name, call.parameters, call.files)
+
+    def _about(self, call: PrefabCall) -> dict[str, str]:
+        """What a result says of the version that ran."""
+        reason = self._deprecated.get((call.prefab_id, call.version))
+        name = f"{call.prefab_id}@{call.version}"
+        warning = {} if reason is None else {"warning": f"{name} is deprecated: {reason}"}
+        return {"version": call.version, **warning}
 
     def _new_job(self) -> str:
         job_id = f"fake-job-{next(self._numbers)}"
