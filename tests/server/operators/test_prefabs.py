@@ -231,3 +231,21 @@ def test_words_find_what_is_deployed(gateway: Gateway, folder: Path, prefab_id: 
 
     assert [prefab["id"] for prefab in search(status="deployed").json()["prefabs"]] == [prefab_id]
     assert code(search(status="failed")) == (422, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("mark", ["deprecated", "yanked"])
+def test_an_answer_has_the_form_that_is_described(gateway: Gateway, folder: Path, prefab_id: str, mark: str):
+    publish(gateway, pack(folder)).raise_for_status()
+    gateway.request("PATCH", f"/v1/prefabs/{prefab_id}/1.0.0", json={mark: "use another"}).raise_for_status()
+    call = {"prefab_id": prefab_id, "version": "1.0.0", "function_name": "greet"}
+    call["inputs"] = {"parameters": {"name": "x"}}
+    answer = gateway.request("POST", "/v1/run", json={"calls": [call]})
+    described = gateway.request("GET", "/openapi.json").json()
+    schemas = described["components"]["schemas"]
+    assert set(answer.json()) == set(schemas["RunAnswer"]["properties"])
+    (result,) = answer.json()["results"]
+    assert set(result) == set(schemas["Result"]["properties"])
+    headers = described["paths"]["/v1/run"]["post"]["responses"]["200"]["headers"]
+    assert {name.lower() for name in headers} == {name for name in answer.headers if name.startswith("x-")}
+    assert answer.headers["x-prefab-warning"] == mark
+    assert mark in headers["X-Prefab-Warning"]["schema"]["enum"]

@@ -31,7 +31,7 @@ CALL = {
     "required": ["prefab_id", "version", "function_name"],
     "properties": {
         "prefab_id": {"type": "string"},
-        "version": {"type": "string"},
+        "version": {"type": "string", "description": "Three numbers, or `latest`: the newest that was not yanked."},
         "function_name": {"type": "string"},
         "inputs": {
             "type": "object",
@@ -71,6 +71,8 @@ RESULT = {
         },
         "error": {"type": ["object", "null"]},
         "job_id": {"type": "string"},
+        "version": {"type": "string", "description": "The version that ran; there if one did."},
+        "warning": {"type": "string", "description": "There if that version is deprecated or yanked: what to know."},
     },
 }
 RUN_ANSWER = {
@@ -139,7 +141,19 @@ def _run_operation(path: str) -> dict[str, Any]:
     def content(name: str) -> dict[str, Any]:
         return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
+    def told(text: str, **more: Any) -> dict[str, Any]:
+        return {"description": text, "schema": {"type": "string", **more}}
+
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    success = {
+        "description": "Results, or events.",
+        "headers": {
+            "X-Job-Id": told("The job of the run."),
+            "X-Prefab-Version": told("Of a single call: the version that ran."),
+            "X-Prefab-Warning": told("There if that version has this mark.", enum=["deprecated", "yanked"]),
+        },
+        "content": {**content("RunAnswer"), **stream},
+    }
     return {
         "tags": ["calls"],
         "summary": "Run one function, stream it, or run a batch",
@@ -149,7 +163,7 @@ def _run_operation(path: str) -> dict[str, Any]:
             header("Cancel-After", "Deadline of the whole run, such as 90s or 1500ms."),
         ],
         "requestBody": {"required": True, "content": content("RunRequest")},
-        "responses": {"200": {"description": "Results, or events.", "content": {**content("RunAnswer"), **stream}}},
+        "responses": {"200": success},
     }
 
 
