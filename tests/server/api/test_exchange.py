@@ -410,6 +410,21 @@ def test_a_run_that_somebody_ended_says_so():
     run(main())
 
 
+def test_only_who_began_a_run_ends_it_by_its_key():
+    inside, elsewhere = Principal(user="ann", job_id="one"), Principal(user="ann", job_id="two")
+
+    async def main():
+        for owner, others in ((ANN, (inside, elsewhere)), (inside, (ANN, elsewhere))):
+            exchanges = Exchanges()
+            following = asyncio.create_task(follow(exchanges.begin(owner, "k", b"x", waiting(stream=False, ran=[]))))
+            await asyncio.sleep(0.01)
+            assert not any(exchanges.cancel(other, "k") for other in others)
+            assert exchanges.cancel(owner, "k")
+            assert (await following).status == 409
+
+    run(main())
+
+
 def test_a_stalled_reader_does_not_make_a_stream_grow_or_stop(monkeypatch):
     monkeypatch.setattr(module, "BUFFER", 1000)
     monkeypatch.setattr(module, "REPLAY", 2000)

@@ -52,7 +52,8 @@ class _Reader:
 class Exchange:
     """An answer in chunks. The producer writes; any number of connections follow."""
 
-    def __init__(self, *, keyed: bool, body_digest: bytes = b"") -> None:
+    def __init__(self, principal: Principal, *, keyed: bool, body_digest: bytes = b"") -> None:
+        self.principal = principal
         self.keyed = keyed
         self.body_digest = body_digest
         self.job_id = ""
@@ -243,7 +244,7 @@ class Exchanges:
             IdempotencyConflict: the key came with another body, or its answer cannot be given again.
         """
         if key is None:
-            exchange = Exchange(keyed=False)
+            exchange = Exchange(principal, keyed=False)
             self._start(exchange, produce)
             return exchange
         digest = hashlib.blake2b(body, digest_size=16).digest()
@@ -255,7 +256,7 @@ class Exchanges:
             if not known.joinable:
                 raise IdempotencyConflict("The answer to this Idempotency-Key was too long to be given again.")
             return known
-        exchange = Exchange(keyed=True, body_digest=digest)
+        exchange = Exchange(principal, keyed=True, body_digest=digest)
         self._live[place] = exchange
         self._start(exchange, produce).add_done_callback(lambda _: self._ended(place, exchange))
         return exchange
@@ -289,9 +290,12 @@ class Exchanges:
             self._bytes -= self._kept.popitem(last=False)[1].cost
 
     def cancel(self, principal: Principal, key: str) -> bool:
-        """Ends the run that a key stands for, on its caller's word; False if none is under way."""
+        """Ends the run that a key stands for, on its caller's word; False if none is under way.
+
+        Code inside a call is another caller than the user that it runs for.
+        """
         live = self._live.get((principal.user, principal.agent, key))
-        if live is None:
+        if live is None or live.principal.job_id != principal.job_id:
             return False
         live.cancel(Canceled("The caller canceled the call."))
         return True
