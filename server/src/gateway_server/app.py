@@ -29,7 +29,7 @@ from gateway_server.api.exchange import Exchanges, Receive, Send
 from gateway_server.api.keys import LONGEST_LIFE
 from gateway_server.api.objects import SignedObjects
 from gateway_server.calls.agents import Agents
-from gateway_server.calls.erasure import Erasure
+from gateway_server.calls.erasure import ADMIN, Erasure
 from gateway_server.calls.jobs import Jobs
 from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.quotas import Quotas
@@ -60,7 +60,6 @@ logger = logging.getLogger("gateway")
 SWEEP_EVERY = 60.0
 DRAIN = 5.0
 """Seconds for the records of the calls that a stop has ended."""
-ADMIN = "admin"
 
 
 class Gateway:
@@ -78,9 +77,9 @@ class Gateway:
         self.database = Database(settings.database) if settings.database else Database.in_folder(data)
         self.cipher = Cipher.from_folder(data)
         self.objects = self._open_objects()
-        self.library = Library(self.database, self.objects, settings)
-        self.uploads = Uploads(self.library, self.database, self.objects, settings)
         self.users = Users(self.database)
+        self.library = Library(self.database, self.objects, settings, check_principal=self.users.check_principal)
+        self.uploads = Uploads(self.library, self.database, self.objects, settings)
         self.keys = Keys(self.database, self.users)
         self.tokens = Tokens(self.database, self.cipher, self.users)
         self.vault = Vault(self.database, self.cipher)
@@ -91,15 +90,15 @@ class Gateway:
             data / "environments", lambda: sdk_wheel(data / "support"), settings.allow_source_builds
         )
         self.catalogue = Catalogue(self.database, self.environments, data / "prefabs")
-        self.publisher = Publisher(self.database, self.environments, self.catalogue)
+        self.publisher = Publisher(self.database, self.environments, self.catalogue, self.users.check_principal)
         self.engine = LocalEngine(
             settings,
             support=lay_out_support(data / "support"),
             workspaces=data / "work",
             base_url=lambda: self.local_url,
         )
-        self.agents = Agents(self.database, self.tokens, settings)
-        self.authenticator = Authenticator(settings, self.keys, self.tokens, self.running, self.engine.owns)
+        self.agents = Agents(self.database, self.users, self.tokens, settings)
+        self.authenticator = Authenticator(settings, self.users, self.keys, self.tokens, self.running, self.engine.owns)
         self.exchanges = Exchanges()
         self.pipeline = Pipeline(
             settings=settings,
@@ -107,6 +106,7 @@ class Gateway:
             catalogue=self.catalogue,
             library=self.library,
             vault=self.vault,
+            users=self.users,
             quotas=self.quotas,
             jobs=self.jobs,
             tokens=self.tokens,
@@ -116,7 +116,7 @@ class Gateway:
         self.erasure = Erasure(
             database=self.database, users=self.users, keys=self.keys, library=self.library, running=self.running
         )
-        self.erasure.on_gone = self._forget_user
+        self.erasure.end_requests = self._end_requests
         self._run_routes = RunRoutes(
             settings=settings,
             authenticator=self.authenticator,
@@ -162,7 +162,6 @@ class Gateway:
         await self.tokens.load()
         self.tokens.revoked = await self.keys.revoked()
         await self._make_admin_key()
-        await self.erasure.finish()
         await self._register_default_user()
         await self.jobs.end_orphans()
         await asyncio.to_thread(publishing.sweep, self.settings.data / publishing.INCOMING)
@@ -194,8 +193,8 @@ class Gateway:
             with contextlib.suppress(Invalid):  # disabled, and stays so
                 await self.users.register(self.settings.default_user, None)
 
-    def _forget_user(self, user: str) -> None:
-        self.exchanges.forget_user(user)
+    async def _end_requests(self, user: str) -> None:
+        await self.exchanges.end_user(user)
         self.engine.forget_user(user)
 
     async def _make_admin_key(self) -> None:

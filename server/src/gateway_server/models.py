@@ -1,5 +1,6 @@
 """The nouns that every layer speaks: who calls, what, and what comes back. Values, without behaviour of their own."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +38,10 @@ class Principal:
     """The prefabs that the key behind this identity is limited to; None for all."""
     key_id: str | None = None
     """The API key behind this identity; its revocation ends the identity."""
+    issued_at: float = math.inf
+    """When the proof of this identity was issued, in POSIX seconds: one from before a deletion no longer counts."""
+    made_by: str | None = None
+    """Who had the token made that proves this identity, where that was another user."""
     job_id: str | None = None
     """Set for code that runs inside a call: the job it belongs to. Such a caller may run prefabs and use the files of
     its call tree, and nothing else."""

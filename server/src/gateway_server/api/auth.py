@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from gateway_server.errors import PermissionDenied, Unauthenticated
 from gateway_server.identity import peers
 from gateway_server.identity.keys import PREFIX, Keys
 from gateway_server.identity.tokens import Tokens
+from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
 from gateway_server.settings import Settings
 
@@ -28,9 +30,16 @@ class Authenticator:
     """
 
     def __init__(
-        self, settings: Settings, keys: Keys, tokens: Tokens, running: RunningCalls, is_worker: Callable[[int], bool]
+        self,
+        settings: Settings,
+        users: Users,
+        keys: Keys,
+        tokens: Tokens,
+        running: RunningCalls,
+        is_worker: Callable[[int], bool],
     ) -> None:
         self._settings = settings
+        self._users = users
         self._keys = keys
         self._tokens = tokens
         self._running = running
@@ -80,15 +89,20 @@ class Authenticator:
             if self._settings.trust_same_host and ip.is_loopback:
                 _refuse_other_sites(headers)
                 await self._refuse_functions(client)
-                return Principal(user=self._settings.default_user, scopes=frozenset({Scope.CALL, Scope.PUBLISH}))
+                return self._default(Scope.CALL, Scope.PUBLISH)
             if any(ip in network for network in self._settings.trusted_networks):
                 if ip.is_loopback:
                     await self._refuse_functions(client)
-                return Principal(user=self._settings.default_user)
+                return self._default(Scope.CALL)
         raise Unauthenticated(
             "The request names no caller. Send an internal token (X-Internal-Token) or an API key "
             "(Authorization: Bearer sk-…)."
         )
+
+    def _default(self, *scopes: Scope) -> Principal:
+        moment = time.time()
+        self._users.check(self._settings.default_user, moment)
+        return Principal(user=self._settings.default_user, scopes=frozenset(scopes), issued_at=moment)
 
     async def _refuse_functions(self, client: tuple[str, int]) -> None:
         """Functions reach this address, too, and have a token of their own."""

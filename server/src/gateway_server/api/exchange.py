@@ -300,12 +300,15 @@ class Exchanges:
         live.cancel(Canceled("The caller canceled the call."))
         return True
 
-    def forget_user(self, user: str) -> None:
-        """Ends the runs of a user, and drops the answers that are kept for one."""
-        for place in [place for place in self._live if place[0] == user]:
-            self._live[place].cancel(Canceled("The user has been deleted."))
+    async def end_user(self, user: str, seconds: float = 10.0) -> None:
+        """Ends the runs of a user, whatever stage they are at, drops the answers that are kept for one, and waits."""
+        tasks = [task for task, exchange in self._running.items() if exchange.principal.user == user]
+        for task in tasks:
+            self._running[task].cancel(Canceled("The user may not call any more."))
         for place in [place for place in self._kept if place[0] == user]:
             self._bytes -= self._kept.pop(place).cost
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
 
     def cancel_all(self) -> None:
         """Ends every run, and tells its callers that the gateway stops."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 
 import httpx
@@ -21,6 +22,7 @@ from gateway_server.errors import (
 )
 from gateway_server.identity import access, audit
 from gateway_server.identity.tokens import Tokens
+from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
 from gateway_server.settings import Settings
 from gateway_server.store import schema
@@ -60,8 +62,9 @@ class AgentReply:
 class Agents:
     """Knows the agents and carries requests to them. Start it before, and close it after use."""
 
-    def __init__(self, database: Database, tokens: Tokens, settings: Settings) -> None:
+    def __init__(self, database: Database, users: Users, tokens: Tokens, settings: Settings) -> None:
         self._database = database
+        self._users = users
         self._tokens = tokens
         self._settings = settings
         self._wire = Wire()
@@ -90,6 +93,7 @@ class Agents:
             raise _own_address(planned)
         if check and wish.keys() & {"url", "health_path"}:
             _refuse_unless_well(planned, await self._checks.check(planned))
+        self._users.check_principal(principal)  # to look at the address takes its time
         return await self._database.write(lambda c: _write(c, agent_id, wish, principal))
 
     async def list(self) -> list[Agent]:
@@ -158,9 +162,18 @@ class Agents:
         return AgentReply(
             status=response.status_code,
             headers=passed_on(response.headers.raw),
-            body=_relayed(response, ends, late, lambda reason: _unavailable(agent, principal, reason)),
+            body=self._while_allowed(
+                principal, _relayed(response, ends, late, lambda reason: _unavailable(agent, principal, reason))
+            ),
             close=response.aclose,
         )
+
+    async def _while_allowed(self, principal: Principal, body: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+        """A body, as long as its reader has not been disabled or deleted."""
+        async with aclosing(body):
+            async for chunk in body:
+                self._users.check_principal(principal)
+                yield chunk
 
     def _limit(self, agent: Agent, principal: Principal, request: AgentRequest, now: float) -> tuple[float, str]:
         """Seconds for an exchange, and in words whose limit it is that ends first."""
@@ -176,7 +189,7 @@ class Agents:
 
 async def _relayed(
     response: httpx.Response, ends: float, late: DeadlineExceeded, broken: Callable[[str], ServiceUnavailable]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The body as it arrives."""
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)

@@ -4,24 +4,29 @@ First the user becomes nobody, which stops everything that could still write. Th
 records go, and the room that these took is overwritten. A gateway that dies in the middle does the rest when it starts.
 """
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from gateway_server.calls.running import RunningCalls
+from gateway_server.errors import ServiceUnavailable
 from gateway_server.files.library import Library
 from gateway_server.identity import audit
 from gateway_server.identity.keys import Keys
-from gateway_server.identity.users import Users
+from gateway_server.identity.users import Deleted, Users
 from gateway_server.models import Principal
 from gateway_server.store import schema
 from gateway_server.store.database import Database
 
+logger = logging.getLogger("gateway")
 JOBS_AT_ONCE = 1000
 LATE_UPLOADS = 2 * 3600.0
 """Seconds in which URLs that were signed before a deletion may still put objects past the gateway into a store."""
+ADMIN = "admin"
+"""The user of the key that a gateway makes at its first start."""
 NOBODY = "deleted"
 """Stands in the place of a publisher whose name is gone."""
 
@@ -52,19 +57,22 @@ class Erasure:
         self._keys = keys
         self._library = library
         self._running = running
-        self.on_gone: Callable[[str], None] = lambda _user: None
-        """Called when what lives in memory for a user has to go: processes, kept answers."""
+        self._is_scrubbed = True
+        self.end_requests: Callable[[str], Awaitable[None]] = _nothing
+        """Ends what a user has asked for and is not a call yet, or not any more."""
 
     async def belongings(self, user: str) -> Belongings:
         """What a user has."""
         return await self._database.read(lambda connection: _count(connection, user))
 
     async def end_calls(self, user: str) -> None:
-        """Ends every call of a user that runs."""
+        """Ends every call of a user, from the waiting ones of a batch to those that run."""
+        await self.end_requests(user)
         await self._running.end_all_of(user)
 
     async def erase(self, user: str, by: Principal) -> Belongings:
         """Deletes a user with everything that is theirs. Prefabs that they published pass to `by`, as others use them.
+        A deletion that was cut goes on.
 
         Raises:
             UserNotFound: there is none of that name.
@@ -72,25 +80,31 @@ class Erasure:
         """
         async with self._users.held(user):
             await self._users.delete(user, by)
-            await self._running.end_all_of(user)
-            self.on_gone(user)
+            await self.end_calls(user)
             had = await self.belongings(user)
             await self._database.write(lambda connection: _hand_over(connection, user, by))
             await self._take(user)
         return had
 
     async def finish(self) -> None:
-        """Completes what a former life of the gateway began, and removes what a running request left behind."""
+        """Completes what was cut or failed before, and removes what still arrived in a store past the gateway."""
         for user in await self._users.deleted():
-            async with self._users.held(user):
-                deleted_at = (await self._users.deleted()).get(user)
-                if deleted_at is not None and await self._may_have_left(user, deleted_at):
-                    await self._take(user)
+            try:
+                async with self._users.held(user):
+                    deleted = (await self._users.deleted()).get(user)
+                    if deleted is not None and self._is_due(deleted):
+                        await self._database.write(lambda connection, user=user: _hand_over(connection, user, None))  # type: ignore[misc]
+                        await self._take(user)
+            except ServiceUnavailable as fault:
+                logger.warning("what was %s's is not all removed yet: %s", user, fault.message)
+        if not self._is_scrubbed:
+            self._is_scrubbed = await self._database.scrub()
 
-    async def _may_have_left(self, user: str, deleted_at: float) -> bool:
-        had = await self.belongings(user)
-        may_still_arrive = self._library.objects.direct and time.time() - deleted_at < LATE_UPLOADS
-        return bool(had.files or had.jobs or had.keys or had.secrets) or may_still_arrive
+    def _is_due(self, deleted: Deleted) -> bool:
+        if deleted.erased_at is None:
+            return True
+        last = deleted.deleted_at + LATE_UPLOADS
+        return self._library.objects.direct and deleted.erased_at < last <= time.time()
 
     async def _take(self, user: str) -> None:
         await self._library.erase(user)
@@ -98,7 +112,11 @@ class Erasure:
             pass  # other writes come between
         await self._database.write(lambda connection: _take_records(connection, user))
         self._keys.reread()
-        await self._database.scrub()
+        await self._users.erased(user)
+        self._is_scrubbed = await self._database.scrub()
+
+
+async def _nothing(_user: str) -> None: ...
 
 
 def _count(connection: Connection, user: str) -> Belongings:
@@ -125,10 +143,11 @@ def _count(connection: Connection, user: str) -> Belongings:
     )
 
 
-def _hand_over(connection: Connection, user: str, heir: Principal) -> None:
+def _hand_over(connection: Connection, user: str, heir: Principal | None) -> None:
+    """Prefabs pass to whoever deletes their publisher; where that is not known any more, to the first admin."""
     prefabs, versions = schema.prefabs, schema.versions
     given = list(connection.execute(select(prefabs.c.id).where(prefabs.c.owner == user)).scalars())
-    connection.execute(update(prefabs).where(prefabs.c.owner == user).values(owner=heir.user))
+    connection.execute(update(prefabs).where(prefabs.c.owner == user).values(owner=heir.user if heir else ADMIN))
     connection.execute(update(versions).where(versions.c.published_by == user).values(published_by=NOBODY))
     for prefab_id in given:
         audit.record(connection, heir, "prefab.take_over", prefab_id)

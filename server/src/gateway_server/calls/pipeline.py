@@ -41,6 +41,7 @@ from gateway_server.files.records import StoredFile
 from gateway_server.files.staging import stage
 from gateway_server.identity import access
 from gateway_server.identity.tokens import Tokens
+from gateway_server.identity.users import Users
 from gateway_server.models import Call, Event, Failure, JobStatus, Principal, Progress, Result
 from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.functions import Function
@@ -105,6 +106,7 @@ class Pipeline:
         catalogue: Catalogue,
         library: Library,
         vault: Vault,
+        users: Users,
         quotas: Quotas,
         jobs: Jobs,
         tokens: Tokens,
@@ -116,6 +118,7 @@ class Pipeline:
         self._catalogue = catalogue
         self._library = library
         self._vault = vault
+        self._users = users
         self._quotas = quotas
         self._jobs = jobs
         self._tokens = tokens
@@ -163,10 +166,12 @@ class Pipeline:
         """Charges the quota and opens the record: from here on the call counts.
 
         Raises:
+            Unauthenticated: the user has been disabled or deleted meanwhile.
             NotFound: the version has been removed meanwhile.
             QuotaExceeded: another call took the last place meanwhile.
         """
 
+        self._users.check_principal(ready.principal)
         if not self._catalogue.takes_calls(ready.version):
             name = f"{ready.version.prefab_id}@{ready.version.version}"
             raise NotFound(f"{name} is being removed.", prefab_id=ready.call.prefab_id, version=ready.call.version)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from gateway_server.errors import FileNotFound, PayloadTooLarge
+from gateway_server.errors import FileNotFound, PayloadTooLarge, PermissionDenied, Unauthenticated
 from gateway_server.files import records
 from gateway_server.files.keys import Area, place_of, prefab_output_key
 from gateway_server.files.outputs import Output
@@ -31,9 +31,16 @@ class Keeping:
     """How files get into the store."""
 
     def __init__(
-        self, database: Database, objects: Objects, settings: Settings, *, clock: Callable[[], datetime] = now
+        self,
+        database: Database,
+        objects: Objects,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = now,
+        check_principal: Callable[[Principal], None] = lambda _principal: None,
     ) -> None:
         self.objects = objects
+        self.check_principal = check_principal
         self.clock = clock
         self._database = database
         self._limit = settings.file_limit
@@ -57,7 +64,7 @@ class Keeping:
         finally:
             await incoming.discard()
         file = self.described(key, wanted, written, moment, principal.root_job_id)
-        await self._record([file], [incoming_id])
+        await self._record([file], [incoming_id], principal=principal)
         return file
 
     async def put_input(self, key: str, chunks: AsyncIterable[bytes], content_type: str | None) -> StoredFile:
@@ -162,12 +169,27 @@ class Keeping:
         """Not synced: a loss of power takes the object along, or leaves one that only costs room."""
         return await self._database.write(work, durable=False)
 
-    async def _record(self, files: Sequence[StoredFile], announced: Sequence[str], *, durable: bool = True) -> None:
+    async def _record(
+        self,
+        files: Sequence[StoredFile],
+        announced: Sequence[str],
+        *,
+        principal: Principal | None = None,
+        durable: bool = True,
+    ) -> None:
+        """What belongs to a user who was deleted meanwhile is not kept, nor are its bytes."""
+
         def work(connection: Connection) -> None:
             records.save(connection, files)
             records.settle(connection, announced)
 
-        await self._database.write(work, durable=durable)
+        try:
+            if principal is not None:
+                self.check_principal(principal)
+            await self._database.write(work, durable=durable)
+        except (PermissionDenied, Unauthenticated):
+            await self.objects.delete([file.key for file in files])
+            raise
 
 
 def new_id() -> str:

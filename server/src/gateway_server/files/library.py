@@ -45,8 +45,9 @@ class Library(Keeping):
         *,
         granted: Iterable[str] = (),
         clock: Callable[[], datetime] = now,
+        check_principal: Callable[[Principal], None] = lambda _principal: None,
     ) -> None:
-        super().__init__(database, objects, settings, clock=clock)
+        super().__init__(database, objects, settings, clock=clock, check_principal=check_principal)
         self._granted = tuple(granted)
         self._presigned_seconds = settings.presigned_seconds
 

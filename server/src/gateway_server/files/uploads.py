@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, Problem
+from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, PermissionDenied, Problem
 from gateway_server.files import records
 from gateway_server.files.keeping import new_id
 from gateway_server.files.keys import place_of
@@ -129,7 +129,11 @@ class Uploads:
         try:
             written = await self._objects.assemble(records.assembly_of(row), sha256)
             file = self._file(row, written)
-            await self._database.write(lambda c: _record(c, file, row.id))
+            try:
+                await self._database.write(lambda c: _record(c, file, row.id))
+            except PermissionDenied:
+                await self._objects.delete([file.key])
+                raise
             return file
         finally:
             self._completing.discard(row.id)
@@ -190,4 +194,5 @@ def part_size(size: int, usual: int) -> int:
 
 def _record(connection: Connection, file: StoredFile, identifier: str) -> None:
     records.save(connection, [file])
-    connection.execute(update(uploads).where(uploads.c.id == identifier).values(completed=True))
+    if not connection.execute(update(uploads).where(uploads.c.id == identifier).values(completed=True)).rowcount:
+        raise PermissionDenied("The user who began this upload has been deleted.")

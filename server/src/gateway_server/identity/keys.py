@@ -107,7 +107,7 @@ class Keys:
         if key.revoked_at is not None:
             raise Unauthenticated("The API key has been revoked.")
         self._users.check(key.user, key.created_at)
-        return Principal(user=key.user, scopes=key.scopes, prefabs=key.prefabs, key_id=key.id)
+        return Principal(user=key.user, scopes=key.scopes, prefabs=key.prefabs, key_id=key.id, issued_at=key.created_at)
 
     async def list(self, user: str | None = None) -> list[ApiKey]:
         """All keys, or those of one user, newest first."""

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jwt
 from sqlalchemy import select
@@ -23,7 +23,6 @@ REMEMBERED = 10_000
 @dataclass(frozen=True)
 class _Known:
     principal: Principal
-    issued_at: float
     expires_at: float
 
 
@@ -60,7 +59,12 @@ class Tokens:
         return name
 
     def mint(self, principal: Principal, *, expires_at: float) -> str:
-        """A token for `principal`; `expires_at` in POSIX seconds."""
+        """A token for `principal`; `expires_at` in POSIX seconds.
+
+        Raises:
+            Unauthenticated: the user may not call any more.
+        """
+        self._users.check_principal(principal)
         claims: dict[str, object] = {
             "sub": principal.user,
             "iat": time.time(),
@@ -68,6 +72,7 @@ class Tokens:
             "agent": principal.agent,
             "key": principal.key_id,
             "prefabs": None if principal.prefabs is None else sorted(principal.prefabs),
+            "by": principal.made_by,
             "job": principal.job_id,
             "root": principal.root_job_id,
             "depth": principal.depth or None,
@@ -78,6 +83,8 @@ class Tokens:
 
     async def issue(self, principal: Principal, *, expires_at: float, by: Principal) -> str:
         """A token that somebody asked for; one for another user or for an agent is written into the audit log."""
+        if principal.user != by.user:
+            principal = replace(principal, made_by=by.user)
         if principal.user != by.user or principal.agent is not None:
             detail = {"agent": principal.agent, "expires_at": int(expires_at)}
             await self._database.write(lambda c: audit.record(c, by, "token.create", principal.user, **detail))
@@ -99,7 +106,7 @@ class Tokens:
             raise Unauthenticated("The internal token has expired.")
         if known.principal.key_id in self.revoked:
             raise Unauthenticated("The API key behind this token has been revoked.")
-        self._users.check(known.principal.user, known.issued_at)
+        self._users.check_principal(known.principal)
         return known.principal
 
     def _decode(self, token: str) -> _Known:
@@ -118,9 +125,11 @@ class Tokens:
             scopes=frozenset({Scope.CALL}),
             prefabs=frozenset(claims["prefabs"]) if "prefabs" in claims else None,
             key_id=claims.get("key"),
+            issued_at=float(claims.get("iat", 0)),
+            made_by=claims.get("by"),
             job_id=claims.get("job"),
             root_job_id=claims.get("root"),
             depth=claims.get("depth", 0),
             deadline=claims.get("deadline"),
         )
-        return _Known(principal, float(claims.get("iat", 0)), float(claims["exp"]))
+        return _Known(principal, float(claims["exp"]))

@@ -43,6 +43,20 @@ class User:
     """API keys that are valid."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Deleted:
+    """A user who is no more; moments in POSIX seconds."""
+
+    deleted_at: float
+    erased_at: float | None
+    """When everything of theirs was gone; None while it is not."""
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether everything of theirs is gone."""
+        return self.erased_at is not None
+
+
 class Users:
     """The registry. Load it before use."""
 
@@ -68,11 +82,22 @@ class Users:
         if since is not None and issued_at < since:
             raise Unauthenticated(f"The user {user} may not call: disabled or deleted.")
 
+    def check_principal(self, principal: Principal) -> None:
+        """`check` for an identity that was good a moment ago. Asked right before a write is handed over, it makes sure
+        that a deletion takes along whatever the write leaves.
+
+        Raises:
+            Unauthenticated: its user, or whoever had its token made, may not call any more.
+        """
+        self.check(principal.user, principal.issued_at)
+        if principal.made_by is not None:
+            self.check(principal.made_by, principal.issued_at)
+
     async def register(self, user: str, by: Principal | None) -> bool:
         """Makes sure that a name is a user; says whether it is a new one. Waits for one who is just being deleted.
 
         Raises:
-            Invalid: the user is disabled.
+            Invalid: the user is disabled, or was deleted and not all of it is gone yet.
         """
 
         def find(connection: Connection) -> Any:
@@ -83,6 +108,9 @@ class Users:
             if row is None:
                 connection.execute(_table.insert().values(id=user, created_at=moment))
             elif not _is_present(row):
+                if row.erased_at is None:
+                    raise _refusal(f"What was {user}'s is still being removed. Try again in a minute.")
+                moment = max(moment, math.nextafter(row.deleted_at, math.inf))  # whatever became of the clock
                 again = update(_table).where(_table.c.id == user)
                 connection.execute(again.values(created_at=moment, disabled_at=None))
             else:
@@ -127,10 +155,11 @@ class Users:
             PermissionDenied: it is the caller.
         """
         refuse_oneself(user, by)
-        await self.find(user)
-        await self._change(user, by, "user.disable", disabled_at=time.time())
-        self._barred[user] = _NEVER
-        return await self.find(user)
+        async with self.held(user):
+            await self.find(user)
+            await self._change(user, by, "user.disable", disabled_at=time.time())
+            self._barred[user] = _NEVER
+            return await self.find(user)
 
     async def enable(self, user: str, by: Principal) -> User:
         """Takes `disable` back; keys and tokens count again.
@@ -138,33 +167,41 @@ class Users:
         Raises:
             UserNotFound: there is none of that name.
         """
-        found = await self.find(user)
-        if found.status is UserStatus.DISABLED:
-            row = await self._change(user, by, "user.enable", disabled_at=None)
-            self._barred[user] = row.created_at if row.deleted_at is not None else -_NEVER
-        return await self.find(user)
+        async with self.held(user):
+            found = await self.find(user)
+            if found.status is UserStatus.DISABLED:
+                row = await self._change(user, by, "user.enable", disabled_at=None)
+                self._barred[user] = row.created_at if row.deleted_at is not None else -_NEVER
+            return await self.find(user)
 
     def held(self, user: str) -> asyncio.Lock:
         """Held while everything of a user is removed: the name is not given out anew before that is done."""
         return self._locks.setdefault(user, asyncio.Lock())
 
     async def delete(self, user: str, by: Principal) -> None:
-        """Makes a user nobody, for good. What was theirs is removed by `Erasure`.
+        """Makes a user nobody, for good; call it while the name is held. What was theirs is removed by `Erasure`.
 
         Raises:
             UserNotFound: there is none of that name.
             PermissionDenied: it is the caller.
         """
         refuse_oneself(user, by)
+        if user in await self.deleted() and not (await self.deleted())[user].is_erased:
+            return  # an earlier deletion was cut: it goes on
         await self.find(user)
-        await self._change(user, by, "user.delete", deleted_at=time.time(), disabled_at=None)
+        await self._change(user, by, "user.delete", deleted_at=time.time(), disabled_at=None, erased_at=None)
         self._barred[user] = _NEVER
 
-    async def deleted(self) -> dict[str, float]:
-        """Names of deleted users that nobody has been given since, and when each was deleted, in POSIX seconds."""
-        wanted = select(_table.c.id, _table.c.deleted_at).where(_table.c.deleted_at >= _table.c.created_at)
+    async def erased(self, user: str) -> None:
+        """Notes that everything of a deleted user is gone."""
+        change = update(_table).where(_table.c.id == user).values(erased_at=time.time())
+        await self._database.write(lambda c: c.execute(change))
+
+    async def deleted(self) -> dict[str, "Deleted"]:
+        """Deleted users whose names nobody has been given since."""
+        wanted = select(_table).where(_table.c.deleted_at >= _table.c.created_at)
         rows = await self._database.read(lambda c: c.execute(wanted).all())
-        return {row.id: row.deleted_at for row in rows}
+        return {row.id: Deleted(deleted_at=row.deleted_at, erased_at=row.erased_at) for row in rows}
 
     async def forget(self, before: float) -> None:
         """Drops the names of users who were deleted before a moment in POSIX seconds, when no token of theirs lives."""

@@ -28,8 +28,15 @@ Progress = Callable[[str], None]
 class Publisher:
     """Brings versions into a catalogue."""
 
-    def __init__(self, database: Database, environments: Environments, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        database: Database,
+        environments: Environments,
+        catalogue: Catalogue,
+        check: Callable[[Principal], None],
+    ) -> None:
         self._database = database
+        self._check_principal = check
         self._environments = environments
         self._catalogue = catalogue
         self._attempts = catalogue.attempts
@@ -127,6 +134,7 @@ class Publisher:
             "created_at": time.time(),
             "size": package.size,
         }
+        self._check_principal(principal)  # environments take their time
         await self._database.write(lambda connection: insert(connection, row, principal))
         self._catalogue.forget(manifest.id, manifest.version)
         return await self._catalogue.find(manifest.id, manifest.version)

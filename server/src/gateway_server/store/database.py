@@ -108,14 +108,15 @@ class Database:
         """Runs `work` on a connection that sees every acknowledged write."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
-    async def scrub(self) -> None:
-        """Empties the log of SQLite, where what was deleted still stands. A reader can put it off to the next time."""
-        if self._is_sqlite:
-            await asyncio.to_thread(self._checkpoint)
+    async def scrub(self) -> bool:
+        """Empties the log of SQLite, where what was deleted still stands. False: a reader is in the way, try again."""
+        return not self._is_sqlite or await asyncio.to_thread(self._checkpoint)
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self) -> bool:
         with self._reading.connect() as connection:
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cursor = connection.connection.cursor()
+            cursor.execute("PRAGMA busy_timeout=0")  # to wait for readers would hold up every writer
+            return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
 
     def _read(self, work: Work[T]) -> T:
         connection: Connection | None = getattr(self._local, "connection", None)

@@ -41,6 +41,7 @@ users = Table(
     Column("created_at", Double, nullable=False),
     Column("disabled_at", Double),
     Column("deleted_at", Double),  # when the last user of this name was deleted; the name may be in use again
+    Column("erased_at", Double),  # when all that was that user's had been removed
 )
 
 audit = Table(

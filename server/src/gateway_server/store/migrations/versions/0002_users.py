@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("disabled_at", sa.Double()),
         sa.Column("deleted_at", sa.Double()),
+        sa.Column("erased_at", sa.Double()),
     )
     op.create_table(
         "audit",
