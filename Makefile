@@ -34,7 +34,7 @@ check: install ## lint and types
 docs: install ## the documentation as a site in site/, English and Chinese
 	@.venv/bin/python scripts/cli_reference.py
 	@.venv/bin/python scripts/docs.py
-	@echo "Read it with: .venv/bin/python -m http.server -d site"
+	@echo "Read it with: .venv/bin/python -m http.server 8008 -d site"
 
 lock: ## resolve the dependencies anew into requirements.lock
 	$(UV) pip compile --quiet --generate-hashes --universal --upgrade --no-annotate --no-header --python-version 3.11 \

@@ -70,6 +70,7 @@ class Gateway:
         self.settings = settings
         data = settings.data
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (data / ".gitignore").write_text("*\n")  # it holds keys, and may lie in somebody's repository
         self.local_url = f"http://{_reachable(settings.host)}:{settings.port}"
         """How programs on this machine reach the gateway, functions among them."""
         self.base_url = settings.public_url or self.local_url

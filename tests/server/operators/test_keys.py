@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import jwt
 import pytest
-from gateways import Gateway
+from gateways import Gateway, running_gateway
 from packages import write_package
 
 from gateway_sdk import AuthenticationError, GatewayClient, PrefabCall
@@ -72,6 +72,16 @@ def prefabs(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> tuple
         folder = tmp_path_factory.mktemp(prefab_id)
         gateway.publish(write_package(folder, CALLS, prefab_id=prefab_id, dependencies=dependencies))
     return ids
+
+
+def test_the_last_key_of_an_admin_stays(tmp_path_factory: pytest.TempPathFactory):
+    with running_gateway(tmp_path_factory.mktemp("alone") / "data") as lone:
+        (first,) = lone.request("GET", "/v1/keys").json()["keys"]
+        refused = lone.request("DELETE", f"/v1/keys/{first['id']}")
+        assert (refused.status_code, "last key" in refused.json()["detail"]["message"]) == (403, True)
+        other = lone.key("boss", "admin")
+        assert lone.request("DELETE", f"/v1/keys/{first['id']}", key=other).status_code == 204
+        assert lone.request("GET", "/v1/users", key=other).status_code == 200
 
 
 def test_a_key_may_be_limited_to_some_prefabs(gateway: Gateway, user: str, prefabs: tuple[str, str]):

@@ -43,7 +43,6 @@ _NEXT_STEPS = {
     "USER_NOT_FOUND": "The users that there are: gateway user list",
     "VERSION_EXISTS": "Raise the version in prefab-manifest.json, and publish again.",
     "QUOTA_EXCEEDED": "What is left: gateway quota show. An admin may raise it: gateway quota set",
-    "PERMISSION_DENIED": "An admin can give you a key that may: gateway key create --user NAME --scope …",
     "DEADLINE_EXCEEDED": "Give it longer with --timeout.",
     "OVERLOADED": "Try again in a moment.",
 }
@@ -86,7 +85,8 @@ def refused(status: int, detail: dict[str, Any]) -> Failure:
     if "is not of type" in message:
         message += "\nParameters given as k=v are texts; give numbers, lists and the like as k:=json."
     error_code = str(detail.get("error_code"))
-    step = identify() if status == 401 else _NEXT_STEPS.get(error_code)
+    is_unknown = status == 401 and "may not call" not in message  # who is shut out needs no key
+    step = identify() if is_unknown else _NEXT_STEPS.get(error_code)
     if error_code == "NOT_FOUND" and "prefab_id" in detail:
         step = "What is published: gateway prefab list"
     return Failure(f"{message}\n{step}" if step else message, code_of(status, error_code), status=status)

@@ -49,7 +49,7 @@ def run(
     \b
     gateway run echo@1.0.0 echo -p text=hello
     gateway run echo@1.0.0 count -p n:=3 --stream
-    gateway run data-analyzer@1.0.0 summarize -f input=sales.csv
+    gateway run data-analyzer@1.0.0 analyze -f input=sales.csv
     """
     given, places = arguments.parameters(parameters), arguments.files(files)
     http.api_key()  # what is wrong with it is told before anything is loaded

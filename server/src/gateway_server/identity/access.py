@@ -44,7 +44,10 @@ def require_scope(principal: Principal, scope: Scope) -> None:
     if principal.job_id is not None:
         raise PermissionDenied("Code that runs inside a call may run prefabs and use files, and nothing else.")
     if scope not in principal.scopes and Scope.ADMIN not in principal.scopes:
-        raise PermissionDenied(f"This needs an API key with the scope {scope.value!r}.")
+        raise PermissionDenied(
+            f"This needs an API key with the scope {scope.value!r}. An admin makes one with: "
+            f"gateway key create --user {principal.user} --scope {scope.value}"
+        )
 
 
 def require_person(principal: Principal) -> None:
@@ -93,7 +96,10 @@ def may_call(principal: Principal, prefab_id: str) -> None:
         PermissionDenied: the key is not for calls, or not for this prefab.
     """
     if principal.scopes.isdisjoint((Scope.CALL, Scope.ADMIN)):
-        raise PermissionDenied("This needs an API key with the scope 'call'.")
+        raise PermissionDenied(
+            "This needs an API key with the scope 'call'. An admin makes one with: "
+            f"gateway key create --user {principal.user}"
+        )
     require_reach(principal, prefab_id)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from gateway_server.errors import NotFound, Unauthenticated
+from gateway_server.errors import NotFound, PermissionDenied, Unauthenticated
 from gateway_server.identity import audit
 from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
@@ -123,12 +123,14 @@ class Keys:
 
         Raises:
             NotFound: there is no key of that id.
+            PermissionDenied: it is the last one by which somebody could make others.
         """
         table = schema.api_keys
         moment = time.time()
         change = table.update().where(table.c.id == key_id, table.c.revoked_at.is_(None)).values(revoked_at=moment)
 
         def work(connection: Connection) -> Any:
+            _keep_an_admin(connection, key_id)
             if connection.execute(change).rowcount:
                 audit.record(connection, by, "key.revoke", key_id)
             return connection.execute(select(table).where(table.c.id == key_id)).first()
@@ -149,6 +151,15 @@ class Keys:
         table = schema.api_keys
         wanted = select(table.c.id).where(table.c.revoked_at.is_not(None))
         return set(await self._database.read(lambda c: c.execute(wanted).scalars().all()))
+
+
+def _keep_an_admin(connection: Connection, key_id: str) -> None:
+    """Without any admin's key nobody could ever make one again."""
+    keys, users = schema.api_keys, schema.users
+    valid = select(keys.c.id, keys.c.scopes).join(users, users.c.id == keys.c.user)
+    rows = connection.execute(valid.where(keys.c.revoked_at.is_(None), users.c.disabled_at.is_(None))).all()
+    if {row.id for row in rows if Scope.ADMIN in row.scopes.split()} == {key_id}:
+        raise PermissionDenied("This is the last key of an admin. Make another first: gateway key create --scope admin")
 
 
 def _digest(text: str) -> str:

@@ -324,10 +324,10 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
                 if member.name == "contents.json":
                     contents = Contents(**_document(archive, member))
                     continue
-                inside = _inside(member, target)
+                path = _place(member.name, target)
                 if member.isdir():  # closed to writing only when what belongs into it is there
-                    modes.append((target / inside.name, member.mode & 0o755))
-                archive.extract(inside, target, filter="data")
+                    modes.append((path, member.mode & 0o755))
+                _put(archive, member, path, target)
                 if progress:
                     progress(raw.tell(), whole)
             while plain.read(_BLOCK):  # to the checksum at its end
@@ -345,13 +345,38 @@ def _extract(source: Path, target: Path, progress: Progress | None) -> Contents:
     return contents
 
 
-def _inside(member: tarfile.TarInfo, target: Path) -> tarfile.TarInfo:
-    """The member under the name that it gets, which never leads out of the folder."""
-    inside = tarfile.data_filter(member, str(target))
-    parts = PurePosixPath(inside.name).parts
+def _place(name: str, target: Path) -> Path:
+    """Where a member goes, which is never outside of the folder, through links that lie in it neither."""
+    parts = PurePosixPath(name).parts
     if not parts or parts[0] not in _TOP or ".." in parts:
-        raise ValueError(f"{member.name!r} does not belong into one.")
-    return inside
+        raise ValueError(f"{name!r} does not belong into one.")
+    path = target.joinpath(*parts)
+    _require_inside(path.parent, name, target)
+    return path
+
+
+def _require_inside(path: Path, name: str, target: Path) -> None:
+    if not path.resolve().is_relative_to(target.resolve()):
+        raise ValueError(f"{name!r} leads out of it.")
+
+
+def _put(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, target: Path) -> None:
+    """One member on the disk. By hand: not every Python that we run on can extract with a filter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if member.isdir():
+        path.mkdir(mode=0o700, exist_ok=True)
+    elif member.issym():
+        _require_inside(path.parent / member.linkname, member.name, target)
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        os.link(_place(member.linkname, target), path, follow_symlinks=False)
+    elif member.isfile() and (content := archive.extractfile(member)) is not None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with content, os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(content, file, _BLOCK)
+            os.fchmod(descriptor, member.mode & 0o755)
+    else:
+        raise ValueError(f"{member.name!r} is neither file nor folder.")
 
 
 @contextlib.contextmanager
