@@ -92,6 +92,8 @@ def _dimensions(text: str) -> list[Dimension]:
         if name not in known:
             message = f"{name[:80]!r} is none of {', '.join(known)}."
             raise Invalid(f"Usage cannot be grouped so: {message}", [Problem("/by", message)])
+    if Dimension.VERSION in names and Dimension.PREFAB not in names:  # numbers alone would add up what is not alike
+        names.insert(names.index(Dimension.VERSION), Dimension.PREFAB)
     return [Dimension(name) for name in dict.fromkeys(names)]
 
 

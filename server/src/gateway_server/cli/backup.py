@@ -42,6 +42,8 @@ def back_up(file: Path | None, data: Path, database: Path | None, is_json: bool)
     """
     from gateway_server.store import backup as archives
 
+    if file is not None and not file.name.endswith((".tar", ".tar.gz", ".tgz")):
+        raise click.BadParameter(f"{file.name} must end with .tar, .tar.gz or .tgz", param_hint="FILE")
     file = file or Path(time.strftime("gateway-backup-%Y%m%d-%H%M%SZ.tar.gz", time.gmtime()))
     with _ended_by_sigterm(), terminal.progress("Backing up") as progress:
         contents = archives.back_up(data, file, database=database, progress=progress)

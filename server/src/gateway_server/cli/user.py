@@ -77,7 +77,8 @@ def delete(user: str, yes: bool, is_json: bool) -> None:
             raise Failure(f"This deletes everything of {user}, for good. Say --yes if you mean it.")
         for line in _lines(had):
             terminal.say(f"  {line}")
-        click.confirm(f"Delete {user} with all of this?", abort=True, err=True)
+        if not click.confirm(f"Delete {user} with all of this?", err=True):
+            raise Failure("Nothing was deleted.")
     with terminal.busy(f"Deleting {user}"):
         answer = http.ask("DELETE", place)
     if is_json:

@@ -258,6 +258,8 @@ class Catalogue:
             ids = await self._database.read(lambda c: c.execute(select(schema.prefabs.c.id)).scalars().all())
             near = difflib.get_close_matches(prefab_id, ids, n=1)
             message = f"There is no prefab {told}." + (f" Did you mean {near[0]}?" if near else "")
+            if prefab_id in ids:
+                message = f"No version of {told} is published any more."
         else:
             message = f"There is no prefab {told}: an id has 3 to 64 lowercase letters, digits and single hyphens."
         return NotFound(message, prefab_id=told, version=version and version[:LONGEST_ECHO])
