@@ -19,6 +19,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def rfc3339_at(seconds: float) -> str:
+    """A stored moment, in POSIX seconds, as every answer writes it."""
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
+
+
 class Scope(StrEnum):
     """What a key or token may do."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
@@ -20,7 +19,7 @@ from gateway_server.calls.agent_wishes import Wish
 from gateway_server.calls.agents import AgentReply, AgentRequest, Agents
 from gateway_server.errors import Invalid
 from gateway_server.identity import access
-from gateway_server.models import Principal, rfc3339
+from gateway_server.models import Principal, rfc3339_at
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -191,7 +190,7 @@ def _describe(agent: Agent, principal: Principal) -> dict[str, Any]:
         "id": agent.id,
         "url": agent.url if is_shown else None,
         "owner": agent.owner,
-        "created_at": _moment(agent.created_at),
+        "created_at": rfc3339_at(agent.created_at),
         "timeout": agent.timeout,
         "health_path": agent.health_path if is_shown else None,
     }
@@ -200,12 +199,8 @@ def _describe(agent: Agent, principal: Principal) -> dict[str, Any]:
 def _with_health(agent: Agent, health: Health, principal: Principal) -> AgentWithHealth:
     told = HealthAnswer(
         status=health.status,  # type: ignore[arg-type]
-        checked_at=None if health.checked_at is None else _moment(health.checked_at),
+        checked_at=None if health.checked_at is None else rfc3339_at(health.checked_at),
         latency_ms=None if health.latency is None else round(health.latency * 1000, 1),
         message=health.message,
     )
     return AgentWithHealth(**_describe(agent, principal), health=told)
-
-
-def _moment(seconds: float) -> str:
-    return rfc3339(datetime.fromtimestamp(seconds, UTC))

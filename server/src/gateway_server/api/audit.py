@@ -1,6 +1,5 @@
 """What operators did."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -8,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Identify
 from gateway_server.identity import access, audit
-from gateway_server.models import Principal, Scope, rfc3339
+from gateway_server.models import Principal, Scope, rfc3339_at
 from gateway_server.store.database import Database
 
 
@@ -54,5 +53,5 @@ def routes(*, database: Database, identify: Identify) -> APIRouter:
 
 
 def _answer(entry: audit.Entry) -> AuditEntry:
-    at = rfc3339(datetime.fromtimestamp(entry.at, UTC))
+    at = rfc3339_at(entry.at)
     return AuditEntry(**{**vars(entry), "at": at})

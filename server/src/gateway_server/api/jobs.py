@@ -1,6 +1,5 @@
 """Jobs over HTTP: look one up, read its log, list them, cancel one."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -12,7 +11,7 @@ from gateway_server.calls.jobs import Job, Jobs
 from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import JobNotFound
 from gateway_server.identity import access
-from gateway_server.models import JobStatus, Principal, Scope, rfc3339
+from gateway_server.models import JobStatus, Principal, Scope, rfc3339_at
 
 
 class JobModel(BaseModel):
@@ -140,4 +139,4 @@ def _model(job: Job) -> JobModel:
 
 
 def _moment(posix: float | None) -> str | None:
-    return None if posix is None else rfc3339(datetime.fromtimestamp(posix, UTC))
+    return None if posix is None else rfc3339_at(posix)

@@ -1,7 +1,6 @@
 """API keys and the tokens made from them."""
 
 import time
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -13,7 +12,7 @@ from gateway_server.identity import access
 from gateway_server.identity.keys import ApiKey, Keys
 from gateway_server.identity.tokens import Tokens
 from gateway_server.identity.users import Users
-from gateway_server.models import Principal, Scope, rfc3339
+from gateway_server.models import Principal, Scope, rfc3339_at
 
 CONVERTED_LIFE = 24 * 3600
 LONGEST_LIFE = 30 * 24 * 3600
@@ -133,7 +132,7 @@ def _add_tokens(router: APIRouter, tokens: Tokens, users: Users, authenticator: 
         expires_at = time.time() + wanted.ttl
         identity = Principal(user=user, agent=wanted.agent, prefabs=principal.prefabs, key_id=principal.key_id)
         token = await tokens.issue(identity, expires_at=expires_at, by=principal)
-        return CreatedToken(internal_token=token, expires_at=_moment(expires_at))
+        return CreatedToken(internal_token=token, expires_at=rfc3339_at(expires_at))
 
     @router.post("/auth/convert_to_internal_token")
     async def convert_to_internal_token(request: Request) -> ConvertedToken:
@@ -160,10 +159,6 @@ def _answer(key: ApiKey) -> KeyAnswer:
         name=key.name,
         scopes=sorted(key.scopes),
         prefabs=None if key.prefabs is None else sorted(key.prefabs),
-        created_at=_moment(key.created_at),
-        revoked_at=_moment(key.revoked_at) if key.revoked_at is not None else None,
+        created_at=rfc3339_at(key.created_at),
+        revoked_at=rfc3339_at(key.revoked_at) if key.revoked_at is not None else None,
     )
-
-
-def _moment(seconds: float) -> str:
-    return rfc3339(datetime.fromtimestamp(seconds, UTC))

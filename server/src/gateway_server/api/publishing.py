@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from gateway_server.api.faults import logger, unexpected
 from gateway_server.api.forms import FileForm
 from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
 from gateway_server.identity import access
-from gateway_server.models import Principal, Scope, rfc3339
+from gateway_server.models import Principal, Scope, rfc3339_at
 from gateway_server.prefabs.archives import MAX_ARCHIVE
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.prefabs.versions import Version
@@ -150,7 +149,7 @@ def describe(version: Version) -> PrefabAnswer:
         description=manifest.description if manifest else "",
         status=version.status,
         owner=version.owner,
-        created_at=rfc3339(datetime.fromtimestamp(version.created_at, UTC)),
+        created_at=rfc3339_at(version.created_at),
         error=version.error,
         warnings=[PackageWarning(pointer=problem.pointer, message=problem.message) for problem in version.warnings],
         functions=[function.name for function in manifest.functions] if manifest else [],

@@ -1,6 +1,5 @@
 """The users of the gateway: who there are, who may call, and their end."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -10,7 +9,7 @@ from gateway_server.api.auth import Identify
 from gateway_server.calls.erasure import Belongings, Erasure
 from gateway_server.identity import access
 from gateway_server.identity.users import User, Users, UserStatus
-from gateway_server.models import Principal, Scope, rfc3339
+from gateway_server.models import Principal, Scope, rfc3339_at
 
 
 class UserAnswer(BaseModel):
@@ -117,7 +116,7 @@ def _add_changes(router: APIRouter, users: Users, erasure: Erasure, identify: Id
 
 
 def _answer(user: User) -> UserAnswer:
-    return UserAnswer(id=user.id, status=user.status, created_at=_moment(user.created_at), keys=user.keys)
+    return UserAnswer(id=user.id, status=user.status, created_at=rfc3339_at(user.created_at), keys=user.keys)
 
 
 def _belongings(had: Belongings) -> BelongingsAnswer:
@@ -129,9 +128,5 @@ def _belongings(had: Belongings) -> BelongingsAnswer:
         jobs=had.jobs,
         agents=list(had.agents),
         prefabs=list(had.prefabs),
-        last_call_at=_moment(had.last_call_at) if had.last_call_at is not None else None,
+        last_call_at=rfc3339_at(had.last_call_at) if had.last_call_at is not None else None,
     )
-
-
-def _moment(seconds: float) -> str:
-    return rfc3339(datetime.fromtimestamp(seconds, UTC))
