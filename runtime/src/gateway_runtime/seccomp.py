@@ -82,24 +82,18 @@ def confine_zygote() -> None:
 
 def _refuse_bits(call: int, argument: int, bits: int) -> list[_Step]:
     """Refuses a call with any of these bits in an argument."""
-    return [
-        (_EQUAL, 0, 4, call),
-        (_LOAD, 0, 0, _ARGUMENTS + 8 * argument),
-        (_ANY_BIT, 0, 1, bits),
-        (_RETURN, 0, 0, _EPERM),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+    return _look_at(call, argument, (_ANY_BIT, 0, 1, bits))
 
 
 def _require_bits(call: int, argument: int, bits: int) -> list[_Step]:
     """Refuses a call without these bits in an argument."""
-    return [
-        (_EQUAL, 0, 4, call),
-        (_LOAD, 0, 0, _ARGUMENTS + 8 * argument),
-        (_ANY_BIT, 1, 0, bits),
-        (_RETURN, 0, 0, _EPERM),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+    return _look_at(call, argument, (_ANY_BIT, 1, 0, bits))
+
+
+def _look_at(call: int, argument: int, test: _Step) -> list[_Step]:
+    """Decides about a call by an argument: the test goes on to the refusal, or jumps over it."""
+    load = (_LOAD, 0, 0, _ARGUMENTS + 8 * argument)
+    return [(_EQUAL, 0, 4, call), load, test, (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)]
 
 
 def _install(architecture: int, denied: Iterable[int], rules: Iterable[list[_Step]]) -> None:
