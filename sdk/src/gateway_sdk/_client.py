@@ -123,7 +123,7 @@ class GatewayClient(Files):
         key = _wire.new_key()
         try:
             return self._ask("POST", _wire.RUN, body, deadline=self.timeout, key=key)
-        except Exception:
+        except Exception:  # an answer, or none to be had: the retries are over, and nothing waits to be ended
             raise
         except BaseException:  # Ctrl-C, or the task was cancelled: nobody wants the answer any more
             self._leave_soon(None, key)

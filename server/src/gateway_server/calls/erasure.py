@@ -82,8 +82,7 @@ class Erasure:
             await self._users.delete(user, by)
             await self.end_calls(user)
             had = await self.belongings(user)
-            await self._database.write(lambda connection: _hand_over(connection, user, by))
-            await self._take(user)
+            await self._take(user, by)
         return had
 
     async def finish(self) -> None:
@@ -93,8 +92,7 @@ class Erasure:
                 async with self._users.held(user):
                     deleted = (await self._users.deleted()).get(user)
                     if deleted is not None and self._is_due(deleted):
-                        await self._database.write(lambda connection, user=user: _hand_over(connection, user, None))  # type: ignore[misc]
-                        await self._take(user)
+                        await self._take(user, None)
             except ServiceUnavailable as fault:
                 logger.warning("what was %s's is not all removed yet: %s", user, fault.message)
         if not self._is_scrubbed:
@@ -106,7 +104,8 @@ class Erasure:
         last = deleted.deleted_at + LATE_UPLOADS
         return self._library.objects.direct and deleted.erased_at < last <= time.time()
 
-    async def _take(self, user: str) -> None:
+    async def _take(self, user: str, heir: Principal | None) -> None:
+        await self._database.write(lambda connection: _hand_over(connection, user, heir))
         await self._library.erase(user)
         while await self._database.write(lambda connection: _take_jobs(connection, user), durable=False):
             pass  # other writes come between

@@ -1,4 +1,4 @@
-"""What was used: calls, failures and seconds of run time, by user, agent, prefab, version, function or day.
+"""What was used: calls, failures and seconds of run time, by user, agent, prefab, version or day.
 
 The records of jobs are the books. Before old records go, their sums go into a history by day, in the same transaction,
 so that every call is counted in one of the two, and once.

@@ -186,8 +186,9 @@ class Users:
             PermissionDenied: it is the caller.
         """
         refuse_oneself(user, by)
-        if user in await self.deleted() and not (await self.deleted())[user].is_erased:
-            return  # an earlier deletion was cut: it goes on
+        earlier = (await self.deleted()).get(user)
+        if earlier is not None and not earlier.is_erased:
+            return  # that deletion was cut: it goes on
         await self.find(user)
         await self._change(user, by, "user.delete", deleted_at=time.time(), disabled_at=None, erased_at=None)
         self._barred[user] = _NEVER
