@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
 from gateway_server.calls import usage
-from gateway_server.errors import JobNotFound
+from gateway_server.calls.requests import AlreadyKnown, RequestKey
+from gateway_server.errors import IdempotencyConflict, JobNotFound
 from gateway_server.identity import access, audit
 from gateway_server.models import Call, JobStatus, Principal
 from gateway_server.store import schema
-from gateway_server.store.database import Database
+from gateway_server.store.database import Database, inserting
 
 KEPT_RESULT = 8 << 20
 """Longest result in bytes that is kept with its job."""
@@ -22,6 +23,7 @@ LONGEST_NAME = 255
 SWEPT_AT_ONCE = 500
 """Records that go in one transaction."""
 _jobs, _results, _logs = schema.jobs, schema.job_results, schema.job_logs
+_with_result = select(_jobs, _results.c.body).outerjoin(_results, _results.c.job_id == _jobs.c.id)
 
 
 def new_id() -> str:
@@ -47,12 +49,17 @@ class Job:
     function_name: str | None
     status: JobStatus
     attempt: int
+    """How many attempts have begun; a job that waits for its first has none."""
+    interruptions: int
+    """How many of them the end of a gateway cut."""
     created_at: float
     started_at: float | None
     ended_at: float | None
     error: dict[str, Any] | None
+    is_fault: bool
+    """Whether the gateway failed it, and not its function."""
     result: bytes | None = None
-    """JSON text."""
+    """The envelope, as JSON text. A job that failed has one if its function left files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +68,11 @@ class Ending:
 
     status: JobStatus
     error: dict[str, Any] | None = None
+    is_fault: bool = False
     result: bytes | None = None
     log: bytes = b""
+    forget_key: bool = False
+    """Whether the same request, sent again, is to be run anew."""
 
 
 class Jobs:
@@ -78,30 +88,46 @@ class Jobs:
         job_id: str,
         principal: Principal,
         call: Call | None,
-        parent_id: str | None,
+        parent_id: str | None = None,
+        position: int | None = None,
+        key: RequestKey | None = None,
+        status: JobStatus = JobStatus.RUNNING,
         started: bool = True,
     ) -> None:
-        """Records, within a transaction, that a job has begun; `call` is None for a batch, `started` False where the
-        job is refused before it could."""
+        """Records, within a transaction, that a job is there; `call` is None for a batch, `started` False where it has
+        not begun.
+
+        Raises:
+            AlreadyKnown: the same request has been taken before.
+            IdempotencyConflict: the key came with another request.
+        """
         moment = time.time()
-        connection.execute(
-            _jobs.insert().values(
-                id=job_id,
-                parent_id=parent_id,
-                root_id=principal.root_job_id or parent_id or job_id,
-                depth=principal.depth,
-                user=principal.user,
-                agent=principal.agent,
-                key_id=principal.key_id,
-                prefab_id=call.prefab_id[:LONGEST_NAME] if call else None,
-                version=call.version[:LONGEST_NAME] if call else None,
-                function_name=call.function_name[:LONGEST_NAME] if call else None,
-                status=JobStatus.RUNNING,
-                attempt=1,
-                created_at=moment,
-                started_at=moment if started else None,
-            )
-        )
+        values = {
+            "id": job_id,
+            "parent_id": parent_id,
+            "position": position,
+            "root_id": principal.root_job_id or parent_id or job_id,
+            "depth": principal.depth,
+            "user": principal.user,
+            "agent": principal.agent,
+            "key_id": principal.key_id,
+            "prefab_id": call.prefab_id[:LONGEST_NAME] if call else None,
+            "version": call.version[:LONGEST_NAME] if call else None,
+            "function_name": call.function_name[:LONGEST_NAME] if call else None,
+            "status": status,
+            "attempt": 0 if status is JobStatus.QUEUED else 1,
+            "interruptions": 0,
+            "request_key": key.key if key else None,
+            "request_digest": key.digest if key else None,
+            "created_at": moment,
+            "started_at": moment if started else None,
+        }
+        if key is None:
+            connection.execute(_jobs.insert(), values)
+            return
+        insert = inserting(connection)(_jobs).on_conflict_do_nothing(index_elements=["request_key"])
+        while not connection.execute(insert.values(values)).rowcount:
+            _meet(connection, key)
 
     def close(self, connection: Connection, job_id: str, ending: Ending) -> bool:
         """Records, within a transaction, how a job ended. The first ending counts; says whether this was it."""
@@ -110,15 +136,46 @@ class Jobs:
         change = (
             _jobs.update()
             .where(_jobs.c.id == job_id, _jobs.c.ended_at.is_(None))
-            .values(status=ending.status, ended_at=moment, error=error)
+            .values(status=ending.status, ended_at=moment, error=error, is_fault=ending.is_fault)
         )
+        if ending.forget_key:
+            change = change.values(request_key=None)
         if not connection.execute(change).rowcount:
             return False
         if ending.result is not None and len(ending.result) <= KEPT_RESULT:
             connection.execute(_results.insert().values(job_id=job_id, body=ending.result, ended_at=moment))
-        if ending.log:
-            connection.execute(_logs.insert().values(job_id=job_id, body=ending.log, ended_at=moment))
+        self.keep_log(connection, job_id, ending.log)
         return True
+
+    def keep_log(self, connection: Connection, job_id: str, log: bytes) -> None:
+        """Adds, within a transaction, what an attempt printed to what those before it did."""
+        if not log:
+            return
+        insert = inserting(connection)(_logs).values(job_id=job_id, body=log, ended_at=time.time())
+        added = {"body": _logs.c.body.op("||")(insert.excluded.body), "ended_at": insert.excluded.ended_at}
+        connection.execute(insert.on_conflict_do_update(index_elements=["job_id"], set_=added))
+
+    def begin_attempt(self, connection: Connection, job_id: str) -> int | None:
+        """Notes, within a transaction, that a submitted job is tried once more; gives the number of the attempt, or
+        None if the job has ended."""
+        change = (
+            _jobs.update()
+            .where(_jobs.c.id == job_id, _jobs.c.ended_at.is_(None))
+            .values(
+                status=JobStatus.STARTING,
+                attempt=_jobs.c.attempt + 1,
+                started_at=func.coalesce(_jobs.c.started_at, time.time()),
+            )
+            .returning(_jobs.c.attempt)
+        )
+        return connection.execute(change).scalar()
+
+    def set_status(self, connection: Connection, job_id: str, status: JobStatus, *, interrupted: bool = False) -> None:
+        """Notes, within a transaction, where a job stands that has not ended."""
+        change = _jobs.update().where(_jobs.c.id == job_id, _jobs.c.ended_at.is_(None)).values(status=status)
+        if interrupted:
+            change = change.values(interruptions=_jobs.c.interruptions + 1)
+        connection.execute(change)
 
     async def find(self, job_id: str, principal: Principal) -> Job:
         """A job with its result, if the caller may see it.
@@ -126,16 +183,32 @@ class Jobs:
         Raises:
             JobNotFound: there is none, or it is somebody else's.
         """
-        wanted = select(_jobs, _results.c.body).outerjoin(_results, _results.c.job_id == _jobs.c.id)
-        row = await self._database.read(lambda c: c.execute(wanted.where(_jobs.c.id == job_id)).first())
+        row = await self._database.read(lambda c: c.execute(_with_result.where(_jobs.c.id == job_id)).first())
         if row is None or not access.may_see_job(principal, row.user):
             raise JobNotFound(f"There is no job {job_id[:60]}.")
         return _from_row(row, row.body)
 
     async def children(self, job_id: str) -> list[Job]:
         """The calls of a batch, in their order."""
-        wanted = select(_jobs).where(_jobs.c.parent_id == job_id).order_by(_jobs.c.id)
+        wanted = select(_jobs).where(_jobs.c.parent_id == job_id).order_by(_jobs.c.position, _jobs.c.id)
         return [_from_row(row) for row in await self._database.read(lambda c: c.execute(wanted).all())]
+
+    async def find_by_key(self, key: RequestKey) -> Job | None:
+        """The job that a request began which is sent again, with its result.
+
+        Raises:
+            IdempotencyConflict: the key came with another request.
+        """
+
+        def work(connection: Connection) -> Any:
+            try:
+                _meet(connection, key, forget=False)
+            except AlreadyKnown as known:
+                return connection.execute(_with_result.where(_jobs.c.id == known.job_id)).one()
+            return None
+
+        row = await self._database.read(work)
+        return None if row is None else _from_row(row, row.body)
 
     async def log(self, job_id: str) -> bytes:
         """What the functions of a job printed: its own output, or that of a batch's calls one after the other."""
@@ -178,16 +251,27 @@ class Jobs:
         await self._database.write(lambda c: audit.record(c, by, "job.cancel", job.id, user=job.user))
 
     async def end_orphans(self) -> int:
-        """Closes the records of calls that a former life of this gateway never ended; says how many."""
+        """Closes the records of calls that a former life of this gateway never ended; says how many. Jobs that were
+        submitted go on, and with them their batches."""
         moment = time.time()
         error = orjson.dumps({"error_code": "RUNTIME_CRASHED", "message": "The gateway was restarted."}).decode()
-        change = _jobs.update().where(_jobs.c.ended_at.is_(None)).values(status="failed", ended_at=moment, error=error)
+        queued = select(schema.job_queue.c.job_id)
+        batches = select(_jobs.c.parent_id).where(_jobs.c.id.in_(queued), _jobs.c.parent_id.is_not(None))
+        change = (
+            _jobs.update()
+            .where(_jobs.c.ended_at.is_(None), _jobs.c.id.not_in(queued), _jobs.c.id.not_in(batches))
+            .values(status=JobStatus.FAILED, ended_at=moment, error=error, is_fault=True, request_key=None)
+        )
         return await self._database.write(lambda c: c.execute(change).rowcount)
 
     async def sweep(self, *, records_before: float, results_before: float, logs_before: float) -> None:
         """Forgets what is older than it has to be kept; moments in POSIX seconds."""
-        for table, before in ((_results, results_before), (_logs, logs_before)):
-            gone = delete(table).where(table.c.ended_at < before)
+        for kept_until, before in (
+            (_results.c.ended_at, results_before),
+            (_logs.c.ended_at, logs_before),
+            (schema.job_events.c.created_at, results_before),
+        ):
+            gone = delete(kept_until.table).where(kept_until < before)
             await self._database.write(lambda c, gone=gone: c.execute(gone), durable=False)  # type: ignore[misc]
         old = select(_jobs).where(_jobs.c.created_at < records_before, _jobs.c.ended_at.is_not(None))
 
@@ -199,6 +283,26 @@ class Jobs:
 
         while await self._database.write(work, durable=False) == SWEPT_AT_ONCE:
             pass  # other writes come between
+
+
+def _meet(connection: Connection, key: RequestKey, *, forget: bool = True) -> None:
+    """Tells what a key stands for; one whose time is over is forgotten, unless `forget` is False.
+
+    Raises:
+        AlreadyKnown: a job.
+        IdempotencyConflict: a job that another request began.
+    """
+    wanted = select(_jobs.c.id, _jobs.c.request_digest, _jobs.c.ended_at).where(_jobs.c.request_key == key.key)
+    known = connection.execute(wanted).first()
+    if known is None:
+        return
+    if known.ended_at is not None and time.time() - known.ended_at > key.kept:
+        if forget:
+            connection.execute(_jobs.update().where(_jobs.c.id == known.id).values(request_key=None))
+        return
+    if known.request_digest != key.digest:
+        raise IdempotencyConflict("This Idempotency-Key was used with another request. Make a new key for each.")
+    raise AlreadyKnown(known.id)
 
 
 def _from_row(row: Any, result: bytes | None = None) -> Job:
@@ -213,9 +317,11 @@ def _from_row(row: Any, result: bytes | None = None) -> Job:
         function_name=row.function_name,
         status=JobStatus(row.status),
         attempt=row.attempt,
+        interruptions=row.interruptions,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
         error=orjson.loads(row.error) if row.error else None,
+        is_fault=bool(row.is_fault),
         result=result,
     )

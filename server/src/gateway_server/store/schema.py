@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    desc,
 )
 from sqlalchemy.dialects.postgresql import TEXT
 
@@ -122,6 +123,7 @@ jobs = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("parent_id", String(36), index=True),  # the batch that a call came in
+    Column("position", Integer),  # the call's place in its batch
     Column("root_id", String(36), nullable=False),  # the job at the top of the call tree
     Column("depth", Integer, nullable=False),
     Column("user", String(64), nullable=False),
@@ -132,12 +134,44 @@ jobs = Table(
     Column("function_name", String(256)),
     Column("status", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("interruptions", Integer, nullable=False, server_default="0"),  # attempts that a gateway's end cut
+    Column("request_key", LargeBinary(16), unique=True, index=True),  # of whoever may send the same request again
+    Column("request_digest", LargeBinary(16)),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("ended_at", Double),
     Column("error", Text),
+    Column("is_fault", Boolean),  # whether the gateway failed it, and not its function
     Index("jobs_of_user", "user", "created_at"),
     Index("jobs_by_age", "created_at"),
+)
+
+job_queue = Table(
+    "job_queue",  # submitted jobs that have not ended
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    Column("user", String(64), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("available_at", Double, nullable=False),  # when the next attempt may begin
+    Column("deadline", Double),  # when the job as a whole is over
+    Column("lease_owner", String(40)),  # the gateway that is at it
+    Column("lease_until", Double),
+    Column("canceled", Boolean, nullable=False),
+    Column("order", LargeBinary, nullable=False),  # what to run, as whom and how often
+    Index("job_queue_next", "user", "lease_owner", desc("priority"), "job_id"),
+    Index("job_queue_leases", "lease_owner"),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", String(36), nullable=False),
+    Column("last_id", Integer, nullable=False),  # events have numbers from 1 on; a row holds several
+    Column("first_id", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # JSON texts, one a line
+    Column("ends", Boolean, nullable=False),  # whether the last one ends the job
+    Column("created_at", Double, nullable=False, index=True),
+    PrimaryKeyConstraint("job_id", "last_id"),
 )
 
 job_results = Table(

@@ -1,4 +1,4 @@
-"""Users, the audit log, the history of usage, manners of the catalogue, limits of agents."""
+"""Users, the audit log, the history of usage, manners of the catalogue, limits of agents, durable jobs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -61,4 +61,39 @@ def upgrade() -> None:
     op.add_column("versions", sa.Column("yanked", sa.Text()))
     op.add_column("agents", sa.Column("timeout", sa.Double()))
     op.add_column("agents", sa.Column("health_path", sa.Text()))
+    _add_durable_jobs()
     op.execute(_REGISTER_USERS)
+
+
+def _add_durable_jobs() -> None:
+    op.add_column("jobs", sa.Column("position", sa.Integer()))
+    op.add_column("jobs", sa.Column("interruptions", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("jobs", sa.Column("request_key", sa.LargeBinary(16)))
+    op.add_column("jobs", sa.Column("request_digest", sa.LargeBinary(16)))
+    op.add_column("jobs", sa.Column("is_fault", sa.Boolean()))
+    op.create_index("ix_jobs_request_key", "jobs", ["request_key"], unique=True)
+    op.create_table(
+        "job_queue",
+        sa.Column("job_id", sa.String(36), primary_key=True),
+        sa.Column("user", sa.String(64), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("available_at", sa.Double(), nullable=False),
+        sa.Column("deadline", sa.Double()),
+        sa.Column("lease_owner", sa.String(40)),
+        sa.Column("lease_until", sa.Double()),
+        sa.Column("canceled", sa.Boolean(), nullable=False),
+        sa.Column("order", sa.LargeBinary(), nullable=False),
+    )
+    op.create_index("job_queue_next", "job_queue", ["user", "lease_owner", sa.text("priority DESC"), "job_id"])
+    op.create_index("job_queue_leases", "job_queue", ["lease_owner"])
+    op.create_table(
+        "job_events",
+        sa.Column("job_id", sa.String(36), nullable=False),
+        sa.Column("last_id", sa.Integer(), nullable=False),
+        sa.Column("first_id", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("ends", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "last_id"),
+    )
+    op.create_index("ix_job_events_created_at", "job_events", ["created_at"])

@@ -1,0 +1,74 @@
+"""Requests that may come again: the same key with the same request never does its work twice.
+
+A key lives on the record of the job that the request began, so that it is there as long as the record is, and survives
+whatever happens to the gateway.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from gateway_server.errors import Invalid, Problem
+from gateway_server.models import Principal
+
+MINTED = "auto-"
+"""What the keys begin with that the SDK makes for its own retries."""
+KEPT_MINTED, KEPT_GIVEN = 600.0, 86400.0
+"""Seconds that an answer can be had again, by who made the key."""
+LONGEST_KEY = 255
+_SIZE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestKey:
+    """An `Idempotency-Key` as it is kept: which caller's, and what was asked with it."""
+
+    key: bytes
+    digest: bytes
+    kept: float
+    """Seconds after the end of its job in which the key stands for that job's answer."""
+
+    def of_item(self, position: int) -> "RequestKey":
+        """The key of one call of a batch, so that a batch that comes again finds the calls that have ended."""
+        return replace(self, key=_digest(self.key, b"%d" % position))
+
+
+class AlreadyKnown(Exception):
+    """The key stands for a job that is there."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+
+def request_key(principal: Principal, text: str | None, what: bytes, body: bytes) -> RequestKey | None:
+    """The key that a request came with, if it came with one; `what` tells kinds of requests apart.
+
+    Callers are told apart by user, agent and, inside a call, by that call.
+
+    Raises:
+        Invalid: it is empty or too long.
+    """
+    if text is None:
+        return None
+    if not 0 < len(text) <= LONGEST_KEY:
+        problem = Problem("/headers/Idempotency-Key", f"must have 1 to {LONGEST_KEY} characters")
+        raise Invalid(f"The header Idempotency-Key {problem.message}.", [problem])
+    return RequestKey(
+        key=place(principal, text),
+        digest=_digest(what, body),
+        kept=KEPT_MINTED if text.startswith(MINTED) else KEPT_GIVEN,
+    )
+
+
+def place(principal: Principal, text: str) -> bytes:
+    """What a key is known by."""
+    who = (principal.user, principal.agent or "", principal.job_id or "")
+    return _digest(*(part.encode() for part in who), text.encode("utf-8", "replace"))
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=_SIZE)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
