@@ -49,11 +49,12 @@ def find(module: ModuleType, name: str) -> Callable[..., object]:
 
 
 def call(
-    function: Callable[..., object], parameters: Mapping[str, object], *, stream: bool, emit: Emit
+    function: Callable[..., object], parameters: Mapping[str, object], *, stream: bool, emit: Emit, fold: bool = False
 ) -> tuple[bool, bytes]:
     """Runs the function to its end; events go to `emit` when a stream is wanted.
 
     Returns whether events were streamed, and JSON text: then the data of the done event, else the function's result.
+    With `fold` it is the function's result in any case.
 
     Raises:
         BaseException: whatever the function raised.
@@ -67,7 +68,7 @@ def call(
         outcome = _drive(outcome)
     if not _is_generator(outcome):
         return False, encode(outcome)
-    return stream, _exhaust(outcome, stream=stream, emit=emit)
+    return stream and not fold, _exhaust(outcome, emit if stream else None, fold=fold or not stream)
 
 
 def _is_generator(value: object) -> bool:
@@ -89,7 +90,7 @@ async def _next(events: AsyncIterator[object]) -> object:
     return await events.__anext__()
 
 
-def _exhaust(events: Any, *, stream: bool, emit: Emit) -> bytes:
+def _exhaust(events: Any, emit: Emit | None, *, fold: bool) -> bytes:
     kept: list[dict[str, object]] = []
     done: dict[str, object] | None = None
     while True:
@@ -110,13 +111,14 @@ def _exhaust(events: Any, *, stream: bool, emit: Emit) -> bytes:
             raise EventError(text, code if isinstance(code, str) else "PREFAB_ERROR")
         elif event["type"] == "done":
             done = event
-        elif stream:
-            emit(str(event["type"]), encode(event))
         else:
-            kept.append(event)
-    if stream:
-        return encode(done.get("data") if done else returned)
-    return encode(fold(kept, done, returned))
+            if emit is not None:
+                emit(str(event["type"]), encode(event))
+            if fold:
+                kept.append(event)
+    if fold:
+        return encode(folded(kept, done, returned))
+    return encode(done.get("data") if done else returned)
 
 
 def as_event(value: object) -> dict[str, object] | None:
@@ -135,7 +137,7 @@ def as_event(value: object) -> dict[str, object] | None:
     return event
 
 
-def fold(events: list[dict[str, object]], done: dict[str, object] | None, returned: object) -> object:
+def folded(events: list[dict[str, object]], done: dict[str, object] | None, returned: object) -> object:
     """A generator's result for a caller who wants no stream.
 
     Its return value; else the object in the data of its done event; else its joined text; else its events.

@@ -76,7 +76,8 @@ class _Call:
         function = functions.find(load(), str(self._order["function"]))
         self._state = _State()  # once more: where the package is imported only now, what that started may stay
         parameters: dict[str, object] = self._order["parameters"]  # type: ignore[assignment]
-        streamed, result = functions.call(function, parameters, stream=bool(self._order["stream"]), emit=self._emit)
+        stream, fold = bool(self._order["stream"]), bool(self._order.get("fold"))
+        streamed, result = functions.call(function, parameters, stream=stream, emit=self._emit, fold=fold)
         return Kind.DONE if streamed else Kind.RESULT, result
 
     def _emit(self, kind: str, event: bytes) -> None:

@@ -23,17 +23,27 @@ from gateway_server.api import quotas as quota_routes
 from gateway_server.api import secrets as secret_routes
 from gateway_server.api import usage as usage_routes
 from gateway_server.api import users as user_routes
+from gateway_server.api.asgi import Receive, Send
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.calls import PATHS, RunRoutes
-from gateway_server.api.exchange import Exchanges, Receive, Send
+from gateway_server.api.exchange import Exchanges
+from gateway_server.api.job_events import PATH as EVENTS_PATH
+from gateway_server.api.job_events import JobEvents
 from gateway_server.api.keys import LONGEST_LIFE
 from gateway_server.api.objects import SignedObjects
+from gateway_server.api.replies import Recorded
+from gateway_server.api.submitting import PATH as SUBMIT_PATH
+from gateway_server.api.submitting import Submitting
 from gateway_server.calls.agents import Agents
+from gateway_server.calls.dispatcher import Dispatcher
 from gateway_server.calls.erasure import ADMIN, Erasure
+from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Jobs
 from gateway_server.calls.pipeline import Pipeline
+from gateway_server.calls.queue import Queue
 from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.running import RunningCalls
+from gateway_server.calls.submissions import Submissions
 from gateway_server.calls.vault import Vault
 from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.errors import Invalid
@@ -86,6 +96,7 @@ class Gateway:
         self.vault = Vault(self.database, self.cipher)
         self.quotas = Quotas(self.database, settings.default_quota)
         self.jobs = Jobs(self.database)
+        self.events = Events(self.database)
         self.running = RunningCalls()
         self.environments = Environments(
             data / "environments", lambda: sdk_wheel(data / "support"), settings.allow_source_builds
@@ -110,26 +121,60 @@ class Gateway:
             users=self.users,
             quotas=self.quotas,
             jobs=self.jobs,
+            events=self.events,
             tokens=self.tokens,
             engine=self.engine,
             running=self.running,
+        )
+        queue = Queue(self.database, self.jobs)
+        self.dispatcher = Dispatcher(
+            workers=settings.workers,
+            database=self.database,
+            pipeline=self.pipeline,
+            queue=queue,
+            jobs=self.jobs,
+            events=self.events,
+            running=self.running,
+            tokens=self.tokens,
         )
         self.erasure = Erasure(
             database=self.database, users=self.users, keys=self.keys, library=self.library, running=self.running
         )
         self.erasure.end_requests = self._end_requests
-        self._run_routes = RunRoutes(
-            settings=settings,
-            authenticator=self.authenticator,
-            pipeline=self.pipeline,
-            jobs=self.jobs,
-            running=self.running,
-            database=self.database,
-            exchanges=self.exchanges,
-        )
+        self._serve_runs(Recorded(self.jobs, self.events, self.catalogue), queue)
         self._signed_objects = SignedObjects(self.library, self.objects, settings)
         self.web = self._build_web()
         self._background: list[asyncio.Task[None]] = []
+
+    def _serve_runs(self, recorded: Recorded, queue: Queue) -> None:
+        """What is served before the web framework."""
+        self._submitting = Submitting(
+            settings=self.settings,
+            authenticator=self.authenticator,
+            submissions=Submissions(
+                database=self.database,
+                pipeline=self.pipeline,
+                jobs=self.jobs,
+                queue=queue,
+                dispatcher=self.dispatcher,
+            ),
+            jobs=self.jobs,
+            events=self.events,
+            recorded=recorded,
+        )
+        self._run_routes = RunRoutes(
+            settings=self.settings,
+            authenticator=self.authenticator,
+            pipeline=self.pipeline,
+            jobs=self.jobs,
+            events=self.events,
+            running=self.running,
+            database=self.database,
+            exchanges=self.exchanges,
+            recorded=recorded,
+            submitting=self._submitting,
+        )
+        self._job_events = JobEvents(authenticator=self.authenticator, jobs=self.jobs, events=self.events)
 
     def _open_objects(self) -> Objects:
         if self.settings.store is not None:
@@ -150,6 +195,12 @@ class Gateway:
             path: str = scope["path"]
             if path in PATHS:
                 await self._run_routes(scope, receive, send)
+                return
+            if path == SUBMIT_PATH and scope["method"] == "POST":
+                await self._submitting(scope, receive, send)
+                return
+            if EVENTS_PATH.match(path):
+                await self._job_events(scope, receive, send)
                 return
             if path.startswith("/objects/"):
                 await self._signed_objects(scope, receive, send)
@@ -172,12 +223,20 @@ class Gateway:
         await self.engine.start()
         if self.engine.isolation.value == "none":
             logger.warning("prefabs run without a sandbox: publish only what you trust (`gateway doctor` says why)")
+        await self.dispatcher.start()
         self._background.append(asyncio.create_task(self._sweep()))
+
+    def drain(self, seconds: float) -> None:
+        """Begins no further jobs; those that run get so long to end."""
+        self.dispatcher.pause(seconds)
+        self.events.let_go()
 
     async def stop(self) -> None:
         """Lets running calls end as far as the server has waited for them, then ends everything."""
         for task in self._background:
             task.cancel()
+        self.drain(0)
+        await self.dispatcher.stop()
         self.exchanges.cancel_all()
         await self.engine.close()
         await self.exchanges.drain(DRAIN)
@@ -238,7 +297,14 @@ class Gateway:
         identify = self.authenticator
         web.include_router(health_routes.routes(engine=self.engine, running=self.running))
         web.include_router(
-            job_routes.routes(jobs=self.jobs, running=self.running, exchanges=self.exchanges, identify=identify)
+            job_routes.routes(
+                jobs=self.jobs,
+                running=self.running,
+                dispatcher=self.dispatcher,
+                events=self.events,
+                exchanges=self.exchanges,
+                identify=identify,
+            )
         )
         web.include_router(
             file_routes.routes(library=self.library, uploads=self.uploads, identify=identify, settings=self.settings)

@@ -190,3 +190,18 @@ class DeadlineExceeded(GatewayFault):
 
 class InternalError(GatewayFault):
     """A mistake of the gateway itself."""
+
+
+def from_detail(detail: dict[str, Any]) -> GatewayFault:
+    """A fault once more, from what `detail` gave and was stored."""
+    known = {kind.code: kind for kind in _kinds(GatewayFault)}
+    fault = GatewayFault.__new__(known.get(detail["error_code"], InternalError))
+    members = {name: value for name, value in detail.items() if name not in ("error_code", "message")}
+    GatewayFault.__init__(fault, detail["message"], **members)
+    return fault
+
+
+def _kinds(above: type[GatewayFault]) -> Iterable[type[GatewayFault]]:
+    for kind in above.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

@@ -99,6 +99,11 @@ class JobStatus(StrEnum):
     TIMED_OUT = "timed_out"
     EXPIRED = "expired"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing comes after it."""
+        return self not in (JobStatus.QUEUED, JobStatus.STARTING, JobStatus.RUNNING)
+
 
 class EventType(StrEnum):
     """The events of the compatible stream."""

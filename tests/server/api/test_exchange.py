@@ -7,6 +7,7 @@ import uvloop
 
 from gateway_server.api import exchange as module
 from gateway_server.api.exchange import Exchange, Exchanges
+from gateway_server.calls.requests import request_key
 from gateway_server.errors import IdempotencyConflict, NotFound
 from gateway_server.models import Principal
 
@@ -49,17 +50,20 @@ class Connection:
         return bool(self.messages) and self.messages[-1].get("more_body") is False
 
 
+def begin(exchanges: Exchanges, principal: Principal, key: str | None, body: bytes, produce) -> Exchange:
+    return exchanges.begin(principal, request_key(principal, key, b"run", body), produce)
+
+
 async def follow(exchange: Exchange, **options) -> Connection:
     connection = Connection(**options)
     await exchange.follow(connection.receive, connection.send)
     return connection
 
 
-def answering(body: bytes = b"{}", *, keep: bool = True, ran: list | None = None):
+def answering(body: bytes = b"{}", *, ran: list | None = None):
     async def produce(exchange: Exchange) -> None:
         if ran is not None:
             ran.append(1)
-        exchange.worth_keeping = keep
         exchange.begin(200, [(b"content-type", b"application/json")])
         await exchange.write(body)
 
@@ -68,7 +72,7 @@ def answering(body: bytes = b"{}", *, keep: bool = True, ran: list | None = None
 
 def test_a_plain_answer_has_its_length_and_ends():
     async def main():
-        connection = await follow(Exchanges().begin(ANN, None, b"x", answering(b"hello")))
+        connection = await follow(begin(Exchanges(), ANN, None, b"x", answering(b"hello")))
         assert connection.status == 200
         assert (b"content-length", b"5") in connection.messages[0]["headers"]
         assert connection.body == b"hello"
@@ -82,7 +86,7 @@ def test_a_fault_becomes_its_answer():
         async def produce(_exchange):
             raise NotFound("There is none.", prefab_id="p", version="1")
 
-        connection = await follow(Exchanges().begin(ANN, None, b"x", produce))
+        connection = await follow(begin(Exchanges(), ANN, None, b"x", produce))
         assert connection.status == 404
         assert b'"error_code":"NOT_FOUND"' in connection.body
 
@@ -94,51 +98,45 @@ def test_a_mistake_of_ours_is_told_as_one(caplog):
         async def produce(_exchange):
             raise RuntimeError("inner secret")
 
-        connection = await follow(Exchanges().begin(ANN, None, b"x", produce))
+        connection = await follow(begin(Exchanges(), ANN, None, b"x", produce))
         assert connection.status == 500
         assert b"inner secret" not in connection.body
 
     run(main())
 
 
-def test_the_same_key_runs_once_and_answers_twice():
+def test_the_same_request_joins_what_is_under_way():
     async def main():
         ran: list = []
+        release = asyncio.Event()
+
+        async def produce(exchange):
+            await release.wait()
+            await answering(b"one", ran=ran)(exchange)
+
         exchanges = Exchanges()
-        first = await follow(exchanges.begin(ANN, "auto-1", b"x", answering(b"one", ran=ran)))
-        second = await follow(exchanges.begin(ANN, "auto-1", b"x", answering(b"two", ran=ran)))
-        assert (first.body, second.body, len(ran)) == (b"one", b"one", 1)
+        first = asyncio.create_task(follow(begin(exchanges, ANN, "auto-1", b"x", produce)))
+        second = asyncio.create_task(follow(begin(exchanges, ANN, "auto-1", b"x", produce)))
         with pytest.raises(IdempotencyConflict):
-            exchanges.begin(ANN, "auto-1", b"other", answering())
-        other = await follow(exchanges.begin(Principal(user="bob"), "auto-1", b"x", answering(b"bob's", ran=ran)))
-        assert (other.body, len(ran)) == (b"bob's", 2)
-
-    run(main())
-
-
-def test_refusals_are_not_kept():
-    async def main():
-        ran: list = []
-        exchanges = Exchanges()
-        for _ in range(2):
-            await follow(exchanges.begin(ANN, "auto-1", b"x", answering(keep=False, ran=ran)))
-            await asyncio.sleep(0)
+            begin(exchanges, ANN, "auto-1", b"other", produce)
+        other = asyncio.create_task(follow(begin(exchanges, Principal(user="bob"), "auto-1", b"x", produce)))
+        await asyncio.sleep(0)
+        release.set()
+        assert [(await task).body for task in (first, second, other)] == [b"one"] * 3
         assert len(ran) == 2
 
     run(main())
 
 
-def test_answers_are_forgotten_after_their_time(monkeypatch):
+def test_what_has_been_answered_is_not_kept_here():
     async def main():
         ran: list = []
         exchanges = Exchanges()
-        await follow(exchanges.begin(ANN, "auto-1", b"x", answering(ran=ran)))
-        await follow(exchanges.begin(ANN, "given", b"x", answering(ran=ran)))
-        clock = module.time.monotonic() + module.KEPT_MINTED + 1
-        monkeypatch.setattr(module.time, "monotonic", lambda: clock)
-        await follow(exchanges.begin(ANN, "auto-1", b"x", answering(ran=ran)))
-        await follow(exchanges.begin(ANN, "given", b"x", answering(ran=ran)))
-        assert len(ran) == 3
+        for _ in range(2):
+            await follow(begin(exchanges, ANN, "auto-1", b"x", answering(ran=ran)))
+            await asyncio.sleep(0)
+        assert len(ran) == 2
+        assert not exchanges._live
 
     run(main())
 
@@ -155,7 +153,7 @@ def test_a_caller_without_a_key_who_hangs_up_ends_the_run():
 
         connection = Connection()
         following = asyncio.create_task(
-            Exchanges().begin(ANN, None, b"x", produce).follow(connection.receive, connection.send)
+            begin(Exchanges(), ANN, None, b"x", produce).follow(connection.receive, connection.send)
         )
         await asyncio.sleep(0)
         connection.gone.set()
@@ -171,7 +169,6 @@ def test_with_a_key_the_run_goes_on_and_a_retry_joins_it():
 
         async def produce(exchange):
             ran.append(1)
-            exchange.worth_keeping = True
             exchange.begin(200, [], is_stream=True)
             await exchange.write(b"first ")
             await ready.wait()
@@ -179,13 +176,13 @@ def test_with_a_key_the_run_goes_on_and_a_retry_joins_it():
 
         exchanges = Exchanges()
         cut = Connection()
-        following = asyncio.create_task(exchanges.begin(ANN, "auto-1", b"x", produce).follow(cut.receive, cut.send))
+        following = asyncio.create_task(begin(exchanges, ANN, "auto-1", b"x", produce).follow(cut.receive, cut.send))
         while not cut.body:
             await asyncio.sleep(0)
         cut.gone.set()
         await following
         assert not cut.complete
-        joined = asyncio.create_task(follow(exchanges.begin(ANN, "auto-1", b"x", produce)))
+        joined = asyncio.create_task(follow(begin(exchanges, ANN, "auto-1", b"x", produce)))
         await asyncio.sleep(0)
         ready.set()
         connection = await joined
@@ -209,7 +206,7 @@ def test_with_a_key_and_nobody_coming_back_the_run_ends_after_the_grace(monkeypa
         connection = Connection()
         exchanges = Exchanges()
         following = asyncio.create_task(
-            exchanges.begin(ANN, "auto-1", b"x", produce).follow(connection.receive, connection.send)
+            begin(exchanges, ANN, "auto-1", b"x", produce).follow(connection.receive, connection.send)
         )
         await asyncio.sleep(0)
         connection.gone.set()
@@ -232,7 +229,7 @@ def test_a_silent_stream_is_kept_alive(monkeypatch):
 
         connection = Connection()
         following = asyncio.create_task(
-            Exchanges().begin(ANN, None, b"x", produce).follow(connection.receive, connection.send)
+            begin(Exchanges(), ANN, None, b"x", produce).follow(connection.receive, connection.send)
         )
         while module.KEEP_ALIVE not in connection.body:
             await asyncio.sleep(0)
@@ -258,7 +255,7 @@ def test_a_slow_reader_makes_the_run_wait_instead_of_filling_memory(monkeypatch)
 
         connection = Connection(slow=True)
         following = asyncio.create_task(
-            Exchanges().begin(ANN, None, b"x", produce).follow(connection.receive, connection.send)
+            begin(Exchanges(), ANN, None, b"x", produce).follow(connection.receive, connection.send)
         )
         for _ in range(200):
             await asyncio.sleep(0)
@@ -277,7 +274,6 @@ def test_an_answer_too_long_to_be_given_again_says_so(monkeypatch):
         exchanges = Exchanges()
 
         async def produce(exchange):
-            exchange.worth_keeping = True
             exchange.begin(200, [], is_stream=True)
             for _ in range(5):
                 await exchange.write(b"x" * 100)
@@ -286,12 +282,12 @@ def test_an_answer_too_long_to_be_given_again_says_so(monkeypatch):
 
         connection = Connection()
         following = asyncio.create_task(
-            exchanges.begin(ANN, "auto-1", b"x", produce).follow(connection.receive, connection.send)
+            begin(exchanges, ANN, "auto-1", b"x", produce).follow(connection.receive, connection.send)
         )
         while len(connection.body) < 500:
             await asyncio.sleep(0)
         with pytest.raises(IdempotencyConflict, match="too long"):
-            exchanges.begin(ANN, "auto-1", b"x", produce)
+            begin(exchanges, ANN, "auto-1", b"x", produce)
         await following
 
     run(main())
@@ -300,47 +296,8 @@ def test_an_answer_too_long_to_be_given_again_says_so(monkeypatch):
 def test_a_long_plain_answer_does_not_wait_for_its_reader():
     async def main():
         body = b"x" * (module.BUFFER * 3)
-        connection = await follow(Exchanges().begin(ANN, None, b"x", answering(body)))
+        connection = await follow(begin(Exchanges(), ANN, None, b"x", answering(body)))
         assert (len(connection.body), connection.complete) == (len(body), True)
-        exchanges = Exchanges()
-        for _ in range(2):
-            assert len((await follow(exchanges.begin(ANN, "auto-1", b"x", answering(body)))).body) == len(body)
-
-    run(main())
-
-
-def test_what_runs_is_never_forgotten_for_what_has_ended(monkeypatch):
-    monkeypatch.setattr(module, "KEPT_BYTES", 3 * module.ENTRY_COST)
-
-    async def main():
-        ran: list = []
-        release = asyncio.Event()
-
-        async def produce(exchange):
-            await release.wait()
-            await answering(b"slow", ran=ran)(exchange)
-
-        exchanges = Exchanges()
-        first = asyncio.create_task(follow(exchanges.begin(ANN, "given", b"x", produce)))
-        for n in range(20):
-            await follow(exchanges.begin(ANN, f"auto-{n}", b"x", answering(b"short")))
-        second = asyncio.create_task(follow(exchanges.begin(ANN, "given", b"x", produce)))
-        release.set()
-        assert ((await first).body, (await second).body, len(ran)) == (b"slow", b"slow", 1)
-        assert len(exchanges._kept) <= 3
-
-    run(main())
-
-
-def test_an_answer_that_was_forgotten_costs_nothing(monkeypatch):
-    async def main():
-        exchanges, clock = Exchanges(), module.time.monotonic()
-        monkeypatch.setattr(module.time, "monotonic", lambda: clock)
-        for _ in range(5):
-            await follow(exchanges.begin(ANN, "auto-1", b"x", answering(b"abc")))
-            await asyncio.sleep(0)
-            assert exchanges._bytes == module.ENTRY_COST + 3
-            clock += module.KEPT_MINTED + 1
 
     run(main())
 
@@ -348,7 +305,6 @@ def test_an_answer_that_was_forgotten_costs_nothing(monkeypatch):
 def waiting(*, stream: bool, ran: list):
     async def produce(exchange: Exchange) -> None:
         ran.append(1)
-        exchange.worth_keeping = True
         if stream:
             exchange.begin(200, [], is_stream=True)
             exchange.write_nowait(b"data: 1\n\n")
@@ -366,7 +322,7 @@ def test_a_run_that_was_given_up_is_not_given_again(monkeypatch, stream: bool):
         exchanges = Exchanges()
         for n in (1, 2):
             cut = Connection()
-            exchange = exchanges.begin(ANN, "auto-1", b"x", waiting(stream=stream, ran=ran))
+            exchange = begin(exchanges, ANN, "auto-1", b"x", waiting(stream=stream, ran=ran))
             following = asyncio.create_task(exchange.follow(cut.receive, cut.send))
             await asyncio.sleep(0.01)
             cut.gone.set()
@@ -381,8 +337,8 @@ def test_a_run_that_was_given_up_is_not_given_again(monkeypatch, stream: bool):
 def test_a_stop_is_told_to_those_who_wait():
     async def main():
         exchanges = Exchanges()
-        plain = asyncio.create_task(follow(exchanges.begin(ANN, "auto-1", b"x", waiting(stream=False, ran=[]))))
-        stream = asyncio.create_task(follow(exchanges.begin(ANN, None, b"x", waiting(stream=True, ran=[]))))
+        plain = asyncio.create_task(follow(begin(exchanges, ANN, "auto-1", b"x", waiting(stream=False, ran=[]))))
+        stream = asyncio.create_task(follow(begin(exchanges, ANN, None, b"x", waiting(stream=True, ran=[]))))
         await asyncio.sleep(0.01)
         exchanges.cancel_all()
         await exchanges.drain(5)
@@ -399,7 +355,7 @@ def test_a_stop_is_told_to_those_who_wait():
 
 def test_a_run_that_somebody_ended_says_so():
     async def main():
-        exchange = Exchanges().begin(ANN, None, b"x", waiting(stream=False, ran=[]))
+        exchange = begin(Exchanges(), ANN, None, b"x", waiting(stream=False, ran=[]))
         following = asyncio.create_task(follow(exchange))
         await asyncio.sleep(0.01)
         assert exchange.task
@@ -416,7 +372,7 @@ def test_only_who_began_a_run_ends_it_by_its_key():
     async def main():
         for owner, others in ((ANN, (inside, elsewhere)), (inside, (ANN, elsewhere))):
             exchanges = Exchanges()
-            following = asyncio.create_task(follow(exchanges.begin(owner, "k", b"x", waiting(stream=False, ran=[]))))
+            following = asyncio.create_task(follow(begin(exchanges, owner, "k", b"x", waiting(stream=False, ran=[]))))
             await asyncio.sleep(0.01)
             assert not any(exchanges.cancel(other, "k") for other in others)
             assert exchanges.cancel(owner, "k")
@@ -431,7 +387,6 @@ def test_a_stalled_reader_does_not_make_a_stream_grow_or_stop(monkeypatch):
 
     async def main():
         async def produce(exchange):
-            exchange.worth_keeping = True
             exchange.begin(200, [], is_stream=True)
             for _ in range(1000):
                 await exchange.write(b"x" * 100)
@@ -439,7 +394,7 @@ def test_a_stalled_reader_does_not_make_a_stream_grow_or_stop(monkeypatch):
 
         exchanges = Exchanges()
         stalled, fast = Connection(slow=True), Connection()
-        exchange = exchanges.begin(ANN, "auto-1", b"x", produce)
+        exchange = begin(exchanges, ANN, "auto-1", b"x", produce)
         followers = [asyncio.create_task(exchange.follow(c.receive, c.send)) for c in (stalled, fast)]
         while len(fast.body) < 90_000:
             await asyncio.sleep(0)

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from gateway_server.api.asking import parse_duration
 from gateway_server.api.auth import Identify
-from gateway_server.api.calls import parse_duration
 from gateway_server.api.passing import PassedOn
 from gateway_server.calls.agent_health import Health
 from gateway_server.calls.agent_wire import Agent

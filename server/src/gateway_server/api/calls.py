@@ -1,34 +1,39 @@
 """The run routes, served before the web framework: the one path on which every microsecond is somebody's."""
 
 import asyncio
-import re
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection
 
-from gateway_server.api import sse
+from gateway_server.api import replies, sse
+from gateway_server.api.asgi import Receive, Send
+from gateway_server.api.asking import Deadline, HungUp, read_body, read_deadline, read_headers, read_preference
 from gateway_server.api.auth import Authenticator
-from gateway_server.api.exchange import Exchange, Exchanges, Receive, Send
-from gateway_server.api.faults import JSON, answer, logger, unexpected
+from gateway_server.api.exchange import Exchange, Exchanges
+from gateway_server.api.faults import logger, send_fault, unexpected
+from gateway_server.api.replies import Recorded
+from gateway_server.api.submitting import Submitting
+from gateway_server.calls.events import Events, one_line
 from gateway_server.calls.inputs import RunRequest, parse_run
 from gateway_server.calls.jobs import Ending, Jobs, new_id
-from gateway_server.calls.pipeline import Outcome, Pipeline
+from gateway_server.calls.outcomes import Outcome, of_fault
+from gateway_server.calls.pipeline import Pipeline, Ready
+from gateway_server.calls.requests import AlreadyKnown, RequestKey, request_key
 from gateway_server.calls.running import RunningCalls
-from gateway_server.errors import Canceled, GatewayFault, Invalid, MethodNotAllowed, PayloadTooLarge, Problem
+from gateway_server.errors import Canceled, DeadlineExceeded, GatewayFault, Invalid, MethodNotAllowed
 from gateway_server.models import Call, JobStatus, Principal, Progress
-from gateway_server.prefabs.versions import Version
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
 
 PATHS = frozenset({"/v1/internal/run", "/v1/run"})
 START_AFTER = 0.05
 """Seconds after which a stream says start by itself, if the function has not said so."""
-Deadline = float | Invalid | None
-"""On the clock of the event loop; None where the caller said nothing."""
-Answered = tuple[Outcome, Version | None]
-"""How a call of a batch ended, and the version that ran, if one did."""
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s)?\Z")
+TRANSCRIPT = 4 << 20
+"""Bytes of a stream's events that are kept for whoever was cut off."""
+LOOK_EVERY = 5.0
+Item = tuple[bytes, bool]
+"""One result of a batch, and whether it is a success."""
 
 
 class RunRoutes:
@@ -41,97 +46,129 @@ class RunRoutes:
         authenticator: Authenticator,
         pipeline: Pipeline,
         jobs: Jobs,
+        events: Events,
         running: RunningCalls,
         database: Database,
         exchanges: Exchanges,
+        recorded: Recorded,
+        submitting: Submitting,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
         self._pipeline = pipeline
         self._jobs = jobs
+        self._events = events
         self._running = running
         self._database = database
         self._exchanges = exchanges
+        self._recorded = recorded
+        self._submitting = submitting
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """One request."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = read_headers(scope)
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST.")
             principal = await self._authenticator.identify(headers, scope.get("client"))
-            body = await _read_body(receive, self._settings.request_limit)
-            deadline = _deadline(headers.get("cancel-after"))
-            key = _checked_key(headers.get("idempotency-key"))
+            body = await read_body(receive, self._settings.request_limit)
+            deadline = read_deadline(headers.get("cancel-after"))
+            key = request_key(principal, headers.get("idempotency-key"), b"run", body)
+            preference = read_preference(headers.get("prefer"))
+            if preference.asynchronous:
+                await self._submitting.run(principal, body, deadline, key, preference, send)
+                return
 
             async def produce(exchange: Exchange) -> None:
-                await self._answer(principal, body, deadline, exchange)
+                await self._answer(principal, body, deadline, key, exchange)
 
-            exchange = self._exchanges.begin(principal, key, body, produce)
+            exchange = self._exchanges.begin(principal, key, produce)
         except GatewayFault as fault:
-            await _send_fault(fault, send)
+            await send_fault(fault, send)
             return
-        except _HungUp:
+        except HungUp:
             return
         await exchange.follow(receive, send)
 
-    async def _answer(self, principal: Principal, body: bytes, deadline: Deadline, exchange: Exchange) -> None:
-        request = parse_run(body, size_limit=self._settings.request_limit, batch_limit=self._settings.batch_limit)
+    async def _answer(
+        self, principal: Principal, body: bytes, deadline: Deadline, key: RequestKey | None, exchange: Exchange
+    ) -> None:
+        """Runs what is asked for, or answers once more what has been run for the same key."""
+        settings = self._settings
+        request = parse_run(body, size_limit=settings.request_limit, batch_limit=settings.batch_limit)
+        while True:
+            try:
+                await self._run(principal, request, deadline, key, exchange)
+                return
+            except AlreadyKnown as known:
+                await self._wait(known.job_id, deadline)
+            except GatewayFault:  # perhaps it was not refused when it came for the first time
+                if key is None or await self._jobs.find_by_key(key) is None:
+                    raise
+            assert key is not None
+            job = await self._jobs.find_by_key(key)
+            if job is not None and job.ended_at is not None:
+                exchange.job_id = job.id
+                exchange.give(await self._recorded.reply(job, stream=request.stream))
+                return
+
+    async def _wait(self, job_id: str, deadline: Deadline) -> None:
+        """Until a job has ended that another connection, or another gateway, is at."""
+        loop = asyncio.get_running_loop()
+        while not await self._events.wait_for_end(job_id, LOOK_EVERY):
+            if isinstance(deadline, float) and deadline < loop.time():
+                raise DeadlineExceeded("The time was over before the call ended that this request began before.")
+
+    async def _run(
+        self, principal: Principal, request: RunRequest, deadline: Deadline, key: RequestKey | None, exchange: Exchange
+    ) -> None:
         if len(request.calls) > 1:
-            await self._batch(principal, request, deadline, exchange)
+            await self._batch(principal, request, deadline, key, exchange)
             return
         (call,) = request.calls
         if isinstance(call, GatewayFault):
             raise call
         ready = await self._pipeline.prepare(principal, call, deadline=deadline)
-        job_id = exchange.job_id = new_id()
-        await self._pipeline.admit(ready, job_id)
-        exchange.worth_keeping = True
+        job_id = new_id()
+        await self._pipeline.admit(ready, job_id, key=key)
+        exchange.job_id = job_id
         if ready.function.streaming if request.stream is None else request.stream:
             await self._stream(job_id, exchange, ready)
             return
-        outcome = await self._pipeline.run(ready, job_id)
-        echo = [(b"x-job-id", job_id.encode()), *_version_headers(ready.version)]
-        if outcome.fault is not None:
-            status, headers, text = answer(outcome.fault, job_id=job_id)
-            exchange.worth_keeping = outcome.fault.status != 503
-            exchange.begin(status, [*headers, *echo])
-            await exchange.write(text)
-            return
-        exchange.begin(200, [*JSON, *echo])
-        overall = b"COMPLETED" if outcome.result is not None else b"FAILED"
-        await exchange.write(_reply(job_id, overall, [_item(outcome, ready.version)]))
+        exchange.give(replies.single(await self._pipeline.run(ready, job_id), ready.version))
 
-    async def _stream(self, job_id: str, exchange: Exchange, ready: Any) -> None:
-        headers = [*sse.HEADERS, (b"x-job-id", job_id.encode()), *_version_headers(ready.version)]
+    async def _stream(self, job_id: str, exchange: Exchange, ready: Ready) -> None:
+        headers = [*sse.HEADERS, (b"x-job-id", job_id.encode()), *replies.version_headers(ready.version)]
         exchange.begin(200, headers, is_stream=True)
         teller = _Teller(job_id, exchange)
         timer = asyncio.get_running_loop().call_later(START_AFTER, teller.say_start)
         try:
-            outcome = await self._pipeline.run(ready, job_id, emit=teller.emit)
+            outcome = await self._pipeline.run(ready, job_id, emit=teller.emit, transcript=teller.transcript)
         finally:
             timer.cancel()
         teller.say_start()
-        exchange.write_nowait(sse.end(outcome))  # without a wait, in which the run could be ended a second time
+        exchange.write_nowait(sse.frame(sse.end(outcome)))  # without a wait, in which the run could be ended once more
 
-    async def _batch(self, principal: Principal, request: RunRequest, deadline: Deadline, exchange: Exchange) -> None:
+    async def _batch(
+        self, principal: Principal, request: RunRequest, deadline: Deadline, key: RequestKey | None, exchange: Exchange
+    ) -> None:
         if isinstance(deadline, Invalid):
             raise deadline
         batch_id = new_id()
-        await self._open_batch(principal, batch_id)
-        exchange.worth_keeping = True
+        await self._open_batch(principal, batch_id, key)
+        exchange.job_id = batch_id
         places = asyncio.Semaphore(self._settings.batch_concurrency)
 
-        async def one(call: Call | GatewayFault) -> Answered:
+        async def one(position: int, call: Call | GatewayFault) -> Item:
             async with places:
-                job_id = new_id()
+                own = None if key is None else key.of_item(position)
                 try:
-                    return await self._batch_item(principal, call, deadline, batch_id, job_id)
+                    return await self._batch_item(principal, call, deadline, batch_id, position, own)
                 except Exception:  # a mistake of ours with one call must not take the others with it
-                    logger.exception("unexpected error in the call %s of a batch", job_id)
-                    return Outcome(job_id=job_id, fault=unexpected(), files={}), None
+                    logger.exception("unexpected error in a call of the batch %s", batch_id)
+                    return replies.item(of_fault(new_id(), unexpected()), None), False
 
-        tasks = [asyncio.create_task(one(call)) for call in request.calls]
+        tasks = [asyncio.create_task(one(at, call)) for at, call in enumerate(request.calls)]
         try:
             with self._running.batch(batch_id, principal.job_id):
                 answered = await asyncio.gather(*tasks)
@@ -142,44 +179,51 @@ class RunRoutes:
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.shield(self._close_batch(batch_id, JobStatus.CANCELED))
             raise
-        succeeded = sum(outcome.result is not None for outcome, _ in answered)
+        succeeded = sum(ok for _, ok in answered)
         status = JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED
         await self._close_batch(batch_id, JobStatus.CANCELED if canceled else status)
-        overall = b"COMPLETED" if succeeded == len(answered) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
-        exchange.begin(200, [*JSON, (b"x-job-id", batch_id.encode())])
-        await exchange.write(_reply(batch_id, overall, [_item(*item) for item in answered]))
+        exchange.give(replies.batch(batch_id, [text for text, _ in answered], succeeded))
 
     async def _batch_item(
-        self, principal: Principal, call: Call | GatewayFault, deadline: float | None, batch_id: str, job_id: str
-    ) -> Answered:
+        self,
+        principal: Principal,
+        call: Call | GatewayFault,
+        deadline: float | None,
+        batch_id: str,
+        position: int,
+        key: RequestKey | None,
+    ) -> Item:
         """One call of a batch; what would be an HTTP error of a single call is this item's result."""
+        job_id = new_id()
         try:
             if isinstance(call, GatewayFault):
                 raise call
             if self._running.is_canceled(batch_id):
                 raise Canceled("The batch was canceled before this call began.")
             ready = await self._pipeline.prepare(principal, call, deadline=deadline)
-            await self._pipeline.admit(ready, job_id, batch_id)
+            await self._pipeline.admit(ready, job_id, key=key, parent_id=batch_id, position=position)
+        except AlreadyKnown as known:  # the batch was cut, and this call of it was not
+            await self._wait(known.job_id, deadline)
+            job = await self._jobs.adopt(known.job_id, batch_id)
+            return await self._recorded.item(job), job.status is JobStatus.SUCCEEDED
         except GatewayFault as fault:
-            known = call if isinstance(call, Call) else None
-            await self._record_refusal(principal, known, job_id, batch_id, fault)
-            return Outcome(job_id=job_id, fault=fault, files={}), None
-        return await self._pipeline.run(ready, job_id, parent_id=batch_id), ready.version
+            known_call = call if isinstance(call, Call) else None
+            await self._record_refusal(principal, known_call, fault, batch_id, position, job_id)
+            return replies.item(of_fault(job_id, fault), None), False
+        outcome: Outcome = await self._pipeline.run(ready, job_id, parent_id=batch_id)
+        return replies.item(outcome, ready.version), outcome.result is not None
 
     async def _record_refusal(
-        self, principal: Principal, call: Call | None, job_id: str, batch_id: str, fault: GatewayFault
+        self, principal: Principal, call: Call | None, fault: GatewayFault, batch_id: str, position: int, job_id: str
     ) -> None:
         def work(connection: Connection) -> None:
-            self._jobs.open(
-                connection, job_id=job_id, principal=principal, call=call, parent_id=batch_id, started=False
-            )
-            self._jobs.close(connection, job_id, Ending(status=JobStatus.FAILED, error=fault.detail()))
+            self._jobs.refuse(connection, principal, call, fault, parent_id=batch_id, position=position, job_id=job_id)
 
         await self._database.write(work, durable=False)
 
-    async def _open_batch(self, principal: Principal, batch_id: str) -> None:
+    async def _open_batch(self, principal: Principal, batch_id: str, key: RequestKey | None) -> None:
         def work(connection: Connection) -> None:
-            self._jobs.open(connection, job_id=batch_id, principal=principal, call=None, parent_id=None)
+            self._jobs.open(connection, job_id=batch_id, principal=principal, call=None, key=key)
 
         try:
             await self._database.write(work, durable=False)
@@ -188,23 +232,26 @@ class RunRoutes:
             raise
 
     async def _close_batch(self, batch_id: str, status: JobStatus) -> None:
-        ending = Ending(status=status)
+        ending = Ending(status=status, forget_key=status is JobStatus.CANCELED)
         await self._database.write(lambda c: self._jobs.close(c, batch_id, ending), durable=False)
+        self._events.ended(batch_id)
 
 
 class _Teller:
-    """Tells one stream's events, start first and once."""
+    """Tells one stream's events, start first and once, and keeps them where the caller may ask again."""
 
     def __init__(self, job_id: str, exchange: Exchange) -> None:
         self._job_id = job_id
         self._exchange = exchange
         self._started = False
+        self._told: list[bytes] = []
+        self._size = 0
 
     def say_start(self) -> None:
         """Says start unless it has been said."""
         if not self._started:
             self._started = True
-            self._exchange.write_nowait(sse.start(self._job_id))
+            self._exchange.write_nowait(self._note(sse.start(self._job_id)))
 
     async def emit(self, event: Progress) -> None:
         """An event of the function; its own start takes the place of ours where it comes in time."""
@@ -212,88 +259,17 @@ class _Teller:
             self._started = True
         else:
             self.say_start()
-        await self._exchange.write(sse.frame(event.json))
+        await self._exchange.write(self._note(event.json))
 
+    def transcript(self, outcome: Outcome) -> Sequence[bytes]:
+        """Every event as JSON text, to the terminal one; none where nobody can ask again, or they are too long."""
+        if not self._exchange.keyed or self._size > TRANSCRIPT:
+            return ()
+        start = [] if self._started else [sse.start(self._job_id)]
+        return [*map(one_line, start + self._told), sse.end(outcome)]
 
-def parse_duration(text: str | None) -> float | None:
-    """Seconds of a `Cancel-After` header such as ``90s`` or ``1500ms``.
-
-    Raises:
-        Invalid: it has another form.
-    """
-    if text is None:
-        return None
-    match = _DURATION.match(text.strip())
-    if match is None:
-        problem = Problem("/headers/Cancel-After", "must be a duration such as 90s or 1500ms")
-        raise Invalid(f"The header Cancel-After {problem.message}.", [problem])
-    return float(match[1]) / (1000 if match[2] == "ms" else 1)
-
-
-def _deadline(text: str | None) -> Deadline:
-    """When a request ends that says how long it may take: for a batch, one moment for all of its calls."""
-    try:
-        seconds = parse_duration(text)
-    except Invalid as invalid:  # told when everything else is in order
-        return invalid
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-
-def _checked_key(key: str | None) -> str | None:
-    if key is not None and not 0 < len(key) <= 255:
-        raise Invalid("An Idempotency-Key has 1 to 255 characters.", [Problem("/headers/Idempotency-Key", "too long")])
-    return key
-
-
-def _version_headers(version: Version) -> list[tuple[bytes, bytes]]:
-    """Which version ran; whoever asked for the latest learns it, a stream included."""
-    headers = [(b"x-prefab-version", version.version.encode())]
-    if version.warning() is not None:
-        headers.append((b"x-prefab-warning", b"deprecated" if version.yanked is None else b"yanked"))
-    return headers
-
-
-def _item(outcome: Outcome, version: Version | None) -> bytes:
-    """One result; `version` is the one that ran, if any."""
-    tail = b',"job_id":"' + outcome.job_id.encode() + b'"'
-    if version is not None:
-        tail += b',"version":"' + version.version.encode() + b'"'
-        if (warning := version.warning()) is not None:
-            tail += b',"warning":' + orjson.dumps(warning)
-    tail += b"}"
-    if outcome.result is not None:
-        return b'{"status":"SUCCESS","output":' + outcome.envelope() + b',"error":null' + tail
-    error = orjson.dumps(outcome.told_error(), default=str)
-    output = b"null"
-    if outcome.files:  # what the function wrote before it failed stays
-        output = b'{"status":"FAILED","output":null,"files":' + orjson.dumps(outcome.files) + b"}"
-    return b'{"status":"FAILED","output":' + output + b',"error":' + error + tail
-
-
-def _reply(job_id: str, status: bytes, items: list[bytes]) -> bytes:
-    head = b'{"job_id":"' + job_id.encode() + b'","status":"' + status + b'","results":['
-    return head + b",".join(items) + b"]}"
-
-
-class _HungUp(Exception):
-    """The caller left before the request was whole."""
-
-
-async def _read_body(receive: Receive, limit: int) -> bytes:
-    body: bytes = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _HungUp
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise PayloadTooLarge(f"The request has more than {limit} bytes. Pass large data as files.")
-        if not message.get("more_body"):
-            return body
-
-
-async def _send_fault(fault: GatewayFault, send: Send) -> None:
-    status, headers, body = answer(fault)
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    def _note(self, text: bytes) -> bytes:
+        self._size += len(text)
+        if self._size <= TRANSCRIPT and self._exchange.keyed:
+            self._told.append(text)
+        return sse.frame(text)

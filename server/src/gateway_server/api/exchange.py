@@ -1,42 +1,28 @@
 """One answer on its way out: produced by a task of its own, followed by one connection, or after a cut by another.
 
-With an `Idempotency-Key` the same request joins the answer that is under way, or gets again the one that was given, so
-that a retry never runs a function twice. Without one, a caller who hangs up ends the run.
+With an `Idempotency-Key` the same request joins the answer that is under way; once that has been given, its record
+answers. Without a key, a caller who hangs up ends the run.
 """
 
 import asyncio
-import hashlib
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from gateway_server.api import sse
-from gateway_server.api.faults import Headers, answer, logger, unexpected
+from gateway_server.api.asgi import Headers, Receive, Reply, Send
+from gateway_server.api.faults import answer, logger, unexpected
+from gateway_server.calls import events
+from gateway_server.calls.requests import OTHER_REQUEST, RequestKey, place
 from gateway_server.errors import Canceled, GatewayFault, IdempotencyConflict, ServiceUnavailable
 from gateway_server.models import Principal
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-MINTED = "auto-"
-"""What the keys begin with that the SDK makes for its own retries."""
-KEPT_MINTED, KEPT_GIVEN = 600.0, 86400.0
-"""Seconds that an answer is kept, by who made the key."""
 GRACE = 30.0
 """Seconds that a run goes on after its caller was cut off, waiting to be joined."""
 BUFFER = 1 << 20
 """Bytes that may wait for a slow reader before the run has to wait."""
 REPLAY = 4 << 20
-"""Longest answer in bytes that can be given again."""
-KEPT_BYTES = 64 << 20
-"""All kept answers together."""
-ENTRY_COST = 4 << 10
-"""Bytes that an answer costs however short it is, so that their number is bounded, too."""
+"""Longest answer in bytes that another connection can join from its beginning."""
 KEEP_ALIVE_EVERY = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
-Place = tuple[str, str | None, str]
-"""User, agent and key."""
 
 
 class _Reader:
@@ -52,19 +38,15 @@ class _Reader:
 class Exchange:
     """An answer in chunks. The producer writes; any number of connections follow."""
 
-    def __init__(self, principal: Principal, *, keyed: bool, body_digest: bytes = b"") -> None:
+    def __init__(self, principal: Principal, key: RequestKey | None = None) -> None:
         self.principal = principal
-        self.keyed = keyed
-        self.body_digest = body_digest
+        self.key = key
         self.job_id = ""
         self.status = 0
         self.headers: Headers = []
         self.is_stream = False
         self.done = False
-        self.worth_keeping = False
-        """Whether a function ran: refusals are not kept, the next attempt may be taken."""
         self.size = 0
-        self.ended_at = 0.0
         self.task: asyncio.Task[None] | None = None
         self.stopped: GatewayFault | None = None
         """Why it was ended from outside. Nobody joins it from then on."""
@@ -82,13 +64,18 @@ class Exchange:
         return self._first == 0
 
     @property
-    def cost(self) -> int:
-        """Bytes that keeping it takes; of an answer that is too long only the fact is kept."""
-        return ENTRY_COST + (self.size if self.size <= REPLAY else 0)
+    def keyed(self) -> bool:
+        """Whether another connection may come for it."""
+        return self.key is not None
 
     def begin(self, status: int, headers: Headers, *, is_stream: bool = False) -> None:
         """The head of the answer."""
         self.status, self.headers, self.is_stream = status, headers, is_stream
+
+    def give(self, reply: Reply) -> None:
+        """The whole answer at once."""
+        self.begin(reply.status, reply.headers)
+        self.write_nowait(reply.body)
 
     def write_nowait(self, chunk: bytes) -> None:
         """A piece of the body."""
@@ -119,7 +106,7 @@ class Exchange:
             self.begin(status, headers)
             self.write_nowait(body)
         elif self.is_stream:
-            self.write_nowait(sse.error(fault.detail(), self.job_id, {}))
+            self.write_nowait(sse.frame(events.error(fault.detail(), self.job_id, {})))
 
     def cancel(self, reason: GatewayFault) -> None:
         """Ends the run; whoever still follows hears why."""
@@ -131,7 +118,6 @@ class Exchange:
         """Nothing follows."""
         self.done = True
         self.task = None
-        self.ended_at = time.monotonic()
         self._news.set()
 
     async def follow(self, receive: Receive, send: Send) -> None:
@@ -223,90 +209,55 @@ async def _hung_up(receive: Receive) -> None:
 
 
 class Exchanges:
-    """The answers that are under way or kept."""
+    """The answers that are under way."""
 
     def __init__(self) -> None:
-        self._live: dict[Place, Exchange] = {}
-        self._kept: OrderedDict[Place, Exchange] = OrderedDict()  # have ended, in that order
-        self._bytes = 0
+        self._live: dict[bytes, Exchange] = {}  # by request key
         self._running: dict[asyncio.Task[None], Exchange] = {}
 
     def begin(
-        self,
-        principal: Principal,
-        key: str | None,
-        body: bytes,
-        produce: Callable[[Exchange], Awaitable[None]],
+        self, principal: Principal, key: RequestKey | None, produce: Callable[[Exchange], Awaitable[None]]
     ) -> Exchange:
-        """The answer to this request: a new one, or with a known key the one that is there.
+        """The answer to this request: a new one, or the one with its key that is under way.
 
         Raises:
-            IdempotencyConflict: the key came with another body, or its answer cannot be given again.
+            IdempotencyConflict: the key came with another request, or so much of its answer has been sent that nobody
+                can join it any more.
         """
-        if key is None:
-            exchange = Exchange(principal, keyed=False)
-            self._start(exchange, produce)
-            return exchange
-        digest = hashlib.blake2b(body, digest_size=16).digest()
-        place = (principal.user, principal.agent, key)
-        known = self._known(place)
-        if known is not None:
-            if known.body_digest != digest:
-                raise IdempotencyConflict(f"The Idempotency-Key {key[:60]} was used with another request.")
-            if not known.joinable:
-                raise IdempotencyConflict("The answer to this Idempotency-Key was too long to be given again.")
-            return known
-        exchange = Exchange(principal, keyed=True, body_digest=digest)
-        self._live[place] = exchange
-        self._start(exchange, produce).add_done_callback(lambda _: self._ended(place, exchange))
-        return exchange
-
-    def _known(self, place: Place) -> Exchange | None:
-        """What the key stands for: a run that nobody has ended, or an answer that is young enough."""
-        live = self._live.get(place)
-        if live is not None and live.stopped is None:
+        live = None if key is None else self._live.get(key.key)
+        if key is not None and live is not None and live.stopped is None:
+            assert live.key is not None
+            if live.key.digest != key.digest:
+                raise IdempotencyConflict(OTHER_REQUEST)
+            if not live.joinable:
+                raise IdempotencyConflict("The answer to this Idempotency-Key is too long to be given once more.")
             return live
-        kept = self._kept.get(place)
-        if kept is not None and _is_old(place, kept):
-            self._bytes -= self._kept.pop(place).cost
-            return None
-        return kept
-
-    def _start(self, exchange: Exchange, produce: Callable[[Exchange], Awaitable[None]]) -> asyncio.Task[None]:
+        exchange = Exchange(principal, key)
         task = exchange.task = asyncio.create_task(_run(exchange, produce))
         self._running[task] = exchange
         task.add_done_callback(self._running.pop)
-        return task
+        if key is not None:
+            self._live[key.key] = exchange
+            task.add_done_callback(lambda _: self._ended(key.key, exchange))
+        return exchange
 
-    def _ended(self, place: Place, exchange: Exchange) -> None:
-        if self._live.get(place) is not exchange:
-            return  # another run has taken its place
-        del self._live[place]
-        if not exchange.worth_keeping:
-            return
-        self._kept[place] = exchange
-        self._bytes += exchange.cost
-        while self._kept and (self._bytes > KEPT_BYTES or _is_old(*next(iter(self._kept.items())))):
-            self._bytes -= self._kept.popitem(last=False)[1].cost
+    def _ended(self, key: bytes, exchange: Exchange) -> None:
+        if self._live.get(key) is exchange:  # and no other run has taken its place
+            del self._live[key]
 
     def cancel(self, principal: Principal, key: str) -> bool:
-        """Ends the run that a key stands for, on its caller's word; False if none is under way.
-
-        Code inside a call is another caller than the user that it runs for.
-        """
-        live = self._live.get((principal.user, principal.agent, key))
-        if live is None or live.principal.job_id != principal.job_id:
+        """Ends the run that a key stands for, on its caller's word; False if none is under way."""
+        live = self._live.get(place(principal, key))
+        if live is None:
             return False
         live.cancel(Canceled("The caller canceled the call."))
         return True
 
     async def end_user(self, user: str, seconds: float = 10.0) -> None:
-        """Ends the runs of a user, whatever stage they are at, drops the answers that are kept for one, and waits."""
+        """Ends the runs of a user, whatever stage they are at, and waits."""
         tasks = [task for task, exchange in self._running.items() if exchange.principal.user == user]
         for task in tasks:
             self._running[task].cancel(Canceled("The user may not call any more."))
-        for place in [place for place in self._kept if place[0] == user]:
-            self._bytes -= self._kept.pop(place).cost
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
@@ -321,18 +272,12 @@ class Exchanges:
             await asyncio.wait(self._running, timeout=seconds)
 
 
-def _is_old(place: Place, exchange: Exchange) -> bool:
-    kept = KEPT_MINTED if place[2].startswith(MINTED) else KEPT_GIVEN
-    return time.monotonic() - exchange.ended_at > kept
-
-
 async def _run(exchange: Exchange, produce: Callable[[Exchange], Awaitable[None]]) -> None:
     try:
         await produce(exchange)
     except GatewayFault as fault:
         exchange.fail(fault)
     except asyncio.CancelledError:
-        exchange.worth_keeping = False  # the next attempt runs anew
         exchange.fail(exchange.stopped or Canceled("The call was canceled."))
         raise
     except Exception:  # a mistake of ours must not leave the caller waiting

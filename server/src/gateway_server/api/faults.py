@@ -10,11 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway_server.api.asgi import JSON, Headers, Reply, Send, send_reply
 from gateway_server.errors import GatewayFault, InternalError, Invalid, MethodNotAllowed, NotFound, Problem
 
 logger = logging.getLogger("gateway")
-Headers = list[tuple[bytes, bytes]]
-JSON: Headers = [(b"content-type", b"application/json")]
 
 
 def answer(fault: GatewayFault, **members: object) -> tuple[int, Headers, bytes]:
@@ -26,6 +25,11 @@ def answer(fault: GatewayFault, **members: object) -> tuple[int, Headers, bytes]
     if fault.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return fault.status, headers, body
+
+
+async def send_fault(fault: GatewayFault, send: Send) -> None:
+    """Answers with a fault where no framework does."""
+    await send_reply(Reply(*answer(fault)), send)
 
 
 async def on_fault(_request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: look one up, read its log, list them, cancel one."""
+"""Jobs over HTTP: look one up, read its log, list them, cancel one. Submitting and events are served elsewhere."""
 
 from typing import Annotated, Any
 
@@ -7,11 +7,16 @@ from pydantic import BaseModel
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.exchange import Exchanges
+from gateway_server.calls.dispatcher import Dispatcher
+from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Job, Jobs
+from gateway_server.calls.requests import place
 from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import JobNotFound
 from gateway_server.identity import access
 from gateway_server.models import JobStatus, Principal, Scope, rfc3339_at
+
+LONGEST_WAIT = 60.0
 
 
 class JobModel(BaseModel):
@@ -26,6 +31,9 @@ class JobModel(BaseModel):
     started_at: str | None
     ended_at: str | None
     attempt: int
+    """How many attempts have begun."""
+    interruptions: int
+    """How many of them were cut by the end of a gateway."""
     user: str
     agent: str | None
     parent_id: str | None
@@ -52,7 +60,15 @@ class CancelAnswer(BaseModel):
     """Whether anything was still running."""
 
 
-def routes(*, jobs: Jobs, running: RunningCalls, exchanges: Exchanges, identify: Identify) -> APIRouter:
+def routes(
+    *,
+    jobs: Jobs,
+    running: RunningCalls,
+    dispatcher: Dispatcher,
+    events: Events,
+    exchanges: Exchanges,
+    identify: Identify,
+) -> APIRouter:
     """The routes of jobs."""
     router = APIRouter(tags=["jobs"])
     caller: Principal = Depends(identify)
@@ -77,9 +93,16 @@ def routes(*, jobs: Jobs, running: RunningCalls, exchanges: Exchanges, identify:
         return JobPage(jobs=[_model(job) for job in page], next_cursor=page[-1].id if len(found) > limit else None)
 
     @router.get("/v1/jobs/{job_id}", response_model=JobModel, response_model_exclude_none=False)
-    async def get_job(job_id: str, principal: Principal = caller) -> Response:
+    async def get_job(
+        job_id: str,
+        principal: Principal = caller,
+        wait: float = Query(0, ge=0, le=LONGEST_WAIT, description="Seconds to wait for its end."),
+    ) -> Response:
         """A job; one that succeeded carries its result while that is kept."""
         job = await jobs.find(job_id, principal)
+        if wait and job.ended_at is None:
+            await events.wait_for_end(job_id, wait)
+            job = await jobs.find(job_id, principal)
         model = _model(job)
         if job.prefab_id is None:
             model.children = [_model(child) for child in await jobs.children(job_id)]
@@ -88,19 +111,39 @@ def routes(*, jobs: Jobs, running: RunningCalls, exchanges: Exchanges, identify:
         body = rest[:-1] + b',"result":' + (job.result or b"null") + b"}"
         return Response(body, media_type="application/json")
 
+    _add_logs(router, jobs, running, caller)
+    _add_cancel(router, jobs, running, dispatcher, exchanges, caller)
+    return router
+
+
+def _add_logs(router: APIRouter, jobs: Jobs, running: RunningCalls, caller: Principal) -> None:
     @router.get("/v1/jobs/{job_id}/logs", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def get_logs(job_id: str, principal: Principal = caller) -> Response:
         """What the functions of a job printed, with their secrets masked."""
         await jobs.find(job_id, principal)
         live = running.find(job_id)
-        body = live.log.read(live.masker) if live is not None else await jobs.log(job_id)
+        body = await jobs.log(job_id)
+        if live is not None and running.find(job_id) is None:  # it ended meanwhile, and its output has been stored
+            live, body = None, await jobs.log(job_id)
+        if live is not None:
+            body += live.log.read(live.masker)
         return Response(body, media_type="text/plain; charset=utf-8", headers={"x-content-type-options": "nosniff"})
 
+
+def _add_cancel(
+    router: APIRouter,
+    jobs: Jobs,
+    running: RunningCalls,
+    dispatcher: Dispatcher,
+    exchanges: Exchanges,
+    caller: Principal,
+) -> None:
     @router.post("/v1/jobs/{job_id}/cancel", response_model=CancelAnswer)
+    @router.delete("/v1/jobs/{job_id}", response_model=CancelAnswer)
     async def cancel_job(job_id: str, principal: Principal = caller) -> CancelAnswer:
         """Ends a job with everything below it; one that has ended stays as it is.
 
-        In the place of its id, a run that has not been answered yet may be named by its Idempotency-Key.
+        In the place of its id, a request may be named by its Idempotency-Key.
         """
         if exchanges.cancel(principal, job_id):
             return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=True)
@@ -109,14 +152,11 @@ def routes(*, jobs: Jobs, running: RunningCalls, exchanges: Exchanges, identify:
             if call is None or call.caller_id != principal.job_id:
                 raise JobNotFound(f"There is no running job {job_id[:60]} of this call.")
             return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=running.cancel(job_id))
-        job = await jobs.find(job_id, principal)
-        canceled = running.cancel(job_id)
+        job = await jobs.find_by_place(place(principal, job_id)) or await jobs.find(job_id, principal)
+        canceled = await dispatcher.cancel(job)
         if canceled and job.user != principal.user:
             await jobs.record_cancel(job, principal)
-        status = JobStatus.CANCELED if canceled and job.ended_at is None else job.status
-        return CancelAnswer(job_id=job_id, status=status, canceled=canceled)
-
-    return router
+        return CancelAnswer(job_id=job.id, status=JobStatus.CANCELED if canceled else job.status, canceled=canceled)
 
 
 def _model(job: Job) -> JobModel:
@@ -130,6 +170,7 @@ def _model(job: Job) -> JobModel:
         started_at=_moment(job.started_at),
         ended_at=_moment(job.ended_at),
         attempt=job.attempt,
+        interruptions=job.interruptions,
         user=job.user,
         agent=job.agent,
         parent_id=job.parent_id,

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from gateway_server.api import faults, ranges
-from gateway_server.api.exchange import Receive, Send
+from gateway_server.api.asgi import Receive, Send
 from gateway_server.errors import FileNotFound, GatewayFault, Invalid, PayloadTooLarge, PermissionDenied
 from gateway_server.files.library import UNKNOWN_TYPE, Library
 from gateway_server.settings import Settings

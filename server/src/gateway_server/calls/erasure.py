@@ -155,7 +155,7 @@ def _hand_over(connection: Connection, user: str, heir: Principal | None) -> Non
 def _take_jobs(connection: Connection, user: str) -> int:
     jobs = schema.jobs
     some = list(connection.execute(select(jobs.c.id).where(jobs.c.user == user).limit(JOBS_AT_ONCE)).scalars())
-    for table in (schema.job_results, schema.job_logs):
+    for table in (schema.job_results, schema.job_logs, schema.job_events, schema.job_queue):
         connection.execute(delete(table).where(table.c.job_id.in_(some)))
     connection.execute(delete(schema.job_files).where(schema.job_files.c.root_id.in_(some)))
     return connection.execute(delete(jobs).where(jobs.c.id.in_(some))).rowcount

@@ -10,9 +10,11 @@ import orjson
 from gateway_server.errors import GatewayFault, Invalid, PayloadTooLarge, Problem
 from gateway_server.models import Call
 from gateway_server.prefabs.functions import Function
+from gateway_server.prefabs.retries import Retry, read_retry
 from gateway_server.prefabs.schemas import files_schema, parameters_schema
 
 MOST_PROBLEMS = 100
+MOST_PRIORITY = 10
 LONGEST_TEXT = 300
 """Characters of a pointer or message; they repeat what was sent, which may be long."""
 
@@ -27,6 +29,16 @@ class RunRequest:
     """None where the caller did not say."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """How submitted calls are to be run."""
+
+    retry: Retry | None = None
+    """None as the manifest says."""
+    priority: int = 0
+    """Among the jobs of the same user: the higher, the earlier."""
+
+
 def parse_run(body: bytes, *, size_limit: int, batch_limit: int) -> RunRequest:
     """Reads ``{"calls": [...], "stream"?}``.
 
@@ -34,9 +46,30 @@ def parse_run(body: bytes, *, size_limit: int, batch_limit: int) -> RunRequest:
         Invalid: the body as a whole cannot be understood.
         PayloadTooLarge: there are too many bytes or calls.
     """
+    return _read_run(_read_document(body, size_limit), batch_limit)
+
+
+def parse_submission(body: bytes, *, size_limit: int, batch_limit: int) -> tuple[RunRequest, Submission]:
+    """Reads a call, or ``{"calls": [...]}``, with ``retry`` and ``priority`` beside it where they are wanted.
+
+    Raises:
+        Invalid: the body as a whole cannot be understood.
+        PayloadTooLarge: there are too many bytes or calls.
+    """
+    document = _read_document(body, size_limit)
+    submission = _read_submission(document)
+    if "calls" not in document and "prefab_id" in document:
+        document = {"calls": [document]}
+    return _read_run(document, batch_limit), submission
+
+
+def _read_document(body: bytes, size_limit: int) -> dict[str, Any]:
     if len(body) > size_limit:
         raise PayloadTooLarge(f"The request has more than {size_limit} bytes. Pass large data as files.")
-    document = parse_object(body)
+    return parse_object(body)
+
+
+def _read_run(document: dict[str, Any], batch_limit: int) -> RunRequest:
     calls, stream = document.get("calls"), document.get("stream")
     if not isinstance(calls, list) or not calls:
         raise _invalid("/calls", "must be a list of at least one call")
@@ -47,6 +80,19 @@ def parse_run(body: bytes, *, size_limit: int, batch_limit: int) -> RunRequest:
     if stream and len(calls) > 1:
         raise _invalid("/stream", "a stream has exactly one call")
     return RunRequest(calls=tuple(_read_call(call, f"/calls/{at}") for at, call in enumerate(calls)), stream=stream)
+
+
+def _read_submission(document: dict[str, Any]) -> Submission:
+    problems: list[Problem] = []
+    priority, raw = document.get("priority", 0), document.get("retry")
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MOST_PRIORITY:
+        problems.append(Problem("/priority", f"must be a number from -{MOST_PRIORITY} to {MOST_PRIORITY}"))
+    retry = None if raw is None else read_retry(raw, "/retry")
+    if isinstance(retry, list):
+        problems += retry
+    if problems or isinstance(retry, list):
+        raise Invalid(_summary(problems), problems)
+    return Submission(retry=retry, priority=priority)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

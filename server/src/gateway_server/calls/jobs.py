@@ -9,8 +9,8 @@ import orjson
 from sqlalchemy import Connection, delete, func, select
 
 from gateway_server.calls import usage
-from gateway_server.calls.requests import AlreadyKnown, RequestKey
-from gateway_server.errors import IdempotencyConflict, JobNotFound
+from gateway_server.calls.requests import OTHER_REQUEST, AlreadyKnown, RequestKey
+from gateway_server.errors import GatewayFault, IdempotencyConflict, JobNotFound
 from gateway_server.identity import access, audit
 from gateway_server.models import Call, JobStatus, Principal
 from gateway_server.store import schema
@@ -129,6 +129,24 @@ class Jobs:
         while not connection.execute(insert.values(values)).rowcount:
             _meet(connection, key)
 
+    def refuse(
+        self,
+        connection: Connection,
+        principal: Principal,
+        call: Call | None,
+        fault: GatewayFault,
+        *,
+        parent_id: str,
+        position: int,
+        job_id: str | None = None,
+    ) -> None:
+        """Records, within a transaction, a call of a batch that was refused; `call` is None where it could not be
+        read."""
+        job_id = job_id or new_id()
+        place = {"parent_id": parent_id, "position": position}
+        self.open(connection, job_id=job_id, principal=principal, call=call, started=False, **place)  # type: ignore[arg-type]
+        self.close(connection, job_id, Ending(status=JobStatus.FAILED, error=fault.detail(), is_fault=True))
+
     def close(self, connection: Connection, job_id: str, ending: Ending) -> bool:
         """Records, within a transaction, how a job ended. The first ending counts; says whether this was it."""
         moment = time.time()
@@ -192,6 +210,29 @@ class Jobs:
         """The calls of a batch, in their order."""
         wanted = select(_jobs).where(_jobs.c.parent_id == job_id).order_by(_jobs.c.position, _jobs.c.id)
         return [_from_row(row) for row in await self._database.read(lambda c: c.execute(wanted).all())]
+
+    async def children_with_results(self, job_id: str) -> list[Job]:
+        """The same with what they answered."""
+        wanted = _with_result.where(_jobs.c.parent_id == job_id).order_by(_jobs.c.position, _jobs.c.id)
+        rows = await self._database.read(lambda c: c.execute(wanted).all())
+        return [_from_row(row, row.body) for row in rows]
+
+    async def adopt(self, job_id: str, parent_id: str) -> Job:
+        """Moves a call that has been run to the batch that asks for it again; gives it with its result."""
+        change = _jobs.update().where(_jobs.c.id == job_id).values(parent_id=parent_id)
+
+        def work(connection: Connection) -> Any:
+            connection.execute(change)
+            return connection.execute(_with_result.where(_jobs.c.id == job_id)).one()
+
+        row = await self._database.write(work, durable=False)
+        return _from_row(row, row.body)
+
+    async def find_by_place(self, place: bytes) -> Job | None:
+        """The job that a request with such a key began, whatever the request was."""
+        wanted = select(_jobs).where(_jobs.c.request_key == place)
+        row = await self._database.read(lambda c: c.execute(wanted).first())
+        return None if row is None else _from_row(row)
 
     async def find_by_key(self, key: RequestKey) -> Job | None:
         """The job that a request began which is sent again, with its result.
@@ -301,7 +342,7 @@ def _meet(connection: Connection, key: RequestKey, *, forget: bool = True) -> No
             connection.execute(_jobs.update().where(_jobs.c.id == known.id).values(request_key=None))
         return
     if known.request_digest != key.digest:
-        raise IdempotencyConflict("This Idempotency-Key was used with another request. Make a new key for each.")
+        raise IdempotencyConflict(OTHER_REQUEST)
     raise AlreadyKnown(known.id)
 
 

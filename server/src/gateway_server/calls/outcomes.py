@@ -28,6 +28,8 @@ class Outcome:
     fault: GatewayFault | None = None
     """The gateway could not run the function to its end."""
     canceled: bool = False
+    begun: bool = True
+    """Whether the function was tried at all."""
 
     @property
     def status(self) -> JobStatus:
@@ -36,7 +38,9 @@ class Outcome:
             return JobStatus.SUCCEEDED
         if self.canceled:
             return JobStatus.CANCELED
-        return JobStatus.TIMED_OUT if isinstance(self.fault, DeadlineExceeded) else JobStatus.FAILED
+        if isinstance(self.fault, DeadlineExceeded):
+            return JobStatus.TIMED_OUT if self.begun else JobStatus.EXPIRED
+        return JobStatus.FAILED
 
     def envelope(self) -> bytes:
         """The result with its files, as JSON text."""
@@ -64,9 +68,9 @@ def of_result(job_id: str, last: Result, files: Files) -> Outcome:
     return Outcome(job_id=job_id, result=last.json, streamed=last.streamed, files=files)
 
 
-def of_fault(job_id: str, fault: GatewayFault) -> Outcome:
+def of_fault(job_id: str, fault: GatewayFault, *, begun: bool = True) -> Outcome:
     """A call that the gateway could not run to its end."""
-    return Outcome(job_id=job_id, fault=fault, files={})
+    return Outcome(job_id=job_id, fault=fault, files={}, begun=begun)
 
 
 def of_cancel(job_id: str, message: str = "The job was canceled.") -> Outcome:

@@ -7,17 +7,17 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import msgspec
-import orjson
 from sqlalchemy import Connection
 
 from gateway_runtime.workspace import OUTPUTS
+from gateway_server.calls.events import Events, store
 from gateway_server.calls.inputs import Validator
 from gateway_server.calls.jobs import Ending, Jobs
 from gateway_server.calls.logs import Log, Masker
+from gateway_server.calls.outcomes import Outcome, of_cancel, of_fault, of_result
 from gateway_server.calls.quotas import Quotas
+from gateway_server.calls.requests import RequestKey
 from gateway_server.calls.running import Running, RunningCalls
 from gateway_server.calls.vault import Vault
 from gateway_server.engine.local.pool import LocalEngine
@@ -32,7 +32,6 @@ from gateway_server.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
-    RuntimeCrashed,
     ServiceUnavailable,
 )
 from gateway_server.files.library import Library
@@ -54,7 +53,8 @@ TOKEN_GRACE = 60.0
 MOST_VALIDATORS = 10_000
 logger = logging.getLogger("gateway")
 Emit = Callable[[Progress], Awaitable[None]]
-_json_value = msgspec.json.Decoder(msgspec.Raw)
+Begun = Callable[[], Awaitable[None]]
+Transcript = Callable[[Outcome], Sequence[bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +72,16 @@ class Ready:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a call ended. Exactly one of `result`, `error` and `fault` is there."""
+class Order:
+    """How one attempt is made."""
 
-    job_id: str
-    result: bytes | None = None
-    """JSON text: the function's result, or the data of its done event."""
-    streamed: bool = False
-    files: Mapping[str, Sequence[str]]
-    error: Mapping[str, Any] | None = None
-    """The function failed."""
-    fault: GatewayFault | None = None
-    """The gateway could not run the function to its end."""
+    attempt: int = 1
+    """Its number, which the function can see."""
+    fold: bool = False
+    """Whether the result is to be that of a call without a stream, although its events are wanted."""
 
-    def envelope(self) -> bytes:
-        """The result with its files, as JSON text."""
-        files = orjson.dumps(self.files)
-        return b'{"status":"SUCCESS","output":' + (self.result or b"null") + b',"files":' + files + b"}"
 
-    def told_error(self) -> dict[str, Any]:
-        """What went wrong, wherever, as data."""
-        return dict(self.fault.detail() if self.fault is not None else self.error or {})
+FIRST = Order()
 
 
 class Pipeline:
@@ -109,6 +98,7 @@ class Pipeline:
         users: Users,
         quotas: Quotas,
         jobs: Jobs,
+        events: Events,
         tokens: Tokens,
         engine: LocalEngine,
         running: RunningCalls,
@@ -121,6 +111,7 @@ class Pipeline:
         self._users = users
         self._quotas = quotas
         self._jobs = jobs
+        self._events = events
         self._tokens = tokens
         self._engine = engine
         self._running = running
@@ -128,10 +119,13 @@ class Pipeline:
         self.new_log: Callable[[], Log] = lambda: Log(settings.log_limit)
         """Where what a call prints goes."""
 
-    async def prepare(self, principal: Principal, call: Call, *, deadline: float | Invalid | None) -> Ready:
+    async def prepare(
+        self, principal: Principal, call: Call, *, deadline: float | Invalid | None, is_charged: bool = False
+    ) -> Ready:
         """Checks everything that can be checked before the function runs, in an order that never changes.
 
-        `deadline` is the caller's, on the clock of the event loop, or why it cannot be understood.
+        `deadline` is the caller's, on the clock of the event loop, or why it cannot be understood; `is_charged` says
+        that the quota has been charged when the call was accepted.
 
         Raises:
             GatewayFault: the refusal.
@@ -147,7 +141,8 @@ class Pipeline:
         function = _function(version, call)
         self._validator(version, function).check(call)
         files = await self._readable(principal, call) if call.files else {}
-        await self._check_quota(principal)
+        if not is_charged:
+            await self._check_quota(principal)
         secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
         if isinstance(deadline, Invalid):
             raise deadline
@@ -162,28 +157,32 @@ class Pipeline:
             deadline=ends,
         )
 
-    async def admit(self, ready: Ready, job_id: str, parent_id: str | None = None) -> None:
+    async def admit(
+        self,
+        ready: Ready,
+        job_id: str,
+        *,
+        key: RequestKey | None = None,
+        parent_id: str | None = None,
+        position: int | None = None,
+    ) -> None:
         """Charges the quota and opens the record: from here on the call counts.
 
         Raises:
+            AlreadyKnown: the same request has been admitted before.
+            IdempotencyConflict: the key came with another request.
             Unauthenticated: the user has been disabled or deleted meanwhile.
             NotFound: the version has been removed meanwhile.
             QuotaExceeded: another call took the last place meanwhile.
         """
-
-        self._users.check_principal(ready.principal)
-        if not self._catalogue.takes_calls(ready.version):
-            name = f"{ready.version.prefab_id}@{ready.version.version}"
-            raise NotFound(f"{name} is being removed.", prefab_id=ready.call.prefab_id, version=ready.call.version)
+        self.check_still(ready)
 
         def work(connection: Connection) -> None:
-            self._quotas.charge(connection, ready.principal.user)
-            self._jobs.open(connection, job_id=job_id, principal=ready.principal, call=ready.call, parent_id=parent_id)
+            self.accept(connection, ready, job_id, key=key, parent_id=parent_id, position=position)
 
         def undo(connection: Connection) -> None:
-            error = Canceled("The caller hung up before the function began.").detail()
-            if self._jobs.close(connection, job_id, Ending(status=JobStatus.CANCELED, error=error)):
-                self._quotas.refund(connection, ready.principal.user)
+            outcome = of_cancel(job_id, "The caller hung up before the function began.")
+            self.close(connection, ready.principal.user, outcome, forget_key=True, refund=True)
 
         try:
             await self._database.write(work, durable=False)
@@ -192,10 +191,54 @@ class Pipeline:
             await asyncio.shield(self._database.write(undo, durable=False))
             raise
 
+    def check_still(self, ready: Ready) -> None:
+        """Asks once more, right before the call is accepted, for what may have changed since it was prepared.
+
+        Raises:
+            Unauthenticated: the user has been disabled or deleted meanwhile.
+            NotFound: the version has been removed meanwhile.
+        """
+        self._users.check_principal(ready.principal)
+        if not self._catalogue.takes_calls(ready.version):
+            name = f"{ready.version.prefab_id}@{ready.version.version}"
+            raise NotFound(f"{name} is being removed.", prefab_id=ready.call.prefab_id, version=ready.call.version)
+
+    def accept(
+        self,
+        connection: Connection,
+        ready: Ready,
+        job_id: str,
+        *,
+        key: RequestKey | None,
+        parent_id: str | None = None,
+        position: int | None = None,
+        status: JobStatus = JobStatus.RUNNING,
+    ) -> None:
+        """Opens the record and charges the quota, within a transaction; a request that comes again is not charged."""
+        self._jobs.open(
+            connection,
+            job_id=job_id,
+            principal=ready.principal,
+            call=ready.call,
+            parent_id=parent_id,
+            position=position,
+            key=key,
+            status=status,
+            started=status is not JobStatus.QUEUED,
+        )
+        self._quotas.charge(connection, ready.principal.user)
+
     async def run(
-        self, ready: Ready, job_id: str, *, emit: Emit | None = None, parent_id: str | None = None
+        self,
+        ready: Ready,
+        job_id: str,
+        *,
+        emit: Emit | None = None,
+        transcript: Transcript | None = None,
+        parent_id: str | None = None,
     ) -> Outcome:
-        """Runs an admitted call to its end and closes its record; events go to `emit` where a stream is wanted."""
+        """Runs an admitted call to its end and closes its record; events go to `emit` where a stream is wanted, and
+        what `transcript` gives of them is stored with the record."""
         task = asyncio.current_task()
         assert task is not None
         call = Running(
@@ -205,43 +248,54 @@ class Pipeline:
             caller_id=ready.principal.job_id,
             task=task,
             log=self.new_log(),
-            masker=Masker(ready.secrets.values()),
         )
         with self._running.entered(call):
             try:
-                async with asyncio.timeout_at(ready.deadline) as limit:
-                    outcome, status = await self._attempt(ready, call, emit), None
-            except TimeoutError:
-                fault: GatewayFault = DeadlineExceeded("The call's time was over; the function was stopped.")
-                outcome, status = Outcome(job_id=job_id, fault=fault, files={}), JobStatus.TIMED_OUT
-                if not limit.expired():  # not ours: a mistake below
-                    outcome = Outcome(job_id=job_id, fault=InternalError("A part of the gateway timed out."), files={})
+                outcome = await self.attempt(ready, call, emit=emit)
             except asyncio.CancelledError:
-                outcome = Outcome(job_id=job_id, error=Canceled("The job was canceled.").detail(), files={})
-                await asyncio.shield(self._close(ready, call, outcome, JobStatus.CANCELED))
+                outcome = of_cancel(job_id)
+                await asyncio.shield(self._record(ready, call, outcome))
                 if not call.canceled:
                     raise
                 task.uncancel()
                 return outcome
-            except Exception:  # a mistake of ours: whatever it is, the record must not stay open
-                logger.exception("unexpected error in the call %s", job_id)
-                fault = InternalError("The gateway made a mistake; its log tells more.")
-                outcome, status = Outcome(job_id=job_id, fault=fault, files={}), None
-        await self._close(ready, call, outcome, status)
+        await self._record(ready, call, outcome, transcript)
         return outcome
 
-    async def _attempt(self, ready: Ready, call: Running, emit: Emit | None) -> Outcome:
-        """The call itself; what goes wrong becomes part of the outcome."""
+    async def attempt(
+        self, ready: Ready, call: Running, *, emit: Emit | None = None, order: Order = FIRST, begun: Begun | None = None
+    ) -> Outcome:
+        """Runs a call within its time; whatever goes wrong becomes part of the outcome. `begun` is told once there is a
+        worker."""
+        call.masker = Masker(ready.secrets.values())
+        try:
+            async with asyncio.timeout_at(ready.deadline) as limit:
+                return await self._on_a_worker(ready, call, emit, order, begun)
+        except TimeoutError:
+            if limit.expired():
+                fault: GatewayFault = DeadlineExceeded("The call's time was over; the function was stopped.")
+            else:  # not ours: a mistake below
+                fault = InternalError("A part of the gateway timed out.")
+        except Exception:  # a mistake of ours: whatever it is, the record must not stay open
+            logger.exception("unexpected error in the call %s", call.job_id)
+            fault = InternalError("The gateway made a mistake; its log tells more.")
+        return of_fault(call.job_id, fault)
+
+    async def _on_a_worker(
+        self, ready: Ready, call: Running, emit: Emit | None, order: Order, begun: Begun | None
+    ) -> Outcome:
         try:
             user, depth = ready.principal.user, ready.principal.depth
             deployment = ready.version.deployment
             assert deployment is not None
             async with self._engine.worker(deployment, user, depth=depth) as worker:
+                if begun is not None:
+                    await begun()
                 if ready.files:
                     root_id = ready.principal.root_job_id or call.job_id
                     await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
                     await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
-                last = await self._follow(worker, ready, call, emit)
+                last = await self._follow(worker, ready, call, emit, order)
                 files = await self._outputs(worker, ready, call)
                 return self._outcome(call, last, files)
         except ImportFailed as error:
@@ -250,17 +304,25 @@ class Pipeline:
             failure["message"] = f"The package could not be imported: {failure['message']}"
             return self._outcome(call, Failure(failure), {})
         except GatewayFault as fault:
-            return Outcome(job_id=call.job_id, fault=fault, files={})
+            return of_fault(call.job_id, fault)
 
-    async def _follow(self, worker: Worker, ready: Ready, call: Running, emit: Emit | None) -> Result | Failure:
-        order = {
+    async def _follow(
+        self, worker: Worker, ready: Ready, call: Running, emit: Emit | None, order: Order
+    ) -> Result | Failure:
+        told = {
             "function": ready.call.function_name,
             "parameters": ready.call.parameters,
-            "environment": {**ready.secrets, "X_INTERNAL_TOKEN": self._call_token(ready, call.job_id)},
+            "environment": {
+                **ready.secrets,
+                "X_INTERNAL_TOKEN": self._call_token(ready, call.job_id),
+                "GATEWAY_JOB_ID": call.job_id,
+                "GATEWAY_ATTEMPT": str(order.attempt),
+            },
             "stream": emit is not None,
+            "fold": order.fold,
         }
         last: Event | None = None
-        async for event in worker.run(order, call.log.write):
+        async for event in worker.run(told, call.log.write):
             if isinstance(event, Progress):
                 if emit is not None:
                     await emit(event)
@@ -311,32 +373,47 @@ class Pipeline:
             told = {_storable(key): _storable(str(value)) for key, value in last.error.items() if key != "traceback"}
             error = {key: call.masker.text(value) for key, value in told.items()}
             return Outcome(job_id=call.job_id, error=error, files=files)
-        try:
-            # The result becomes part of a larger text: a worker that sends anything but one value could forge the
-            # results beside it. This looks at the bytes and builds nothing.
-            _json_value.decode(last.json)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            reason = "is nested too deep" if isinstance(error, RecursionError) else "is no JSON"
-            fault = RuntimeCrashed(f"The process that ran the function sent a result that {reason}.")
-            return Outcome(job_id=call.job_id, fault=fault, files={})
-        return Outcome(job_id=call.job_id, result=last.json, streamed=last.streamed, files=files)
+        return of_result(call.job_id, last, files)
 
-    async def _close(self, ready: Ready, call: Running, outcome: Outcome, status: JobStatus | None) -> None:
-        ok = outcome.result is not None
-        ending = Ending(
-            status=status or (JobStatus.SUCCEEDED if ok else JobStatus.FAILED),
-            error=None if ok else outcome.told_error(),
-            result=outcome.envelope() if ok else None,
-            log=call.log.read(call.masker),
-        )
-        ours = isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError)
+    async def _record(
+        self, ready: Ready, call: Running, outcome: Outcome, transcript: Transcript | None = None
+    ) -> None:
+        user, log, texts = ready.principal.user, call.log.read(call.masker), transcript(outcome) if transcript else ()
 
         def work(connection: Connection) -> None:
-            self._jobs.close(connection, call.job_id, ending)
-            if ours:
-                self._quotas.refund(connection, ready.principal.user)
+            self.close(connection, user, outcome, log, forget_key=_runs_anew(outcome))
+            if texts:
+                store(connection, call.job_id, b"\n".join(texts), ends=True)
 
         await self._database.write(work, durable=False)
+        self._events.ended(call.job_id)
+
+    def close(
+        self,
+        connection: Connection,
+        user: str,
+        outcome: Outcome,
+        log: bytes = b"",
+        *,
+        forget_key: bool,
+        refund: bool = False,
+    ) -> bool:
+        """Records, within a transaction, how a call ended, and takes the charge back where it never began (`refund`) or
+        the end was ours; False if it has ended before."""
+        ok = outcome.result is not None
+        ending = Ending(
+            status=outcome.status,
+            error=None if ok else outcome.told_error(),
+            is_fault=outcome.fault is not None,
+            result=outcome.envelope() if ok or outcome.files else None,
+            log=log,
+            forget_key=forget_key,
+        )
+        if not self._jobs.close(connection, outcome.job_id, ending):
+            return False
+        if refund or isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError):
+            self._quotas.refund(connection, user)
+        return True
 
     async def _readable(self, principal: Principal, call: Call) -> dict[str, list[StoredFile]]:
         """The input files, if the caller has the right to all of them."""
@@ -368,6 +445,11 @@ class Pipeline:
         if left <= 0:
             raise DeadlineExceeded("The call's time was over before it began.")
         return moment + left
+
+
+def _runs_anew(outcome: Outcome) -> bool:
+    """Whether the same request, sent again, is not answered with this: nobody waited, or the fault was ours."""
+    return outcome.canceled or (outcome.fault is not None and outcome.fault.status == 503)
 
 
 def _storable(text: str) -> str:

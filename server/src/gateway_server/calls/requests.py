@@ -15,6 +15,7 @@ MINTED = "auto-"
 KEPT_MINTED, KEPT_GIVEN = 600.0, 86400.0
 """Seconds that an answer can be had again, by who made the key."""
 LONGEST_KEY = 255
+OTHER_REQUEST = "This Idempotency-Key was used with another request. Make a new key for each."
 _SIZE = 16
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway_server.calls.logs import Log, Masker
 
@@ -20,7 +20,7 @@ class Running:
     """The job whose function made this call."""
     task: asyncio.Task[object]
     log: Log
-    masker: Masker
+    masker: Masker = field(default_factory=lambda: Masker(()))
     canceled: bool = False
 
     def cancel(self) -> None:

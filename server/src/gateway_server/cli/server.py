@@ -82,6 +82,7 @@ async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> A
         yield
     finally:
         server.should_exit = True
+        gateway.drain(grace)
         # Callers get an answer from us: what the server itself cuts off ends in an error that nobody can read.
         telling = asyncio.get_running_loop().call_later(grace, gateway.exchanges.cancel_all)
         await task

@@ -104,10 +104,18 @@ class Tokens:
             self._known[token] = known
         if known.expires_at < time.time():
             raise Unauthenticated("The internal token has expired.")
-        if known.principal.key_id in self.revoked:
-            raise Unauthenticated("The API key behind this token has been revoked.")
-        self._users.check_principal(known.principal)
+        self.check(known.principal)
         return known.principal
+
+    def check(self, principal: Principal) -> None:
+        """Refuses an identity that was good when it was proven.
+
+        Raises:
+            Unauthenticated: its key has been revoked, or its user may not call any more.
+        """
+        if principal.key_id in self.revoked:
+            raise Unauthenticated("The API key behind this token has been revoked.")
+        self._users.check_principal(principal)
 
     def _decode(self, token: str) -> _Known:
         try:

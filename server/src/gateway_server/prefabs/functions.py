@@ -11,14 +11,26 @@ from typing import Any
 
 from gateway_server.prefabs.parameters import OLDER_TYPES, Parameter, Unreadable, read_flag, read_parameters, read_text
 from gateway_server.prefabs.problems import Report, is_plain, show, step
+from gateway_server.prefabs.retries import ONCE, Retry, read_retry
 
 #: Set by the gateway, or able to change which program runs: never the name of a secret.
 RESERVED_NAMES = frozenset(
-    {"X_INTERNAL_TOKEN", "GATEWAY_BASE_URL", "HOME", "TMPDIR", "PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"}
+    {
+        "X_INTERNAL_TOKEN",
+        "GATEWAY_BASE_URL",
+        "GATEWAY_JOB_ID",
+        "GATEWAY_ATTEMPT",
+        "HOME",
+        "TMPDIR",
+        "PATH",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+    }
     | {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"}
 )
 MAX_TIMEOUT = 24 * 3600.0
-_MEMBERS = ("name", "description", "parameters", "returns", "files", "secrets", "streaming", "timeout")
+_MEMBERS = ("name", "description", "parameters", "returns", "files", "secrets", "streaming", "timeout", "retry")
 _SECRET_MEMBERS = ("name", "description", "instructions", "required")
 
 
@@ -58,6 +70,8 @@ class Function:
     streaming: bool = False
     #: Seconds that a call may take, if the package says so.
     timeout: float | None = None
+    #: How often a submitted call is tried, unless the call says so itself.
+    retry: Retry = ONCE
     #: The function as the manifest has it.
     raw: Mapping[str, Any]
     #: Why the function cannot be called; None if it can.
@@ -94,8 +108,18 @@ def _read_parts(name: str, description: str, raw: dict[str, Any], pointer: str, 
         secrets=_read_secrets(raw.get("secrets"), step(pointer, "secrets"), report),
         streaming=read_flag(raw, "streaming", False, pointer, report),
         timeout=_read_timeout(raw.get("timeout"), step(pointer, "timeout"), report),
+        retry=_read_retry(raw.get("retry"), step(pointer, "retry"), report),
         raw=raw,
     )
+
+
+def _read_retry(raw: object, pointer: str, report: Report) -> Retry:
+    policy = ONCE if raw is None else read_retry(raw, pointer)
+    if isinstance(policy, Retry):
+        return policy
+    for problem in policy:
+        report.warn(problem.pointer, f"{problem.message}; the function is tried once")
+    return ONCE
 
 
 def is_python_name(name: str) -> bool:

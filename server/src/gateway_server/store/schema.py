@@ -159,7 +159,7 @@ job_queue = Table(
     Column("canceled", Boolean, nullable=False),
     Column("order", LargeBinary, nullable=False),  # what to run, as whom and how often
     Index("job_queue_next", "user", "lease_owner", desc("priority"), "job_id"),
-    Index("job_queue_leases", "lease_owner"),
+    Index("job_queue_moments", "lease_owner", "available_at"),
 )
 
 job_events = Table(

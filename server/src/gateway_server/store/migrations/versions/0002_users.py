@@ -85,7 +85,7 @@ def _add_durable_jobs() -> None:
         sa.Column("order", sa.LargeBinary(), nullable=False),
     )
     op.create_index("job_queue_next", "job_queue", ["user", "lease_owner", sa.text("priority DESC"), "job_id"])
-    op.create_index("job_queue_leases", "job_queue", ["lease_owner"])
+    op.create_index("job_queue_moments", "job_queue", ["lease_owner", "available_at"])
     op.create_table(
         "job_events",
         sa.Column("job_id", sa.String(36), nullable=False),

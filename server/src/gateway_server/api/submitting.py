@@ -1,0 +1,111 @@
+"""Submitting over HTTP: what is accepted here is run whether anybody waits for it or not."""
+
+from typing import Any
+
+import orjson
+
+from gateway_server.api.asgi import JSON, Receive, Reply, Send, send_reply
+from gateway_server.api.asking import Deadline, HungUp, Preference, read_body, read_deadline, read_headers
+from gateway_server.api.auth import Authenticator
+from gateway_server.api.faults import send_fault
+from gateway_server.api.replies import Recorded
+from gateway_server.calls.events import Events
+from gateway_server.calls.inputs import RunRequest, Submission, parse_run, parse_submission
+from gateway_server.calls.jobs import Job, Jobs
+from gateway_server.calls.requests import AlreadyKnown, RequestKey, request_key
+from gateway_server.calls.submissions import Submissions
+from gateway_server.errors import GatewayFault
+from gateway_server.models import Principal
+from gateway_server.settings import Settings
+
+PATH = "/v1/jobs"
+
+
+class Submitting:
+    """An ASGI application for POST of `PATH`, and the part of the run routes for callers who prefer a job."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        authenticator: Authenticator,
+        submissions: Submissions,
+        jobs: Jobs,
+        events: Events,
+        recorded: Recorded,
+    ) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._submissions = submissions
+        self._jobs = jobs
+        self._events = events
+        self._recorded = recorded
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """One submission."""
+        settings, headers = self._settings, read_headers(scope)
+        try:
+            principal = await self._authenticator.identify(headers, scope.get("client"))
+            body = await read_body(receive, settings.request_limit)
+            deadline = read_deadline(headers.get("cancel-after"))
+            key = request_key(principal, headers.get("idempotency-key"), b"submit", body)
+            request, submission = parse_submission(
+                body, size_limit=settings.request_limit, batch_limit=settings.batch_limit
+            )
+            job = await self._submit(principal, request, submission, deadline, key)
+        except GatewayFault as fault:
+            await send_fault(fault, send)
+        except HungUp:
+            return
+        else:
+            await send_reply(_accepted(job), send)
+
+    async def run(
+        self,
+        principal: Principal,
+        body: bytes,
+        deadline: Deadline,
+        key: RequestKey | None,
+        preference: Preference,
+        send: Send,
+    ) -> None:
+        """A run whose caller takes a job for an answer: the answer itself if there is one soon enough.
+
+        Raises:
+            GatewayFault: the refusal.
+        """
+        settings = self._settings
+        request = parse_run(body, size_limit=settings.request_limit, batch_limit=settings.batch_limit)
+        job = await self._submit(principal, request, Submission(), deadline, key)
+        if preference.wait and await self._events.wait_for_end(job.id, preference.wait):
+            job = await self._jobs.find(job.id, principal)
+        if job.ended_at is not None and preference.wait:
+            await send_reply(await self._recorded.reply(job), send)
+            return
+        await send_reply(_accepted(job, (b"preference-applied", b"respond-async")), send)
+
+    async def _submit(
+        self,
+        principal: Principal,
+        request: RunRequest,
+        submission: Submission,
+        deadline: Deadline,
+        key: RequestKey | None,
+    ) -> Job:
+        """The job of this request: a new one, or the one that it began when it came before."""
+        try:
+            job_id = await self._submissions.submit(principal, request, submission, deadline=deadline, key=key)
+        except AlreadyKnown as known:
+            job_id = known.job_id
+        except GatewayFault:  # perhaps it was not refused when it came for the first time
+            known_job = None if key is None else await self._jobs.find_by_key(key)
+            if known_job is None:
+                raise
+            return known_job
+        return await self._jobs.find(job_id, principal)
+
+
+def _accepted(job: Job, *headers: tuple[bytes, bytes]) -> Reply:
+    body = orjson.dumps({"job_id": job.id, "status": job.status})
+    place = f"/v1/jobs/{job.id}".encode()
+    return Reply(202, [*JSON, (b"location", place), (b"x-job-id", job.id.encode()), *headers], body)

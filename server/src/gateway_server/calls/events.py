@@ -1,0 +1,328 @@
+"""What jobs say while they run: numbered, stored before anybody hears of it, and read by any number of followers.
+
+An event's number never changes its meaning, whatever becomes of the gateway: it is given by the write that stores the
+event. What has just been stored is handed to the followers of a job from memory; who is further behind reads the
+database. Nobody waits for a slow follower.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, select
+
+from gateway_server.calls.outcomes import Outcome
+from gateway_server.errors import PayloadTooLarge
+from gateway_server.models import JobStatus
+from gateway_server.store import schema
+from gateway_server.store.database import Database
+
+BUFFER = 1 << 20
+"""Bytes of one job's events that may wait to be stored before the function has to wait."""
+ROW = 64 << 10
+"""Bytes that one row, and one step of a follower, are aimed at."""
+RECENT = 256 << 10
+"""Bytes of one job's latest events that are kept in memory while somebody follows it."""
+MOST = 64 << 20
+"""Bytes of events that one job may have."""
+KEEP_ALIVE = 15.0
+_table, _jobs, _results = schema.job_events, schema.jobs, schema.job_results
+
+
+class _Channel:
+    """One job that runs here, or is followed here."""
+
+    __slots__ = (
+        "flushing",
+        "followers",
+        "pending",
+        "pending_bytes",
+        "recent",
+        "recent_bytes",
+        "total",
+        "turn",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.followers = 0
+        self.pending: list[bytes] = []
+        self.pending_bytes = 0
+        self.total = 0
+        self.flushing: asyncio.Task[None] | None = None
+        self.recent: deque[tuple[int, bytes, bool]] = deque()  # first number, JSON texts, one a line, whether it ends
+        self.recent_bytes = 0
+        self.turn = 0  # counts news
+        self.waiting: set[asyncio.Future[None]] = set()
+
+    def tell(self) -> None:
+        """Wakes whoever waits for news."""
+        self.turn += 1
+        for future in self.waiting:
+            if not future.done():
+                future.set_result(None)
+        self.waiting.clear()
+
+    def keep(self, first: int, body: bytes, ends: bool) -> None:
+        """Has events that were just stored at hand for followers."""
+        if self.followers:
+            self.recent.append((first, body, ends))
+            self.recent_bytes += len(body)
+            while self.recent_bytes > RECENT and len(self.recent) > 1:
+                self.recent_bytes -= len(self.recent.popleft()[1])
+        self.tell()
+
+
+class Events:
+    """Stores and hands out the events of jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._channels: dict[str, _Channel] = {}
+        self._closing = False
+
+    @contextmanager
+    def _channel(self, job_id: str) -> Iterator[_Channel]:
+        channel = self._channels.setdefault(job_id, _Channel())
+        channel.followers += 1
+        try:
+            yield channel
+        finally:
+            channel.followers -= 1
+            if not channel.followers:
+                channel.recent.clear()
+                channel.recent_bytes = 0
+                if channel.flushing is None and not channel.pending:
+                    self._channels.pop(job_id, None)
+
+    async def append(self, job_id: str, text: bytes) -> None:
+        """Takes an event, as JSON text; waits while too many of the job's are not stored yet.
+
+        Raises:
+            PayloadTooLarge: the job has said too much.
+        """
+        channel = self._channels.setdefault(job_id, _Channel())
+        channel.total += len(text)
+        if channel.total > MOST:
+            raise PayloadTooLarge(f"The job's events have more than {MOST} bytes. Write large data to files.")
+        channel.pending.append(one_line(text))
+        channel.pending_bytes += len(text)
+        if channel.flushing is None:
+            channel.flushing = asyncio.create_task(self._flush(job_id, channel))
+        while channel.pending_bytes > BUFFER and channel.flushing is not None:
+            await asyncio.wait([channel.flushing], timeout=1)
+
+    async def settle(self, job_id: str) -> None:
+        """Waits until everything that a job said is stored."""
+        channel = self._channels.get(job_id)
+        while channel is not None and channel.flushing is not None:
+            await asyncio.wait([channel.flushing])
+
+    async def _flush(self, job_id: str, channel: _Channel) -> None:
+        try:
+            while channel.pending:
+                texts, channel.pending, channel.pending_bytes = channel.pending, [], 0
+                for body in _in_rows(texts):
+                    first = await self._database.write(lambda c, b=body: store(c, job_id, b), durable=False)  # type: ignore[misc]
+                    channel.keep(first, body, ends=False)
+        finally:
+            channel.flushing = None
+            if not channel.followers:
+                self._channels.pop(job_id, None)
+
+    def told(self, job_id: str, first: int, body: bytes, *, ends: bool) -> None:
+        """Events were stored in a transaction of somebody else's."""
+        if channel := self._channels.get(job_id):
+            channel.keep(first, body, ends)
+
+    def ended(self, job_id: str) -> None:
+        """The record of a job has been closed."""
+        if channel := self._channels.get(job_id):
+            channel.tell()
+
+    def let_go(self) -> None:
+        """Ends every follower: the gateway stops. They go on elsewhere, or here when it is back."""
+        self._closing = True
+        for channel in self._channels.values():
+            channel.tell()
+
+    async def recorded(self, job_id: str) -> list[bytes]:
+        """Every event of a job that has ended, as JSON text."""
+
+        def work(connection: Connection) -> list[bytes]:
+            texts: list[bytes] = []
+            ends = False
+            while not ends:
+                _, body, ends = _stored(connection, job_id, len(texts))
+                texts += body.split(b"\n") if body else []
+            return texts
+
+        return await self._database.read(work)
+
+    async def wait_for_end(self, job_id: str, seconds: float) -> bool:
+        """Whether the job has ended before `seconds` are over."""
+        limit = asyncio.get_running_loop().time() + seconds
+        with self._channel(job_id) as channel:
+            while True:
+                turn = channel.turn
+                if await self._database.read(lambda c: _has_ended(c, job_id)):
+                    return True
+                left = limit - asyncio.get_running_loop().time()
+                if left <= 0 or self._closing:
+                    return False
+                await self._news(channel, turn, left)
+
+    async def follow(self, job_id: str, after: int) -> AsyncIterator[bytes]:
+        """Frames of the events with numbers above `after`, as they come, to the one that ends the job. Nothing, every
+        so often, where nothing comes."""
+        with self._channel(job_id) as channel:
+            while not self._closing:
+                turn = channel.turn
+                first, body, ends = _at_hand(channel, after) or await self._database.read(
+                    lambda c, a=after: _stored(c, job_id, a)  # type: ignore[misc]
+                )
+                if body:
+                    lines = body.split(b"\n")[after + 1 - first :]
+                    yield b"".join(frame(text, after + 1 + at) for at, text in enumerate(lines))
+                    after += len(lines)
+                if ends:
+                    return
+                if not body and not await self._news(channel, turn, KEEP_ALIVE):
+                    yield b""
+
+    async def _news(self, channel: _Channel, turn: int, seconds: float) -> bool:
+        """Waits for news since `turn`; False if none came."""
+        if channel.turn != turn:
+            return True
+        future = asyncio.get_running_loop().create_future()
+        channel.waiting.add(future)
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            channel.waiting.discard(future)
+
+
+def store(connection: Connection, job_id: str, body: bytes, *, ends: bool = False) -> int:
+    """Stores events, JSON texts one a line, within a transaction; gives the number of the first."""
+    last = connection.execute(select(func.max(_table.c.last_id)).where(_table.c.job_id == job_id)).scalar() or 0
+    count = body.count(b"\n") + 1
+    connection.execute(
+        _table.insert().values(
+            job_id=job_id, first_id=last + 1, last_id=last + count, body=body, ends=ends, created_at=time.time()
+        )
+    )
+    return last + 1
+
+
+def frame(text: bytes, number: int) -> bytes:
+    """One event as the stream of a job has it."""
+    return b"id: %d\ndata: " % number + text + b"\n\n"
+
+
+def started(job_id: str, attempt: int) -> bytes:
+    """An attempt has begun."""
+    return orjson.dumps({"type": "start", "data": {"job_id": job_id, "attempt": attempt}})
+
+
+def retried(told: Mapping[str, Any], attempt: int, retry_at: str) -> bytes:
+    """An attempt has failed, and there will be another."""
+    data = told.get("message", "The attempt failed.")
+    event = {"type": "retry", "data": data, "attempt": attempt, "retry_at": retry_at, "error": told}
+    return orjson.dumps(event, default=str)
+
+
+def ended(outcome: Outcome) -> bytes:
+    """The event that ends a job."""
+    if outcome.result is not None:
+        return done(outcome.envelope())
+    return error(outcome.told_error(), outcome.job_id, outcome.files)
+
+
+def advanced(latest: Outcome, ended: int, total: int) -> bytes:
+    """One more call of a batch has ended."""
+    data = {"job_id": latest.job_id, "status": latest.status, "ended": ended, "total": total}
+    return orjson.dumps({"type": "progress", "data": data})
+
+
+def summed_up(ended: Mapping[JobStatus, int]) -> bytes:
+    """All calls of a batch have ended, so many in each way."""
+    return orjson.dumps({"type": "done", "data": {status.value: count for status, count in ended.items()}})
+
+
+def done(envelope: bytes) -> bytes:
+    """The end of a job that worked."""
+    return one_line(b'{"type":"done","data":' + envelope + b"}")
+
+
+def error(told: Mapping[str, Any], job_id: str, files: Mapping[str, Sequence[str]]) -> bytes:
+    """The end of what failed: text for people in `data`, the rest beside it."""
+    told = dict(told)
+    message, code = told.pop("message", "The call failed."), told.pop("error_code", "PREFAB_ERROR")
+    event = {"type": "error", "data": message, "error_code": code, "job_id": job_id, "files": files, "error": told}
+    return orjson.dumps(event, default=str)
+
+
+def one_line(text: bytes) -> bytes:
+    """JSON text without line breaks, which stand only between its parts."""
+    return text.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in text or b"\r" in text else text
+
+
+def _in_rows(texts: Sequence[bytes]) -> Iterator[bytes]:
+    """The texts, one a line, in rows of a handy size."""
+    row: list[bytes] = []
+    size = 0
+    for text in texts:
+        row.append(text)
+        size += len(text)
+        if size >= ROW:
+            yield b"\n".join(row)
+            row, size = [], 0
+    if row:
+        yield b"\n".join(row)
+
+
+def _at_hand(channel: _Channel, after: int) -> tuple[int, bytes, bool] | None:
+    """The row that holds the event after `after`, if it is still in memory."""
+    if not channel.recent or channel.recent[0][0] > after + 1:
+        return None
+    for first, body, ends in channel.recent:
+        if first + body.count(b"\n") > after:
+            return first, body, ends
+    return None
+
+
+def _stored(connection: Connection, job_id: str, after: int) -> tuple[int, bytes, bool]:
+    """The same from the database; of a job that ended without a stored end, that end."""
+    wanted = select(_table).where(_table.c.job_id == job_id, _table.c.last_id > after)
+    row = connection.execute(wanted.order_by(_table.c.last_id).limit(1)).first()
+    if row is not None:
+        return row.first_id, row.body, row.ends
+    if not _has_ended(connection, job_id):
+        return after + 1, b"", False
+    newest = select(_table.c.last_id, _table.c.ends).where(_table.c.job_id == job_id).order_by(_table.c.last_id.desc())
+    last = connection.execute(newest.limit(1)).first()
+    is_told = (last is not None and last.ends) or after > (last.last_id if last else 0)
+    return after + 1, b"" if is_told else _recorded_end(connection, job_id), True
+
+
+def _has_ended(connection: Connection, job_id: str) -> bool:
+    row = connection.execute(select(_jobs.c.ended_at).where(_jobs.c.id == job_id)).first()
+    return row is None or row.ended_at is not None
+
+
+def _recorded_end(connection: Connection, job_id: str) -> bytes:
+    wanted = select(_jobs.c.error, _results.c.body).outerjoin(_results, _results.c.job_id == _jobs.c.id)
+    row = connection.execute(wanted.where(_jobs.c.id == job_id)).first()
+    if row is None:
+        return b""
+    if row.error is None:
+        return done(row.body or b"null")
+    return error(orjson.loads(row.error), job_id, {})
