@@ -169,9 +169,11 @@ class Jobs:
         """Adds, within a transaction, what an attempt printed to what those before it did."""
         if not log:
             return
-        insert = inserting(connection)(_logs).values(job_id=job_id, body=log, ended_at=time.time())
-        added = {"body": _logs.c.body.op("||")(insert.excluded.body), "ended_at": insert.excluded.ended_at}
-        connection.execute(insert.on_conflict_do_update(index_elements=["job_id"], set_=added))
+        before = connection.execute(select(_logs.c.body).where(_logs.c.job_id == job_id)).scalar()
+        if before is not None:
+            log = before + log
+            connection.execute(delete(_logs).where(_logs.c.job_id == job_id))
+        connection.execute(_logs.insert().values(job_id=job_id, body=log, ended_at=time.time()))
 
     def begin_attempt(self, connection: Connection, job_id: str) -> int | None:
         """Notes, within a transaction, that a submitted job is tried once more; gives the number of the attempt, or
