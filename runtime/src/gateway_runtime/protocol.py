@@ -4,10 +4,10 @@ Two sockets carry it. The *control* socket (``SOCK_SEQPACKET``, one JSON object 
 the engine and a zygote:
 
     engine -> zygote   {"plan": {...}}                     once, first: what to import and how far to lock down
-                       {"fork": n}  + [worker socket, output pipe]
+                       {"fork": n}  + [worker socket, output pipe, entries of control groups...]
                        {"kill": n}                         worker n with its whole family
     zygote -> engine   {"ready": PROTOCOL, "threads": bool} | {"failed": {"type", "message", "traceback"}}
-                       {"forked": n} | {"refused": n, "message"}
+                       {"forked": n, "pid"} | {"refused": n, "message"}
                        {"exited": n, "code": int | null, "signal": int | null}
                        {"killed": n}                       the family of worker n is gone
 

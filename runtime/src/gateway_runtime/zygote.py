@@ -23,7 +23,7 @@ import sys
 from dataclasses import dataclass
 from types import ModuleType
 
-from gateway_runtime import family, functions, linux, seccomp, worker, workspace
+from gateway_runtime import family, functions, groups, linux, seccomp, worker, workspace
 from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
 
 CONTROL = 3
@@ -31,6 +31,8 @@ CONTROL = 3
 FIRST_UID = 100
 """Worker n runs under uid FIRST_UID + n of the zygote's user namespace."""
 
+MOST_HANDED = 32
+"""Bytes of descriptors that may come with one order."""
 MOST_PROCESSES = 512
 """Processes and threads of one worker's family."""
 MOST_DESCRIPTORS = 4096
@@ -54,6 +56,8 @@ class Plan:
     """Whether to import here, once, or in each worker (packages that start threads at import)."""
     landlock: bool
     seccomp: bool
+    largest_file: int
+    """Bytes; not at isolation none."""
     readable: tuple[str, ...]
     """What workers may read besides their workspace, where Landlock is on."""
 
@@ -109,6 +113,8 @@ class _Zygote:
             family.adopt_orphans()
         if self._plan.seccomp:
             seccomp.confine_zygote()
+        if self._plan.isolation != "none":
+            _limit(resource.RLIMIT_FSIZE, self._plan.largest_file)
         site.setquit()
         sys.path[:0] = self._plan.paths[:1]
         for path in self._plan.paths[1:]:
@@ -139,7 +145,9 @@ class _Zygote:
             self._end()
 
     def _obey(self) -> None:
-        data, ancillary, _, _ = self._control.recvmsg(CONTROL_LIMIT, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self._control.recvmsg(
+            CONTROL_LIMIT, socket.CMSG_SPACE(MOST_HANDED), socket.MSG_CMSG_CLOEXEC
+        )
         if not data:
             self._end()
         received = array.array("i")
@@ -152,20 +160,22 @@ class _Zygote:
             self._kill(order["kill"])
             self._tell({"killed": order["kill"]})
 
-    def _fork(self, number: int, connection: int, output: int) -> None:
+    def _fork(self, number: int, connection: int, output: int, *entries: int) -> None:
         try:
-            pid = linux.fork_in_new_pid_namespace() if self._plan.isolation == "pids" else os.fork()
+            pid: int | None = linux.fork_in_new_pid_namespace() if self._plan.isolation == "pids" else os.fork()
         except OSError as error:
+            pid = None
             self._tell({"refused": number, "message": str(error)})
-            return
         if pid == 0:
-            self._become(number, connection, output)
-        os.close(connection)
-        os.close(output)
+            self._become(number, connection, output, entries)
+        for descriptor in (connection, output, *entries):
+            os.close(descriptor)
+        if pid is None:
+            return
         self._workers[pid] = number
-        self._tell({"forked": number})
+        self._tell({"forked": number, "pid": pid})
 
-    def _become(self, number: int, connection: int, output: int) -> None:
+    def _become(self, number: int, connection: int, output: int, entries: tuple[int, ...]) -> None:
         """The child: locks itself down, serves, and never returns."""
         code = 1
         try:
@@ -177,6 +187,9 @@ class _Zygote:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.close(output)
+            for entry in entries:  # first of all: whatever the worker does from here on is charged to it
+                groups.enter(entry)
+                os.close(entry)
             if self._plan.isolation == "pids":
                 family.fork_below_init(connection)
             self._lock_down(number)
@@ -270,9 +283,13 @@ def _limit_resources(*, is_alone: bool) -> None:
     if is_alone:
         limits[resource.RLIMIT_NPROC] = MOST_PROCESSES
     for name, limit in limits.items():
-        _, hard = resource.getrlimit(name)
-        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(name, (limit, limit))
+        _limit(name, limit)
+
+
+def _limit(name: int, limit: int) -> None:
+    _, hard = resource.getrlimit(name)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(name, (limit, limit))
 
 
 def _count_threads() -> int:

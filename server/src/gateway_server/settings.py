@@ -53,6 +53,12 @@ class Settings:
     import_timeout: float = 120.0
     worker_idle: float = 60.0
     zygote_idle: float = 600.0
+    workspace_limit: int = 10 << 30
+    """What a call may have on the disk at a time, besides its inputs; also the size of its largest file."""
+    workspace_files: int = 100_000
+    disk_reserve: int = 1 << 30
+    """What is left free on the disk, come what may, but for 5 % of a small one: enough for the database to go on, and
+    for what a fast disk takes between two looks of the watchdog."""
     request_limit: int = 16 << 20
     """Longest body of a run request."""
     log_limit: int = 4 << 20

@@ -32,6 +32,8 @@ class Engine:
 
     def __init__(self, engine: LocalEngine, folder: Path) -> None:
         self.local = engine
+        self.memory = 512 << 20
+        """Bytes that packages ask for which are used from now on."""
         self._folder = folder
         self._deployments: dict[str, Deployment] = {}
 
@@ -43,7 +45,13 @@ class Engine:
             for path in [self._folder, *code.rglob("*"), code]:
                 path.chmod(0o755 if path.is_dir() else 0o644)
             self._deployments[name] = Deployment(
-                key=name, prefab_id=name, version="1.0.0", entry_point="src/main.py", code=code, packages=packages
+                key=name,
+                prefab_id=name,
+                version="1.0.0",
+                entry_point="src/main.py",
+                code=code,
+                packages=packages,
+                memory=self.memory,
             )
         return self._deployments[name]
 

@@ -33,6 +33,8 @@ class Layout:
     isolation: Isolation
     support: Path
     """Folder of the host with gateway_runtime and gateway_sdk."""
+    largest_file: int
+    """Bytes of the largest file that a package may write."""
 
     def order(self, deployment: Deployment, work: Path, slot: int, base_url: str) -> dict[str, Any]:
         """What the launcher is told."""
@@ -66,6 +68,7 @@ class Layout:
             "isolation": self.isolation,
             "preload": preload,
             "landlock": self.isolation is not Isolation.NONE and linux.landlock_version() > 0,
+            "largest_file": self.largest_file,
             "seccomp": self.isolation is not Isolation.NONE and seccomp.available(),
             "readable": [*_SYSTEM, places["python"], places["support"], places["packages"], places["code"]],
         }

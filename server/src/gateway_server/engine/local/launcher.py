@@ -1,11 +1,12 @@
 """The launcher: a small process that stays privileged, starts zygotes in namespaces of their own and buries them.
 
 The gateway itself must not do this: it has threads, and a fork of it would carry its secrets. The gateway runs this
-file with ``python -I -S launcher.py SUPPORT``, where SUPPORT is the folder that holds ``gateway_runtime``, and talks
-to it in packets over descriptor 3, one JSON object each:
+file with ``python -I -S launcher.py SUPPORT [GROUP]...``, where SUPPORT is the folder that holds ``gateway_runtime``
+and each GROUP one of control groups to remove at the end, and talks to it in packets over descriptor 3, one JSON object
+each:
 
     gateway -> launcher   {"start": id, "isolation", "interpreter", "arguments", "environment", "root", "mounts",
-                           "uids"}
+                           "uids", "groups"}
                           + [control socket of the zygote, its output]
                           {"kill": id}
     launcher -> gateway   {"started": id, "pid"} | {"failed": id, "message"}      {"ended": id, "code", "signal"}
@@ -22,7 +23,7 @@ import socket
 import sys
 
 sys.path.insert(0, sys.argv[1])
-from gateway_runtime import linux
+from gateway_runtime import groups, linux
 from gateway_runtime.family import adopt_orphans, kill_descendants
 
 CONTROL = 3
@@ -38,6 +39,8 @@ def main() -> None:
     os.setsid()  # a Ctrl-C at the terminal is for the gateway; ours is the end of the socket
     adopt_orphans()
     Launcher(socket.socket(fileno=CONTROL)).run()
+    for folder in sys.argv[2:]:
+        groups.remove(folder)
 
 
 class Launcher:
@@ -166,6 +169,10 @@ def _child(order: dict, control: int, output: int, up: int, down: int) -> None: 
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
+        for path in order["groups"]:
+            entry = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            groups.enter(entry)
+            os.close(entry)
         if order["isolation"] == "uids":
             linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC)
             _fork_as_init(tell)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
+from gateway_server.engine.local.watchdog import Family, Watchdog
 from gateway_server.engine.local.worker import Worker
 from gateway_server.engine.local.zygotes import ImportFailed, Launcher, Zygote
 from gateway_server.errors import Overloaded, ServiceUnavailable
@@ -61,12 +64,15 @@ class LocalEngine:
         self.isolation = Isolation.NONE
         self.refused: dict[Isolation, str] = {}
         """Levels of isolation that this machine does not offer, and why."""
+        self.no_groups = ""
+        """Why there are no control groups."""
         self._settings = settings
         self._support = support
         self._workspaces = workspaces
         self._base_url = base_url
         self._launcher = Launcher(support)
-        self._layout = Layout(isolation=self.isolation, support=support)
+        self._layout = Layout(isolation=self.isolation, support=support, largest_file=settings.workspace_limit)
+        self._cgroups: Cgroups | None = None
         self._hosts: dict[str, Host] = {}
         self._slots: set[int] = set()
         self._serial = itertools.count()
@@ -74,6 +80,12 @@ class LocalEngine:
         self._waiters: dict[int, deque[asyncio.Future[None]]] = {}
         """Calls that wait for a worker, by their depth."""
         self._cleanups: set[asyncio.Task[None]] = set()
+        self._zygotes: set[Zygote] = set()
+        """Those that have not been buried."""
+        self._watchdog = Watchdog(
+            self._families, workspaces, most_files=settings.workspace_files, reserve=settings.disk_reserve
+        )
+        self._watching: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -96,6 +108,7 @@ class LocalEngine:
         shutil.rmtree(self._workspaces, ignore_errors=True)
         (self._workspaces / "root").mkdir(parents=True)  # where the launcher builds what workers see as /
         os.chmod(self._workspaces, 0o711)  # noqa: S103  workers pass through, and list nothing
+        await self._make_groups()
         await self._launcher.start()
         for isolation in candidates(self._settings.sandbox):
             self._layout = replace(self._layout, isolation=isolation)
@@ -106,9 +119,21 @@ class LocalEngine:
                 continue
             self.isolation = isolation
             self._sweeper = asyncio.create_task(self._sweep())
+            if self._settings.sandbox != "off" and sys.platform == "linux":
+                self._watching = asyncio.create_task(self._watchdog.run())
             return
         await self._launcher.close()
         raise ServiceUnavailable(f"No sandbox works on this machine: {'; '.join(self.refused.values())}")
+
+    async def _make_groups(self) -> None:
+        if self._settings.sandbox == "off":
+            return
+        try:
+            self._cgroups = await asyncio.to_thread(Cgroups)
+        except Unavailable as error:
+            self.no_groups = str(error)
+        else:
+            self._launcher.groups = self._cgroups.folders
 
     async def _try_out(self) -> None:
         """A zygote without a package forks one worker: the whole tree, for real."""
@@ -143,6 +168,7 @@ class LocalEngine:
             ServiceUnavailable: no process could be started.
         """
         await self._admit(depth)
+        self._watchdog.wake()
         host = self._host(deployment)
         host.busy += 1
         worker: Worker | None = None
@@ -193,12 +219,16 @@ class LocalEngine:
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         for host in self._hosts.values():
             self._end(host)
         self._hosts.clear()
         await self._launcher.close()
         for task in list(self._cleanups):
             task.cancel()
+        if self._cgroups is not None:
+            await asyncio.to_thread(self._cgroups.close)
         shutil.rmtree(self._workspaces, ignore_errors=True)
 
     def _limit(self, depth: int) -> float:
@@ -279,13 +309,33 @@ class LocalEngine:
         self._slots.add(slot)
         work = self._workspaces / f"{slot}.{next(self._serial)}"  # never a folder that somebody may still be removing
 
+        def remove() -> None:
+            shutil.rmtree(work, ignore_errors=True)
+            if self._cgroups is not None:
+                self._cgroups.remove_all(f"{work.name}-")
+
         def buried() -> None:
             self._slots.discard(slot)
-            self._in_background(asyncio.to_thread(shutil.rmtree, work, ignore_errors=True))
+            self._zygotes.discard(zygote)
+            self._in_background(asyncio.to_thread(remove))
 
-        return Zygote(
-            launcher=self._launcher, layout=self._layout, deployment=deployment, slot=slot, work=work, buried=buried
+        zygote = Zygote(
+            launcher=self._launcher,
+            layout=self._layout,
+            cgroups=self._cgroups,
+            deployment=deployment,
+            slot=slot,
+            work=work,
+            buried=buried,
         )
+        self._zygotes.add(zygote)
+        return zygote
+
+    def _families(self) -> list[Family]:
+        """What the watchdog looks at."""
+        room = self._settings.workspace_limit
+        living = [zygote for zygote in self._zygotes if zygote.alive and zygote.pid]
+        return [family for zygote in living for family in zygote.families(room)]
 
     def _take_back(self, host: Host, worker: Worker) -> None:
         if worker.fit and worker.alive and not self._closed and worker.is_clean():
@@ -303,7 +353,7 @@ class LocalEngine:
             self._make_idle(host, worker)
             return
         await worker.kill()
-        await asyncio.to_thread(shutil.rmtree, worker.workspace, ignore_errors=True)
+        await asyncio.to_thread(worker.remove)
 
     def _make_idle(self, host: Host, worker: Worker) -> None:
         if self._hosts.get(host.deployment.key) is not host:

@@ -16,6 +16,9 @@ import orjson
 
 from gateway_runtime import workspace
 from gateway_runtime.protocol import RESULT_LIMIT, FrameBuffer, Kind, frame
+from gateway_server.engine.local.bounds import memory_exceeded
+from gateway_server.engine.local.cgroups import Group
+from gateway_server.engine.local.watchdog import Family
 from gateway_server.errors import RuntimeCrashed
 from gateway_server.models import Event, Failure, Progress, Result
 
@@ -39,7 +42,17 @@ class Parent(Protocol):
 class Worker(asyncio.Protocol):
     """One process that serves one user, one call at a time."""
 
-    def __init__(self, *, zygote: Parent, number: int, user: str, folder: Path, owner: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        zygote: Parent,
+        number: int,
+        user: str,
+        folder: Path,
+        owner: int | None,
+        memory: int,
+        group: Group | None,
+    ) -> None:
         self.number = number
         self.user = user
         self.workspace = folder
@@ -49,6 +62,14 @@ class Worker(asyncio.Protocol):
         self.fit = True
         """Whether the worker may serve another call."""
         self.idle_since = 0.0
+        self.memory = memory
+        """Bytes that its family may use."""
+        self.pid: int | None = None
+        """Of its first process, as the zygote sees it."""
+        self.given = 0
+        """Bytes of input files that the gateway has put into the workspace for the call."""
+        self.group = group
+        """Its control group, where there are any."""
         self._zygote = zygote
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
@@ -114,6 +135,30 @@ class Worker(asyncio.Protocol):
         if not self._gone:
             await self._zygote.kill(self)
 
+    def family(self, memory: int, room: int, zygote: int) -> Family:
+        """What the watchdog is to look at: memory and room on the disk in bytes, the zygote by its pid."""
+        return Family(
+            folder=self.workspace,
+            memory=memory,
+            disk=room + self.given,
+            is_busy=self._busy,
+            group=self.group,
+            zygote=zygote,
+            pid=self.pid or 0,
+            end=self.end,
+        )
+
+    def doom(self, reason: str) -> None:
+        """Says why the worker is about to be killed, to the call that it serves; `reason` follows a colon."""
+        self.fit = False
+        if self._crash is None:
+            self._crash = f"The process that ran the function was ended: {reason}."
+
+    async def end(self, reason: str) -> None:
+        """Ends the process with everything that it started, for a reason that follows a colon."""
+        self.doom(reason)
+        await self.kill()
+
     def is_clean(self) -> bool:
         """Whether the workspace is as fresh as when it was made."""
         try:
@@ -130,6 +175,12 @@ class Worker(asyncio.Protocol):
             self.fit = False
         return self.fit
 
+    def remove(self) -> None:
+        """Removes what a dead worker leaves behind. Blocking, for a second at most while its processes die."""
+        if self.group is not None:
+            self.group.remove()
+        shutil.rmtree(self.workspace, ignore_errors=True)
+
     def exited(self, code: int, number: int) -> None:
         """The zygote says that the process is gone. What it sent before is still on its way to us."""
         self._gone = True
@@ -142,6 +193,8 @@ class Worker(asyncio.Protocol):
 
     def _part(self) -> None:
         """Nothing more will come."""
+        if self._crash is None and self.group is not None and self.group.ran_out_of_memory():
+            self.doom(memory_exceeded(self.memory))
         if self._crash is None:
             self._crash = f"The process that ran the function {self._exit} before the function had ended."
         self._read_output()
@@ -258,7 +311,7 @@ def _reason(code: int, number: int) -> str:
     if not number:
         return f"exited with code {code}"
     name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
-    return f"was killed by signal {name}" + (" (perhaps it used too much memory)" if number == signal.SIGKILL else "")
+    return f"was killed by signal {name}"
 
 
 def _is_fresh(folder: Path) -> bool:

@@ -14,7 +14,10 @@ from typing import Any
 
 from gateway_runtime import workspace
 from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
+from gateway_server.engine.local.bounds import memory_exceeded
+from gateway_server.engine.local.cgroups import Cgroups, Group
 from gateway_server.engine.local.isolation import Layout
+from gateway_server.engine.local.watchdog import Family
 from gateway_server.engine.local.worker import Worker
 from gateway_server.errors import ServiceUnavailable
 from gateway_server.models import Deployment
@@ -78,6 +81,8 @@ class Launcher:
     """Starts zygotes through the privileged launcher process."""
 
     def __init__(self, support: Path) -> None:
+        self.groups: list[str] = []
+        """Folders of control groups that the launcher removes when it ends."""
         self._support = support
         self._packets: Packets | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -95,6 +100,7 @@ class Launcher:
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-c", code, str(theirs.fileno()), "-I", "-S", program, str(self._support),
+                *self.groups,
                 pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env={"PATH": os.environ.get("PATH", "")},
             )  # fmt: skip
         self._packets = Packets(ours, self._heard)
@@ -171,12 +177,15 @@ class Zygote:
         *,
         launcher: Launcher,
         layout: Layout,
+        cgroups: Cgroups | None,
         deployment: Deployment,
         slot: int,
         work: Path,
         buried: Callable[[], None],
     ) -> None:
         self.deployment = deployment
+        self.group: Group | None = None
+        """The control group of the zygote itself, where there are any."""
         self.slot = slot
         self.alive = True
         self.threads = False
@@ -186,6 +195,7 @@ class Zygote:
         """What the package printed at import."""
         self._launcher = launcher
         self._layout = layout
+        self._cgroups = cgroups
         self._work = work
         self._buried: Callable[[], None] | None = buried
         self._id = 0
@@ -195,6 +205,7 @@ class Zygote:
         self._kills: dict[int, asyncio.Future[None]] = {}
         self._workers: dict[int, Worker] = {}
         self._next = 0
+        self._reason = ""
 
     async def start(self, *, base_url: str, preload: bool, timeout: float) -> None:
         """Starts the process and waits until the package is imported; `timeout` in seconds.
@@ -209,7 +220,9 @@ class Zygote:
         os.set_blocking(reading, False)
         asyncio.get_running_loop().add_reader(reading, self._read_output, reading)
         try:
+            self.group = await self._new_group(0)
             order = self._layout.order(self.deployment, self._work, self.slot, base_url)
+            order["groups"] = self.group.entries if self.group is not None else []
             self._packets = Packets(ours, self._heard)
             async with asyncio.timeout(timeout):
                 self._id, self.pid = await self._launcher.launch(order, [theirs.fileno(), writing], self._bury)
@@ -248,16 +261,27 @@ class Zygote:
         folder = self._work / str(number)
         owner = self._layout.owner(self.slot, number)
         _make_folder(folder, owner)
+        group = await self._new_group(number)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         reading, writing = os.pipe()
         self._forks[number] = asyncio.get_running_loop().create_future()
-        worker = Worker(zygote=self, number=number, user=user, folder=folder, owner=owner)
+        worker = Worker(
+            zygote=self,
+            number=number,
+            user=user,
+            folder=folder,
+            owner=owner,
+            memory=self.deployment.memory,
+            group=group,
+        )
         self._workers[number] = worker
+        entries: list[int] = []
         try:
+            entries = group.open() if group is not None else []
             await worker.connect(ours, reading)
             if not self.alive or self._packets is None:
                 raise ServiceUnavailable("The process of this prefab ended; call again.")
-            self._packets.send({"fork": number}, [theirs.fileno(), writing])
+            self._packets.send({"fork": number}, [theirs.fileno(), writing, *entries])
             await self._forks[number]
         except BaseException:
             self._workers.pop(number, None)
@@ -266,8 +290,20 @@ class Zygote:
         finally:
             self._forks.pop(number, None)
             theirs.close()
-            os.close(writing)
+            for descriptor in (writing, *entries):
+                os.close(descriptor)
         return worker
+
+    async def _new_group(self, number: int) -> Group | None:
+        """The control group of worker `number`, or of the zygote as number 0; in a thread, as all of the machine waits
+        for the same lock."""
+        if self._cgroups is None:
+            return None
+        name, deployment = f"{self._work.name}-{number}", self.deployment
+        try:
+            return await asyncio.to_thread(self._cgroups.add, name, memory=deployment.memory, cpu=deployment.cpu)
+        except OSError as error:
+            raise ServiceUnavailable(f"No control group could be made: {error}", retry_after=1) from error
 
     async def kill(self, worker: Worker) -> None:
         """Kills a worker with its whole family; returns when the signal has reached all of it."""
@@ -277,6 +313,28 @@ class Zygote:
         future = self._kills.setdefault(number, asyncio.get_running_loop().create_future())
         self._packets.send({"kill": number})
         await future
+
+    def families(self, room: int) -> list[Family]:
+        """Its own family of processes and those of its workers; `room` in bytes is what each may have on the disk."""
+        memory = self.deployment.memory
+        own = Family(
+            folder=self._work / "import",
+            memory=memory,
+            disk=room,
+            is_busy=not self._ready.done(),
+            group=self.group,
+            zygote=self.pid,
+            pid=None,
+            end=self.end,
+        )
+        return [own, *(worker.family(memory, room, self.pid) for worker in self._workers.values())]
+
+    async def end(self, reason: str) -> None:
+        """Ends the zygote and all its workers, for a reason that follows a colon."""
+        self._reason = reason
+        for worker in self._workers.values():
+            worker.doom(reason)
+        self.close()
 
     def close(self) -> None:
         """Ends the zygote and all its workers."""
@@ -310,6 +368,8 @@ class Zygote:
 
     def _heard_of_worker(self, message: dict[str, Any]) -> None:
         if "forked" in message:
+            if worker := self._workers.get(message["forked"]):
+                worker.pid = message["pid"]
             _settle(self._forks.get(message["forked"]), None)
         elif "refused" in message:
             error = ServiceUnavailable(f"No worker could be started: {message['message']}", retry_after=1)
@@ -337,6 +397,10 @@ class Zygote:
         self.alive = False
         text = bytes(self.output[-2000:]).decode("utf-8", "replace").strip()
         message = f"the process died while importing the package. {text}".strip()
+        if self.group is not None and self.group.ran_out_of_memory():
+            self._reason = memory_exceeded(self.deployment.memory)
+        if self._reason:
+            message = f"the process was ended while importing the package: {self._reason}."
         self._fail(ImportFailed({"type": "ImportError", "message": message, "traceback": text}))
         gone = ServiceUnavailable("The process of this prefab ended; call again.", retry_after=1)
         for future in self._forks.values():

@@ -1,0 +1,41 @@
+"""Control groups as plain folders: entering one, and removing a tree of them once its processes are gone."""
+
+import os
+import time
+from contextlib import suppress
+
+MEMBERS = "cgroup.procs"
+"""The file that lists a group's processes, and that takes new ones."""
+_PATIENCE = 1.0
+_PAUSE = 0.005
+
+
+def enter(entry: int) -> None:
+    """Moves this process into the group whose open MEMBERS file `entry` is; what it starts from now on is inside, too.
+
+    The kernel asks for the rights of whoever opened the file, so that this works after they are gone.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    os.write(entry, b"0")
+
+
+def remove(folder: str | os.PathLike[str], patience: float = _PATIENCE) -> bool:
+    """Removes a group with the groups below it; False if processes were still in there after `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with os.scandir(folder) as entries:
+                inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for path in inner:
+                with suppress(OSError):
+                    os.rmdir(path)
+            os.rmdir(folder)
+            return True
+        except FileNotFoundError:
+            return True
+        except OSError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_PAUSE)  # killed processes take a moment to leave

@@ -1,0 +1,165 @@
+"""Ends families of processes that take more than they may, where the kernel does not see to it.
+
+It sees to memory where there are control groups; the watchdog then only tells why somebody was killed. Disk is always
+the watchdog's: what lies in the workspace, what is held without a name, and that the disk never gets full.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway_server.engine.local import measuring
+from gateway_server.engine.local.bounds import memory_exceeded, size
+from gateway_server.engine.local.cgroups import Group
+
+BUSY, IDLE, NEARLY_FULL = 0.25, 2.0, 0.05
+"""Seconds between two looks: while something runs, while nothing does, and while the disk is nearly full."""
+SHARE = 0.02
+"""Of one core, that looking may take in the mean."""
+SMALLEST = 16 << 20
+"""Bytes below which ending a family does not help a disk that is full."""
+RESERVE_SHARE = 0.05
+"""Of a file system, that is kept free at most."""
+logger = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One family, and what it may take."""
+
+    folder: Path
+    memory: int
+    disk: int
+    """Bytes that its folder may hold."""
+    is_busy: bool
+    """Whether code of the package is known to run. What a zygote's import left running is not known."""
+    group: Group | None
+    zygote: int
+    """The pid of its zygote, on the host."""
+    pid: int | None
+    """The pid of its first process, as the zygote sees it; None for the zygote's own family."""
+    end: Callable[[str], Awaitable[None]]
+    """Ends it; takes the reason, which follows a colon."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether its folder may be anything but fresh."""
+        return self.is_busy or self.pid is None
+
+
+class Watchdog:
+    """Looks at every family again and again. Lives on the event loop, looks in a thread."""
+
+    def __init__(self, families: Callable[[], list[Family]], folder: Path, *, most_files: int, reserve: int) -> None:
+        self.cost = 0.0
+        """Seconds of processor time that the last look took."""
+        self._families = families
+        self._folder = folder
+        self._most_files = most_files
+        self._reserve = reserve
+        self._pause = BUSY
+        self._begun = asyncio.Event()
+        self._in_memory = measuring.memory_devices() if hasattr(os, "memfd_create") else set()
+
+    async def run(self) -> None:
+        """Looks until it is cancelled."""
+        while True:
+            families = self._families()
+            try:
+                for family, reason in await asyncio.to_thread(self.look, families):
+                    await family.end(reason)
+            except Exception:  # whatever a package made of its folder: the next look must come
+                logger.exception("the watchdog could not look")
+            if not any(family.is_busy for family in families):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(IDLE):
+                        await self._begun.wait()
+            self._begun.clear()
+            await asyncio.sleep(max(self._pause, self.cost / SHARE))
+
+    def wake(self) -> None:
+        """Something begins to run."""
+        self._begun.set()
+
+    def look(self, families: list[Family]) -> list[tuple[Family, str]]:
+        """Whoever takes too much, and why that is too much. Blocking."""
+        begun = time.thread_time()
+        members = self._members(families)
+        taken: dict[int, int] = {}
+        doomed: list[tuple[Family, str]] = []
+        for number, family in enumerate(families):
+            held = measuring.unlinked(members[number])
+            reason = self._too_much_memory(family, members[number], held)
+            if reason is None and family.writes:
+                taken[number], reason = self._too_much_disk(family, held)
+            if reason is not None:
+                doomed.append((family, reason))
+        if not doomed:
+            doomed = self._make_space(families, taken)
+        self.cost = time.thread_time() - begun
+        return doomed
+
+    def _members(self, families: list[Family]) -> list[list[int]]:
+        """The pids of each family on the host."""
+        if all(family.group is not None for family in families):
+            return [family.group.processes() if family.group and family.writes else [] for family in families]
+        processes = measuring.Processes()
+        of_zygote = {family.zygote: processes.children(family.zygote) for family in families}
+        found: list[list[int]] = []
+        for family in families:
+            first = of_zygote[family.zygote].get(family.pid) if family.pid is not None else None
+            found.append(processes.below(first) if first is not None else [])
+        for number, family in enumerate(families):
+            if family.pid is None:
+                theirs = {pid for at, pids in enumerate(found) if families[at].zygote == family.zygote for pid in pids}
+                found[number] = [pid for pid in processes.below(family.zygote) if pid not in theirs]
+        return found
+
+    def _too_much_memory(self, family: Family, pids: list[int], held: dict[tuple[int, int], int]) -> str | None:
+        if family.group is not None:
+            used_up = family.pid is not None and family.is_busy and family.group.ran_out_of_memory()
+            return memory_exceeded(family.memory) if used_up else None
+        files = sum(taken for (device, _), taken in held.items() if device in self._in_memory)
+        if files + measuring.memory(pids, family.memory - files) > family.memory:
+            return memory_exceeded(family.memory)
+        return None
+
+    def _too_much_disk(self, family: Family, held: dict[tuple[int, int], int]) -> tuple[int, str | None]:
+        try:
+            found = measuring.disk(family.folder, self._most_files)
+            device = os.stat(family.folder).st_dev
+        except measuring.TooDeep:
+            return 0, f"its workspace has more than {measuring.DEEPEST} folders inside each other"
+        except OSError:
+            return 0, None  # it has just gone
+        taken = found.size + sum(size for (place, _), size in held.items() if place == device)
+        if found.entries > self._most_files:
+            return taken, f"its workspace exceeded the limit of {self._most_files} files"
+        if taken > family.disk:
+            return taken, f"its workspace exceeded the limit of {size(family.disk)}"
+        return taken, None
+
+    def _make_space(self, families: list[Family], taken: dict[int, int]) -> list[tuple[Family, str]]:
+        """Ends the one that takes most of a disk that is about to be full."""
+        try:
+            told = os.statvfs(self._folder)
+        except OSError:
+            return []
+        free = told.f_bavail * told.f_frsize
+        reserve = min(self._reserve, int(told.f_blocks * told.f_frsize * RESERVE_SHARE))
+        self._pause = BUSY if free > 4 * reserve else NEARLY_FULL
+        if free >= reserve or not taken:
+            return []
+        largest = max(taken, key=taken.__getitem__)
+        if taken[largest] < SMALLEST:
+            return []
+        reason = (
+            f"the disk of the gateway has less than {size(reserve)} left, and this call took the most of it "
+            f"({size(taken[largest])})"
+        )
+        return [(families[largest], reason)]
