@@ -111,11 +111,13 @@ def test_the_watchdog_leaves_honest_memory_alone(folder, watched, function, amou
 
 
 def test_an_idle_worker_may_not_keep_too_much_either(folder, watched, monkeypatch):
+    monkeypatch.setattr(watchdog, "BUSY", 1.5)  # the call itself is over before anybody looks
+    monkeypatch.setattr(watchdog, "IDLE", 0.05)
+
     async def main():
         async with running_engine(folder, sandbox=watched) as engine:
             engine.memory = SMALL
             assert value(await engine.call("greedy", "memory_at_once", megabytes=160, seconds=0)) == 160
-            monkeypatch.setattr(watchdog, "IDLE", 0.05)  # from the next look on; till then the call could end
             await until(lambda: all(family.pid is None for family in engine.local._families()))
 
     run(main())

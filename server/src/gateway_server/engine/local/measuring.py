@@ -117,15 +117,19 @@ def _held(pid: int) -> Iterator[str]:
                 yield f"/proc/{pid}/map_files/{line.split(None, 1)[0].decode()}"
 
 
-def memory(pids: Iterable[int], limit: int) -> int:
+def memory(pids: Iterable[int], files: int, limit: int) -> int:
     """Bytes of memory that are the processes' own, or their part of what they share with others.
 
-    What they have mapped from files can be read again, and does not count. While they stay below `limit` even with
-    all that they share, that is the answer, as it is cheaper to have.
+    `files` is what they hold in files that lie in memory, mapped or not. What they have mapped from other files can be
+    read again, and does not count. While all is below `limit` even with everything that they share counted each time,
+    that is the answer, as it is cheaper to have.
     """
     pids = list(pids)
-    resident = sum(map(_resident, pids))
-    return resident if resident <= limit else sum(map(_proportional, pids))
+    resident = files + sum(map(_resident, pids))
+    if resident <= limit:
+        return resident
+    parts = [_proportional(pid) for pid in pids]
+    return sum(own for own, _ in parts) + max(files, sum(shared for _, shared in parts))
 
 
 def _resident(pid: int) -> int:
@@ -136,15 +140,14 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _proportional(pid: int) -> int:
+def _proportional(pid: int) -> tuple[int, int]:
+    """A process's part of memory that no file has, and of that which is a file's or mapped by several."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             told = {words[0]: int(words[1]) << 10 for words in map(bytes.split, file) if words[0].startswith(b"Pss")}
     except OSError:
-        return 0
-    if b"Pss_Anon:" in told:
-        return told[b"Pss_Anon:"] + told[b"Pss_Shmem:"]
-    return told.get(b"Pss:", 0)
+        return 0, 0
+    return told.get(b"Pss_Anon:", told.get(b"Pss:", 0)), told.get(b"Pss_Shmem:", 0)
 
 
 def memory_devices() -> set[int]:

@@ -125,7 +125,7 @@ class Watchdog:
             used_up = family.pid is not None and family.is_busy and family.group.ran_out_of_memory()
             return memory_exceeded(family.memory) if used_up else None
         files = sum(taken for (device, _), taken in held.items() if device in self._in_memory)
-        if files + measuring.memory(pids, family.memory - files) > family.memory:
+        if measuring.memory(pids, files, family.memory) > family.memory:
             return memory_exceeded(family.memory)
         return None
 
