@@ -202,7 +202,6 @@ def test_inputs_do_not_count(folder, sandbox):
         async with running_engine(folder, sandbox=sandbox, workspace_limit=24 << 20) as engine:
             deployment = engine.deployment("greedy")
             async with engine.local.worker(deployment, "ann") as worker:
-                worker.given = 40 << 20
                 (worker.workspace / "data/inputs/large").write_bytes(bytes(40 << 20))
                 order = {"function": "waits", "parameters": {"seconds": 1}, "environment": {}, "stream": False}
                 return [event async for event in worker.run(order, lambda _data: None)][-1]

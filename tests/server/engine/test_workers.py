@@ -414,7 +414,7 @@ def test_calls_that_wait_for_calls_do_not_wait_for_each_other(folder):
 
             async with asyncio.timeout(20):
                 await asyncio.gather(*[nested() for _ in range(40)])
-            assert engine.local._running == 0
+            assert not engine.local._places._running
 
     run(main())
 

@@ -6,6 +6,7 @@ is opened in the one above it, and what vanishes meanwhile counts nothing.
 
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -35,16 +36,16 @@ class Disk:
     entries: int = 0
 
 
-def disk(folder: Path, most_entries: int) -> Disk:
-    """Walks a workspace; stops once there are more than `most_entries`.
+def disk(root: Path, folder: str, most_entries: int = sys.maxsize) -> Disk:
+    """Walks a folder below `root`, which is the gateway's own; stops once there are more than `most_entries`.
 
     Raises:
         TooDeep: folders are nested more than DEEPEST.
         OSError: the folder is gone, or cannot be read.
     """
     found, linked = Disk(), set[int]()
-    with workspace.opened(folder.parent, folder.name) as root:
-        for told in _walk(root, 0):
+    with workspace.opened(root, folder) as top:
+        for told in _walk(top, 0):
             found.entries += 1
             if found.entries > most_entries:
                 break

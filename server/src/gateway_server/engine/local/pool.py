@@ -15,17 +15,16 @@ from typing import Any
 
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
+from gateway_server.engine.local.places import Places
 from gateway_server.engine.local.watchdog import Family, Watchdog
 from gateway_server.engine.local.worker import Worker
 from gateway_server.engine.local.zygotes import ImportFailed, Launcher, Zygote
-from gateway_server.errors import Overloaded, ServiceUnavailable
+from gateway_server.errors import ServiceUnavailable
 from gateway_server.models import Deployment
 from gateway_server.settings import Settings
 
 FAILED_IMPORT_REMEMBERED = 2.0
 """Seconds in which a package that failed to import is not tried again."""
-WORKERS_EACH_NESTING = 0.5
-"""How much of the limit each level of nesting may add, so that callers waiting for their callees never block them."""
 
 
 class Host:
@@ -76,9 +75,7 @@ class LocalEngine:
         self._hosts: dict[str, Host] = {}
         self._slots: set[int] = set()
         self._serial = itertools.count()
-        self._running = 0
-        self._waiters: dict[int, deque[asyncio.Future[None]]] = {}
-        """Calls that wait for a worker, by their depth."""
+        self._places = Places(settings.workers, settings.queue)
         self._cleanups: set[asyncio.Task[None]] = set()
         self._zygotes: set[Zygote] = set()
         """Those that have not been buried."""
@@ -167,7 +164,9 @@ class LocalEngine:
             Overloaded: too many calls are waiting already.
             ServiceUnavailable: no process could be started.
         """
-        await self._admit(depth)
+        if self._closed:
+            raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
+        await self._places.take(user, depth)
         self._watchdog.wake()
         host = self._host(deployment)
         host.busy += 1
@@ -181,7 +180,7 @@ class LocalEngine:
         finally:
             host.busy -= 1
             host.used_at = time.monotonic()
-            self._release()
+            self._places.give_back(user)
             if worker is not None:
                 self._take_back(host, worker)
             if host.retired and not host.busy:
@@ -230,40 +229,6 @@ class LocalEngine:
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.close)
         shutil.rmtree(self._workspaces, ignore_errors=True)
-
-    def _limit(self, depth: int) -> float:
-        """How many calls may run before one of this depth has to wait: the deeper, the more."""
-        return self._settings.workers * (1 + WORKERS_EACH_NESTING * depth)
-
-    async def _admit(self, depth: int) -> None:
-        if self._closed:
-            raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
-        if self._running < self._limit(depth):
-            self._running += 1
-            return
-        if sum(map(len, self._waiters.values())) >= self._settings.queue:
-            raise Overloaded("The gateway has more calls waiting than it takes.", retry_after=2)
-        turn = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(depth, deque()).append(turn)
-        try:
-            await turn  # whoever wakes us has counted us already
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release()
-            else:
-                self._waiters[depth].remove(turn)
-            raise
-
-    def _release(self) -> None:
-        """Gives a place back, to the deepest call that waits: those above it cannot end before it has."""
-        self._running -= 1
-        for depth in sorted(self._waiters, reverse=True):
-            waiting = self._waiters[depth]
-            while waiting and self._running < self._limit(depth):
-                turn = waiting.popleft()
-                if not turn.done():
-                    self._running += 1
-                    turn.set_result(None)
 
     def _host(self, deployment: Deployment) -> Host:
         host = self._hosts.get(deployment.key)

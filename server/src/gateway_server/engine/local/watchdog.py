@@ -131,7 +131,7 @@ class Watchdog:
 
     def _too_much_disk(self, family: Family, held: dict[tuple[int, int], int]) -> tuple[int, str | None]:
         try:
-            found = measuring.disk(family.folder, self._most_files)
+            found = measuring.disk(family.folder.parent, family.folder.name, self._most_files)
             device = os.stat(family.folder).st_dev
         except measuring.TooDeep:
             return 0, f"its workspace has more than {measuring.DEEPEST} folders inside each other"

@@ -16,6 +16,7 @@ import orjson
 
 from gateway_runtime import workspace
 from gateway_runtime.protocol import RESULT_LIMIT, FrameBuffer, Kind, frame
+from gateway_server.engine.local import measuring
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Group
 from gateway_server.engine.local.watchdog import Family
@@ -67,7 +68,7 @@ class Worker(asyncio.Protocol):
         self.pid: int | None = None
         """Of its first process, as the zygote sees it."""
         self.given = 0
-        """Bytes of input files that the gateway has put into the workspace for the call."""
+        """Bytes of input files that were in the workspace when the call began."""
         self.group = group
         """Its control group, where there are any."""
         self._zygote = zygote
@@ -103,6 +104,7 @@ class Worker(asyncio.Protocol):
             RuntimeCrashed: the process died before the function had ended.
         """
         assert self._transport is not None
+        self.given = await self._measure_inputs()
         self._call += 1
         self._log = log
         self.fit = False
@@ -128,6 +130,16 @@ class Worker(asyncio.Protocol):
         if last is None:
             raise RuntimeCrashed("The worker ended the call without a result.")
         yield last
+
+    async def _measure_inputs(self) -> int:
+        try:
+            with workspace.opened(self.workspace, workspace.INPUTS) as inputs:
+                if not os.listdir(inputs):
+                    return 0
+            folder = f"{self.workspace.name}/{workspace.INPUTS}"
+            return (await asyncio.to_thread(measuring.disk, self.workspace.parent, folder)).size
+        except (OSError, measuring.TooDeep):
+            return 0
 
     async def kill(self) -> None:
         """Ends the process with everything that it started."""
