@@ -330,7 +330,8 @@ def test_kill_leaves_no_process_and_loses_nothing(folder: Path):
         below = descendants(gateway.pid)
         mounts = Path("/proc/self/mounts").read_text().count(str(folder))
         os.kill(gateway.pid, signal.SIGKILL)
-        until(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], 2.0, "the end of all processes")
+        until(lambda: not [pid for pid in below if command_line(pid)], 2.0, "the end of all processes")
+        assert not [*Path("/sys/fs/cgroup").rglob(f"prefabs.{gateway.pid}.*")]
         assert Path("/proc/self/mounts").read_text().count(str(folder)) == mounts == 0
         hanging.join(20)
         gateway.stop()

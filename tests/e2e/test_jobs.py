@@ -163,9 +163,7 @@ def test_files_of_a_failed_job_stay(gateway: Gateway, key: str) -> None:
         (call("add", a="one"), "/parameters/a"),
     ],
 )
-def test_what_cannot_be_run_is_refused_and_leaves_no_job(
-    gateway: Gateway, body: dict[str, Any], pointer: str
-) -> None:
+def test_what_cannot_be_run_is_refused_and_leaves_no_job(gateway: Gateway, body: dict[str, Any], pointer: str) -> None:
     key = gateway.key("refused")
     answer = gateway.request("POST", "/v1/jobs", key=key, json=body)
     assert answer.status_code == 422, answer.text
@@ -176,9 +174,7 @@ def test_what_cannot_be_run_is_refused_and_leaves_no_job(
 def test_the_same_key_submits_once(gateway: Gateway, key: str) -> None:
     first, again = (submit(gateway, key, call("add", a=5), **{"Idempotency-Key": "once"}) for _ in range(2))
     assert first == again
-    other = gateway.request(
-        "POST", "/v1/jobs", key=key, json=call("add", a=6), headers={"Idempotency-Key": "once"}
-    )
+    other = gateway.request("POST", "/v1/jobs", key=key, json=call("add", a=6), headers={"Idempotency-Key": "once"})
     assert (other.status_code, other.json()["detail"]["error_code"]) == (422, "IDEMPOTENCY_CONFLICT")
 
 
