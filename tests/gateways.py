@@ -18,6 +18,7 @@ import httpx
 from gateway_sdk import GatewayClient
 
 COMMAND = str(Path(sys.executable).with_name("gateway"))
+_http = httpx.Client(timeout=120, trust_env=False)  # one for all: making one costs more than most requests
 READY = re.compile(r"listening on (http://\S+)")
 
 
@@ -82,7 +83,7 @@ class Gateway:
 
     def request(self, method: str, path: str, *, key: str | None = None, **options: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key or self.admin_key}", **options.pop("headers", {})}
-        return httpx.request(method, self.url + path, headers=headers, timeout=120, **options)
+        return _http.request(method, self.url + path, headers=headers, **options)
 
     def publish(self, folder: Path, **options: Any) -> dict[str, Any]:
         answer = self.request("POST", "/v1/prefabs", files={"file": ("package.tar.gz", pack(folder))}, **options)

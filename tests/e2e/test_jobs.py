@@ -278,7 +278,7 @@ def test_a_thousand_jobs_of_one_do_not_keep_another_waiting(gateway: Gateway) ->
 
 def test_priorities_order_the_jobs_of_one_user(gateway: Gateway) -> None:
     key = gateway.key("orderly")
-    blocked = submit(gateway, key, {"calls": [call("sleeps", seconds=0.4)] * 24})
+    blocked = submit(gateway, key, {"calls": [call("sleeps", seconds=1.0)] * 24})
     low = [submit(gateway, key, {**call("add", a=n), "priority": -1}) for n in range(3)]
     high = [submit(gateway, key, {**call("add", a=n), "priority": 5}) for n in range(3)]
     started = {job_id: ended(gateway, key, job_id)["started_at"] for job_id in (*low, *high)}

@@ -141,12 +141,13 @@ class Gateway:
             database=self.database, users=self.users, keys=self.keys, library=self.library, running=self.running
         )
         self.erasure.end_requests = self._end_requests
-        self._serve_runs(Recorded(self.jobs, self.events, self.catalogue), queue)
+        self.recorded = Recorded(self.jobs, self.events, self.catalogue)
+        self._serve_runs(queue)
         self._signed_objects = SignedObjects(self.library, self.objects, settings)
         self.web = self._build_web()
         self._background: list[asyncio.Task[None]] = []
 
-    def _serve_runs(self, recorded: Recorded, queue: Queue) -> None:
+    def _serve_runs(self, queue: Queue) -> None:
         """What is served before the web framework."""
         self._submitting = Submitting(
             settings=self.settings,
@@ -160,7 +161,7 @@ class Gateway:
             ),
             jobs=self.jobs,
             events=self.events,
-            recorded=recorded,
+            recorded=self.recorded,
         )
         self._run_routes = RunRoutes(
             settings=self.settings,
@@ -171,7 +172,7 @@ class Gateway:
             running=self.running,
             database=self.database,
             exchanges=self.exchanges,
-            recorded=recorded,
+            recorded=self.recorded,
             submitting=self._submitting,
         )
         self._job_events = JobEvents(authenticator=self.authenticator, jobs=self.jobs, events=self.events)
@@ -302,6 +303,7 @@ class Gateway:
                 running=self.running,
                 dispatcher=self.dispatcher,
                 events=self.events,
+                recorded=self.recorded,
                 exchanges=self.exchanges,
                 identify=identify,
             )

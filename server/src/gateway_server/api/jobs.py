@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.exchange import Exchanges
+from gateway_server.api.replies import Recorded
 from gateway_server.calls.dispatcher import Dispatcher
 from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Job, Jobs
@@ -17,6 +18,7 @@ from gateway_server.identity import access
 from gateway_server.models import JobStatus, Principal, Scope, rfc3339_at
 
 LONGEST_WAIT = 60.0
+WAIT = Query(0, ge=0, le=LONGEST_WAIT, description="Seconds to wait for its end.")
 
 
 class JobModel(BaseModel):
@@ -51,6 +53,13 @@ class JobPage(BaseModel):
     next_cursor: str | None = None
 
 
+class Accepted(BaseModel):
+    """A job that has not ended."""
+
+    job_id: str
+    status: JobStatus
+
+
 class CancelAnswer(BaseModel):
     """What a cancel found."""
 
@@ -66,6 +75,7 @@ def routes(
     running: RunningCalls,
     dispatcher: Dispatcher,
     events: Events,
+    recorded: Recorded,
     exchanges: Exchanges,
     identify: Identify,
 ) -> APIRouter:
@@ -96,7 +106,7 @@ def routes(
     async def get_job(
         job_id: str,
         principal: Principal = caller,
-        wait: float = Query(0, ge=0, le=LONGEST_WAIT, description="Seconds to wait for its end."),
+        wait: float = WAIT,
     ) -> Response:
         """A job; one that succeeded carries its result while that is kept."""
         job = await jobs.find(job_id, principal)
@@ -110,6 +120,25 @@ def routes(
         rest = model.model_dump_json(exclude={"result"}).encode()
         body = rest[:-1] + b',"result":' + (job.result or b"null") + b"}"
         return Response(body, media_type="application/json")
+
+    @router.get(
+        "/v1/jobs/{job_id}/result",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/RunAnswer"}}}},
+            202: {"model": Accepted, "description": "It has not ended."},
+        },
+    )
+    async def get_result(job_id: str, principal: Principal = caller, wait: float = WAIT) -> Response:
+        """What a run would have been answered with: results, or an error; 202 while the job has not ended."""
+        job = await jobs.find(job_id, principal)
+        if wait and job.ended_at is None and await events.wait_for_end(job_id, wait):
+            job = await jobs.find(job_id, principal)
+        if job.ended_at is None:
+            accepted = Accepted(job_id=job.id, status=job.status)
+            return Response(accepted.model_dump_json(), 202, media_type="application/json")
+        status, headers, body = await recorded.reply(job)
+        return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 
     _add_logs(router, jobs, running, caller)
     _add_cancel(router, jobs, running, dispatcher, exchanges, caller)

@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from gateway_server.models import JobStatus
+
 ERROR = {
     "type": "object",
     "required": ["detail"],
@@ -84,7 +86,45 @@ RUN_ANSWER = {
         "results": {"type": "array", "items": {"$ref": "#/components/schemas/Result"}},
     },
 }
-SCHEMAS = {"Error": ERROR, "Call": CALL, "RunRequest": RUN_REQUEST, "Result": RESULT, "RunAnswer": RUN_ANSWER}
+HOW = {
+    "retry": {
+        "type": "object",
+        "description": "Absent: as the manifest says.",
+        "properties": {
+            "attempts": {"type": "integer", "minimum": 1, "maximum": 10},
+            "delay": {"type": "number", "minimum": 0, "maximum": 3600, "description": "Seconds; doubles each time."},
+        },
+        "additionalProperties": False,
+    },
+    "priority": {"type": "integer", "minimum": -10, "maximum": 10, "description": "Among the jobs of the same user."},
+}
+SUBMISSION = {
+    "anyOf": [
+        {"type": "object", "required": CALL["required"], "properties": {**CALL["properties"], **HOW}},  # type: ignore[dict-item]
+        {
+            "type": "object",
+            "required": ["calls"],
+            "properties": {
+                "calls": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Call"}},
+                **HOW,
+            },
+        },
+    ]
+}
+SUBMITTED = {
+    "type": "object",
+    "required": ["job_id", "status"],
+    "properties": {"job_id": {"type": "string"}, "status": {"enum": [status.value for status in JobStatus]}},
+}
+SCHEMAS = {
+    "Error": ERROR,
+    "Call": CALL,
+    "RunRequest": RUN_REQUEST,
+    "Result": RESULT,
+    "RunAnswer": RUN_ANSWER,
+    "Submission": SUBMISSION,
+    "Submitted": SUBMITTED,
+}
 SECURITY = {
     "InternalToken": {"type": "apiKey", "in": "header", "name": "X-Internal-Token"},
     "ApiKey": {"type": "http", "scheme": "bearer"},
@@ -126,6 +166,8 @@ def _describe(web: FastAPI) -> dict[str, Any]:
     document["security"] = [{name: []} for name in SECURITY] + [{}]
     for path in ("/v1/internal/run", "/v1/run"):
         document["paths"][path] = {"post": _run_operation(path)}
+    document["paths"].setdefault("/v1/jobs", {})["post"] = _submit_operation()
+    document["paths"]["/v1/jobs/{job_id}/events"] = {"get": _events_operation()}
     document["paths"]["/objects/{key}"] = {"get": _object_operation("get"), "put": _object_operation("put")}
     for operations in document["paths"].values():
         for method, operation in operations.items():
@@ -134,36 +176,71 @@ def _describe(web: FastAPI) -> dict[str, Any]:
     return document
 
 
+def _header(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+
+
+def _content(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def _told(text: str, **more: Any) -> dict[str, Any]:
+    return {"description": text, "schema": {"type": "string", **more}}
+
+
+def _accepted() -> dict[str, Any]:
+    headers = {"Location": _told("Where the job is."), "X-Job-Id": _told("Its id.")}
+    return {"description": "Accepted as a job.", "headers": headers, "content": _content("Submitted")}
+
+
+def _submit_operation() -> dict[str, Any]:
+    return {
+        "tags": ["jobs"],
+        "summary": "Submit a call, or several as a batch, to be run whether anybody waits or not",
+        "operationId": "submit",
+        "parameters": [
+            _header("Idempotency-Key", "The same key with the same body submits once."),
+            _header("Cancel-After", "Deadline of the whole job from now on, such as 90s or 1500ms."),
+        ],
+        "requestBody": {"required": True, "content": _content("Submission")},
+        "responses": {"202": _accepted()},
+    }
+
+
+def _events_operation() -> dict[str, Any]:
+    job_id = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {
+        "tags": ["jobs"],
+        "summary": "The events of a job, from the one after Last-Event-ID on, as they come",
+        "operationId": "job_events",
+        "parameters": [job_id, _header("Last-Event-ID", "The number of the last event that was seen.")],
+        "responses": {"200": {"description": "Events; the last one is done or error.", "content": stream}},
+    }
+
+
 def _run_operation(path: str) -> dict[str, Any]:
-    def header(name: str, text: str) -> dict[str, Any]:
-        return {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
-
-    def content(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-    def told(text: str, **more: Any) -> dict[str, Any]:
-        return {"description": text, "schema": {"type": "string", **more}}
-
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     success = {
         "description": "Results, or events.",
         "headers": {
-            "X-Job-Id": told("The job of the run."),
-            "X-Prefab-Version": told("Of a single call: the version that ran."),
-            "X-Prefab-Warning": told("There if that version has this mark.", enum=["deprecated", "yanked"]),
+            "X-Job-Id": _told("The job of the run."),
+            "X-Prefab-Version": _told("Of a single call: the version that ran."),
+            "X-Prefab-Warning": _told("There if that version has this mark.", enum=["deprecated", "yanked"]),
         },
-        "content": {**content("RunAnswer"), **stream},
+        "content": {**_content("RunAnswer"), **stream},
     }
     return {
         "tags": ["calls"],
         "summary": "Run one function, stream it, or run a batch",
         "operationId": "run" if path == "/v1/internal/run" else "run_external",
         "parameters": [
-            header("Idempotency-Key", "The same key with the same body never runs a function twice."),
-            header("Cancel-After", "Deadline of the whole run, such as 90s or 1500ms."),
+            _header("Idempotency-Key", "The same key with the same body never runs a function twice."),
+            _header("Cancel-After", "Deadline of the whole run, such as 90s or 1500ms."),
+            _header("Prefer", "`respond-async` makes it a job; with `wait=SECONDS` only if it takes longer than that."),
         ],
-        "requestBody": {"required": True, "content": content("RunRequest")},
-        "responses": {"200": success},
+        "requestBody": {"required": True, "content": _content("RunRequest")},
+        "responses": {"200": success, "202": _accepted()},
     }
 
 

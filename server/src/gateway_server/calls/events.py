@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
 
@@ -30,6 +31,13 @@ RECENT = 256 << 10
 MOST = 64 << 20
 """Bytes of events that one job may have."""
 KEEP_ALIVE = 15.0
+
+
+class _Envelope(msgspec.Struct):
+    files: msgspec.Raw
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
 _table, _jobs, _results = schema.job_events, schema.jobs, schema.job_results
 
 
@@ -242,7 +250,7 @@ def retried(told: Mapping[str, Any], attempt: int, retry_at: str) -> bytes:
 def ended(outcome: Outcome) -> bytes:
     """The event that ends a job."""
     if outcome.result is not None:
-        return done(outcome.envelope())
+        return done(outcome.envelope(), orjson.dumps(outcome.files))
     return error(outcome.told_error(), outcome.job_id, outcome.files)
 
 
@@ -257,9 +265,9 @@ def summed_up(ended: Mapping[JobStatus, int]) -> bytes:
     return orjson.dumps({"type": "done", "data": {status.value: count for status, count in ended.items()}})
 
 
-def done(envelope: bytes) -> bytes:
+def done(envelope: bytes, files: bytes) -> bytes:
     """The end of a job that worked."""
-    return one_line(b'{"type":"done","data":' + envelope + b"}")
+    return one_line(b'{"type":"done","data":' + envelope + b',"files":' + files + b"}")
 
 
 def error(told: Mapping[str, Any], job_id: str, files: Mapping[str, Sequence[str]]) -> bytes:
@@ -324,5 +332,5 @@ def _recorded_end(connection: Connection, job_id: str) -> bytes:
     if row is None:
         return b""
     if row.error is None:
-        return done(row.body or b"null")
+        return done(row.body or b"null", bytes(_envelope.decode(row.body).files) if row.body else b"{}")
     return error(orjson.loads(row.error), job_id, {})
