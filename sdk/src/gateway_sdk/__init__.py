@@ -14,6 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._client import GatewayClient
+from ._job import BatchJob, Job
+from ._job_events import JobEvents
 from ._stream import EventStream
 from .exceptions import (
     AgentContextRequiredError,
@@ -37,10 +39,21 @@ from .exceptions import (
     TransferError,
     ValidationError,
 )
-from .models import BatchResult, CallStatus, PrefabCall, PrefabResult, StoredFile, StreamEvent, StreamEventType
+from .models import (
+    BatchResult,
+    CallStatus,
+    JobStatus,
+    PrefabCall,
+    PrefabResult,
+    StoredFile,
+    StreamEvent,
+    StreamEventType,
+)
 
 if TYPE_CHECKING:
     from ._async_client import AsyncGatewayClient
+    from ._async_job import AsyncBatchJob, AsyncJob
+    from ._async_job_events import AsyncJobEvents
     from ._async_stream import AsyncEventStream
 
 __version__ = "1.1.0"
@@ -48,9 +61,13 @@ __version__ = "1.1.0"
 __all__ = [
     "AgentContextRequiredError",
     "AgentNotFoundError",
+    "AsyncBatchJob",
     "AsyncEventStream",
     "AsyncGatewayClient",
+    "AsyncJob",
+    "AsyncJobEvents",
     "AuthenticationError",
+    "BatchJob",
     "BatchResult",
     "CallStatus",
     "ConflictError",
@@ -60,7 +77,10 @@ __all__ = [
     "GatewayClient",
     "GatewayError",
     "InternalServerError",
+    "Job",
+    "JobEvents",
     "JobNotFoundError",
+    "JobStatus",
     "LocalFileError",
     "MissingSecretError",
     "OverloadedError",
@@ -80,7 +100,13 @@ __all__ = [
     "__version__",
 ]
 
-_LATER = {"AsyncGatewayClient": "_async_client", "AsyncEventStream": "_async_stream"}
+_LATER = {
+    "AsyncBatchJob": "_async_job",
+    "AsyncEventStream": "_async_stream",
+    "AsyncGatewayClient": "_async_client",
+    "AsyncJob": "_async_job",
+    "AsyncJobEvents": "_async_job_events",
+}
 
 
 def __getattr__(name: str) -> Any:

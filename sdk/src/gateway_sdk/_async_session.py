@@ -109,6 +109,9 @@ class AsyncSession:
         _tokens[known_as] = (token, time.time() + TOKEN_LIFE if expiry is None else expiry - TOKEN_MARGIN)
         return token
 
+    def _headers(self, key: str | None = None) -> dict[str, str]:
+        return _wire.headers_for(self._token, key)
+
     async def _ask(
         self,
         method: str,
@@ -118,10 +121,13 @@ class AsyncSession:
         content_type: str | None = "application/json",
         deadline: float | None = None,
         key: str | None = None,
+        cancel_after: float | None = None,
     ) -> dict[str, Any]:
-        """One operation that answers with a JSON object. `deadline` (seconds) bounds it and is told the gateway."""
-        key = key or (_wire.new_key() if method == "POST" else None)
-        headers = _wire.headers_for(self._token, key)
+        """One operation that answers with a JSON object. `deadline` (seconds) bounds it and is told the gateway;
+        `cancel_after` is told and bounds nothing here."""
+        headers = self._headers(key or (_wire.new_key() if method == "POST" else None))
+        if cancel_after is not None:
+            headers["Cancel-After"] = f"{max(1, int(_wire.check_timeout(cancel_after) * 1000))}ms"
         if body is not None and content_type:
             headers["Content-Type"] = content_type
         request = Request(method, self.base_url + path, headers, body)
@@ -176,7 +182,7 @@ class AsyncSession:
 
     async def _farewell(self, job_id: str) -> None:
         """Tell the gateway that a run is no longer wanted. Best effort: it ends by itself, only later."""
-        headers = _wire.headers_for(self._token)
+        headers = self._headers()
         request = Request("POST", f"{self.base_url}/v1/jobs/{_wire.segment(job_id)}/cancel", headers, b"")
         try:
             reply = await self._transport().send(request, Patience(FAREWELL, FAREWELL))

@@ -7,6 +7,7 @@ from typing import Any, Literal, overload
 
 from . import _wire
 from ._files import Files
+from ._job import BatchJob, Job
 from ._stream import EventStream
 from .models import BatchResult, PrefabCall, PrefabResult
 
@@ -147,6 +148,83 @@ class GatewayClient(Files):
         if len(calls) == 1:
             batch.results[0].job_id = batch.results[0].job_id or batch.job_id
         return batch
+
+    def submit(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: dict[str, Any],
+        files: dict[str, list[str]] | None = None,
+        *,
+        attempts: int | None = None,
+        retry_delay: float | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Have one function run whether anybody waits for it or not. It is safe with the gateway when this returns.
+
+        Args:
+            prefab_id, version, function_name, parameters, files: as of `run`.
+            attempts: how often the function may be tried, 1 to 10; None as its manifest says, else once.
+            retry_delay: seconds before the second attempt; each further one waits twice as long.
+            priority: -10 to 10, among your own jobs: the higher, the earlier.
+            deadline: seconds from now in which the job has to end, waiting included; None for no such bound.
+            idempotency_key: your own name of this submission: with the same key it is the same job, for a day.
+
+        Raises:
+            AuthenticationError, PrefabNotFoundError, ValidationError, MissingSecretError, QuotaExceededError: refused.
+            ConflictError: the key was used with another submission.
+            ServiceUnavailableError: no answer, after `max_retries` further tries.
+
+        Example:
+            job = client.submit("translator", "1.0.0", "translate", {"text": "Hello"}, attempts=3)
+            result = job.result(timeout=600)
+        """
+        call = PrefabCall(prefab_id, version, function_name, parameters, files)
+        body = _wire.submit_body([call], attempts, retry_delay, priority)
+        return Job(self, self._submit(body, deadline, idempotency_key))
+
+    def submit_batch(
+        self,
+        calls: list[PrefabCall],
+        *,
+        attempts: int | None = None,
+        retry_delay: float | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> BatchJob:
+        """Have several functions run as one job. A call that is refused leaves the others alone: look at each result.
+
+        Args:
+            calls: at least one.
+            attempts, retry_delay, priority, deadline, idempotency_key: as of `submit`, for each of the calls.
+
+        Raises:
+            AuthenticationError: refused as a whole.
+            ServiceUnavailableError: no answer, after `max_retries` further tries.
+
+        Example:
+            job = client.submit_batch([PrefabCall("translator", "1.0.0", "translate", {"text": "Hello"})])
+            batch = job.result()
+        """
+        body = _wire.submit_body(calls, attempts, retry_delay, priority)
+        return BatchJob(self, self._submit(body, deadline, idempotency_key))
+
+    def _submit(self, body: bytes, deadline: float | None, key: str | None) -> str:
+        key = key or _wire.new_key()
+        answer = self._ask("POST", _wire.JOBS, body, key=key, cancel_after=deadline)
+        return _wire.text_field(answer, "job_id", "POST /v1/jobs")
+
+    def job(self, job_id: str) -> Job:
+        """A job that was submitted before, perhaps by another process. Asks the gateway nothing yet.
+
+        Example:
+            result = client.job("0199a4e2-...").result(timeout=60)
+        """
+        return Job(self, job_id)
 
     def get_job(self, job_id: str) -> dict[str, Any]:
         """What the gateway has recorded about a job: {"id", "status", "result"?, "error"?, ...}.

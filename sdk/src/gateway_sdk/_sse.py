@@ -18,7 +18,7 @@ class EventDecoder:
 
     Example:
         >>> EventDecoder().feed(b'data: {"type": "content", "data": "Hi"}\\n\\n')
-        [StreamEvent(data='Hi', error_code=None, files={}, type=<StreamEventType.CONTENT: 'content'>)]
+        [StreamEvent(data='Hi', error_code=None, files={}, id=None, type=<StreamEventType.CONTENT: 'content'>)]
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class EventDecoder:
         self._pending = 0
         self._data: list[bytes] = []
         self._size = 0
+        self._id: int | None = None
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """Events that `chunk` completes. Unknown types and comments give none."""
@@ -62,7 +63,10 @@ class EventDecoder:
             self._data.append(value)
             self._size += len(value)
             self._limit(self._size)
-        # `id:`, `event:`, `retry:` and comments carry nothing that a caller of run() can use.
+        elif line.startswith(b"id:"):
+            value = line[3:].strip()
+            self._id = int(value) if value.isdigit() and len(value) < 19 else None
+        # `event:`, `retry:` and comments carry nothing that a caller can use.
         return None
 
     def _dispatch(self) -> StreamEvent | None:
@@ -70,7 +74,10 @@ class EventDecoder:
             return None
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data, self._size = [], 0
-        return decode_event(data)
+        event = decode_event(data)
+        if event is not None:
+            event.id = self._id
+        return event
 
     def _limit(self, size: int) -> None:
         if size > MAX_EVENT_BYTES:

@@ -13,6 +13,7 @@ from .models import BatchResult, CallStatus, PrefabCall, PrefabResult, StoredFil
 
 DEFAULT_BASE_URL = "http://agent-builder-gateway.default.svc.cluster.local"
 RUN = "/v1/internal/run"
+JOBS = "/v1/jobs"
 CONVERT_KEY = "/v1/auth/convert_to_internal_token"
 GENERATE_UPLOAD_URL = "/internal/files/generate_upload_url"
 UPLOAD = "/internal/files/upload"
@@ -85,6 +86,21 @@ def run_body(calls: Iterable[PrefabCall], stream: bool) -> bytes:
         return f'{{"calls":[{",".join(encoded)}],"stream":{"true" if stream else "false"}}}'.encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, which UTF-8 cannot hold
         raise ValidationError(f"the parameters cannot be sent as JSON: {error}") from error
+
+
+def submit_body(calls: Iterable[PrefabCall], attempts: int | None, retry_delay: float | None, priority: int) -> bytes:
+    """The body of a submission.
+
+    Raises:
+        ValidationError: something in it could not be sent; nothing has been.
+    """
+    retry = {"attempts": attempts, "delay": retry_delay}
+    given = {name: value for name, value in retry.items() if value is not None}
+    options: dict[str, Any] = {"priority": priority} if priority else {}
+    if given:
+        options["retry"] = given
+    body = run_body(calls, False)
+    return body if not options else body[:-1] + b"," + json_body(options)[1:]
 
 
 def json_body(value: Mapping[str, Any]) -> bytes:

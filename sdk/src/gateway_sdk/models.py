@@ -7,7 +7,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["BatchResult", "CallStatus", "PrefabCall", "PrefabResult", "StoredFile", "StreamEvent", "StreamEventType"]
+__all__ = [
+    "BatchResult",
+    "CallStatus",
+    "JobStatus",
+    "PrefabCall",
+    "PrefabResult",
+    "StoredFile",
+    "StreamEvent",
+    "StreamEventType",
+]
 
 
 class CallStatus(StrEnum):
@@ -17,12 +26,29 @@ class CallStatus(StrEnum):
     FAILED = "FAILED"
 
 
+class JobStatus(StrEnum):
+    """Where a job stands. A string too: `status == "running"` is true."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TIMED_OUT = "timed_out"
+    EXPIRED = "expired"
+
+
 class StreamEventType(StrEnum):
-    """What a stream event says. A string too: `event.type == "content"` is true."""
+    """What a stream event says. A string too: `event.type == "content"` is true.
+
+    RETRY comes in the events of jobs only: an attempt has failed, and there will be another.
+    """
 
     START = "start"
     CONTENT = "content"
     PROGRESS = "progress"
+    RETRY = "retry"
     DONE = "done"
     ERROR = "error"
 
@@ -204,17 +230,18 @@ class StreamEvent(_Value):
     """One event of a stream.
 
     Attributes:
-        type: START, CONTENT, PROGRESS, DONE or ERROR. The last event is DONE or ERROR.
-        data: what the function yielded; for ERROR a sentence.
+        type: START, CONTENT, PROGRESS, DONE or ERROR, of a job also RETRY. The last event is DONE or ERROR.
+        data: what the function yielded; for ERROR and RETRY a sentence.
         files: {key: [s3 URL, ...]}, of the last event only.
         error_code: of an ERROR event, else None.
+        id: the event's number in its job, from 1 on; None in the stream of a run.
 
     Example:
         >>> StreamEvent(StreamEventType.CONTENT, "Hel").data
         'Hel'
     """
 
-    __slots__ = ("data", "error_code", "files", "type")
+    __slots__ = ("data", "error_code", "files", "id", "type")
 
     def __init__(
         self,
@@ -222,11 +249,13 @@ class StreamEvent(_Value):
         data: Any = None,
         files: dict[str, list[str]] | None = None,
         error_code: str | None = None,
+        id: int | None = None,
     ) -> None:
         self.type = type
         self.data = data
         self.files: dict[str, list[str]] = files if files is not None else {}
         self.error_code = error_code
+        self.id = id
 
 
 class StoredFile(str):

@@ -125,6 +125,7 @@ class FakeGateway:
         self._failures: list[GatewayError] = []
         self._jobs: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, Answer] = {}
+        self._submitted: dict[str, Answer] = {}
         self._numbers = count(1)
 
     @property
@@ -187,6 +188,8 @@ class FakeGateway:
     def _route(self, asked: Asked) -> Answer:
         if (asked.method, asked.path) == ("POST", _wire.RUN):
             return self._run(asked)
+        if (asked.method, asked.path) == ("POST", _wire.JOBS):
+            return self._submit(asked)
         if asked.path.startswith("/v1/jobs/"):
             return self._job(asked)
         return json_answer({"detail": "Not Found"}, 404)
@@ -206,10 +209,49 @@ class FakeGateway:
         job = self._jobs.get(job_id)
         if job is None:
             raise JobNotFoundError(f"there is no job {job_id}")
-        if action == "cancel" and job["status"] == "running":
-            job["status"] = "canceled"
-            self.cancelled.append(job_id)
+        if action == "cancel":
+            canceled = job["status"] == "running"
+            if canceled:
+                job["status"] = "canceled"
+                self.cancelled.append(job_id)
+            return json_answer({"job_id": job_id, "status": job["status"], "canceled": canceled})
+        if action == "result":
+            return self._submitted.get(job_id) or json_answer({"job_id": job_id, "status": job["status"]}, 202)
+        if action == "events":
+            return self._job_events(job_id, int(asked.headers.get("last-event-id", 0)))
+        if action == "logs":
+            return Answer(200, {"content-type": "text/plain; charset=utf-8"}, b"")
         return json_answer(job)
+
+    def _submit(self, asked: Asked) -> Answer:
+        """A job that has run by the time that its submission is answered; `result` and `events` tell of it."""
+        key = asked.headers.get("idempotency-key", "")
+        if key in self._kept:
+            return self._kept[key]
+        try:
+            answer = self._run(Asked(asked.method, _wire.RUN, {}, _as_run(asked.json())))
+        except DeadlineExceededError as error:
+            answer = error_answer(error)
+        body = json.loads(answer.body) if isinstance(answer.body, bytes) else {}
+        job_id = body.get("job_id") or body["detail"]["job_id"]
+        self._submitted[job_id] = answer
+        accepted = json_answer({"job_id": job_id, "status": "queued"}, 202)
+        if key:
+            self._kept[key] = accepted
+        return accepted
+
+    def _job_events(self, job_id: str, after: int) -> Answer:
+        """A start and an end, with their numbers."""
+        answer = self._submitted.get(job_id)
+        body = json.loads(answer.body) if answer is not None and isinstance(answer.body, bytes) else {}
+        last = (body.get("results") or [{}])[-1]
+        end: dict[str, Any] = {"type": "done", "data": last.get("output")}
+        if last.get("status") == "FAILED":
+            error = last["error"]
+            end = {"type": "error", "data": error["message"], "error_code": error["error_code"]}
+        events = [{"type": "start", "data": {"job_id": job_id, "attempt": 1}}, end]
+        frames = [f"id: {n}\ndata: {json.dumps(event)}\n\n".encode() for n, event in enumerate(events, 1) if n > after]
+        return Answer(200, {"content-type": "text/event-stream"}, b"".join(frames))
 
     def _run(self, asked: Asked) -> Answer:
         key = asked.headers.get("idempotency-key", "")
@@ -397,6 +439,10 @@ def _call(item: dict[str, Any]) -> PrefabCall:
     return PrefabCall(
         item["prefab_id"], item["version"], item["function_name"], inputs.get("parameters") or {}, inputs.get("files")
     )
+
+
+def _as_run(wish: dict[str, Any]) -> bytes:
+    return json.dumps(wish if "calls" in wish else {"calls": [wish]}).encode()
 
 
 def _milliseconds(value: str | None) -> float | None:
