@@ -1,0 +1,231 @@
+"""The same key with the same request does its work once: whatever is cut, wherever, and whoever is killed."""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateways import Gateway, running_gateway, until
+from packages import write_package
+from proxies import CuttingProxy
+
+WORK = """
+import time
+
+def echo(text: str, seconds: float = 0.0):
+    print("ran", text)
+    time.sleep(seconds)
+    return {"text": text, "padding": "x" * 2000}
+
+def raises(text: str):
+    with open("data/outputs/left.txt", "w") as file:
+        file.write(text)
+    raise ValueError(text)
+
+def tells(n: int, delay: float = 0.0):
+    for i in range(n):
+        yield {"type": "content", "data": f"{i} " + "y" * 200}
+        time.sleep(delay)
+    yield {"type": "done", "data": {"n": n}}
+"""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("idempotency")
+    with running_gateway(folder / "data") as started:
+        started.publish(write_package(folder / "work", WORK, prefab_id="work"))
+        yield started
+
+
+def call(function: str, **parameters: Any) -> dict[str, Any]:
+    return {"prefab_id": "work", "version": "1.0.0", "function_name": function, "inputs": {"parameters": parameters}}
+
+
+def plain(*calls: dict[str, Any]) -> dict[str, Any]:
+    return {"calls": list(calls)}
+
+
+def stream(function: str, **parameters: Any) -> dict[str, Any]:
+    return {"calls": [call(function, **parameters)], "stream": True}
+
+
+def run(gateway: Gateway, key: str, body: dict[str, Any], idempotency: str, url: str | None = None) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": idempotency, "Connection": "close"}
+    return httpx.post(f"{url or gateway.url}/v1/internal/run", json=body, headers=headers, timeout=60)
+
+
+def records(gateway: Gateway, key: str) -> list[dict[str, Any]]:
+    return list(gateway.request("GET", "/v1/jobs?limit=1000", key=key).json()["jobs"])
+
+
+def restart(gateway: Gateway) -> None:
+    assert gateway.process
+    gateway.process.kill()
+    gateway.process.wait()
+    gateway.start()
+
+
+def clean(answer: httpx.Response) -> tuple[int, Any]:
+    """An answer without what another attempt may say differently: nothing but the order of an object's members."""
+    return answer.status_code, answer.json() if "json" in answer.headers["content-type"] else answer.text
+
+
+BODIES = {
+    "plain": plain(call("echo", text="a", seconds=0.2)),
+    "stream": stream("tells", n=20, delay=0.01),
+    "batch": plain(*(call("echo", text=str(n)) for n in range(3))),
+}
+STAGES = {"while it was sent": {"up": 250}, "before the answer": {"down": 1}, "within the answer": {"down": 1500}}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_request_that_was_cut_runs_once_and_is_answered(gateway: Gateway, kind: str, stage: str) -> None:
+    key, name = gateway.key(f"{kind}-{list(STAGES).index(stage)}"), f"{kind} {stage}"
+    with CuttingProxy(gateway.url, **STAGES[stage]) as proxy:
+        with suppress(httpx.HTTPError):
+            answer = run(gateway, key, BODIES[kind], name, proxy.url)
+            assert not answer.text.endswith("}")
+        assert len(proxy.cuts) == 1
+    answer = run(gateway, key, BODIES[kind], name)
+    assert answer.status_code == 200, answer.text
+    assert len(records(gateway, key)) == 1
+    job = gateway.request("GET", f"/v1/jobs/{answer.headers['x-job-id']}", key=key).json()
+    assert (job["status"], len(job["children"] or [])) == ("succeeded", 3 if kind == "batch" else 0)
+    log = gateway.request("GET", f"/v1/jobs/{job['id']}/logs", key=key).text
+    assert log.count("ran") == {"plain": 1, "batch": 3, "stream": 0}[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        *BODIES.items(),
+        ("failed", plain(call("raises", text="no"))),
+        ("failed stream", stream("raises", text="no")),
+        ("partly refused", plain(call("echo", text="a"), call("nothing"))),
+    ],
+)
+def test_an_answer_is_given_again_after_a_kill(gateway: Gateway, kind: str, body: dict[str, Any]) -> None:
+    key = gateway.key(kind.replace(" ", "-"))
+    first = run(gateway, key, body, "once")
+    restart(gateway)
+    again = run(gateway, key, body, "once")
+    assert clean(again) == clean(first)
+    assert again.headers["x-job-id"] == first.headers["x-job-id"]
+    assert again.headers.get("x-prefab-version") == first.headers.get("x-prefab-version")
+    assert len(records(gateway, key)) == 1
+    other = run(gateway, key, plain(call("echo", text="other")), "once")
+    assert (other.status_code, other.json()["detail"]["error_code"]) == (422, "IDEMPOTENCY_CONFLICT")
+    assert len(records(gateway, key)) == 1
+
+
+def test_what_a_kill_cut_runs_anew_and_nothing_twice(gateway: Gateway) -> None:
+    key = gateway.key("killed")
+    body = plain(*(call("echo", text=str(n), seconds=0.01 if n < 4 else 2.0) for n in range(8)))
+    with ThreadPoolExecutor() as pool:
+        cut = pool.submit(run, gateway, key, body, "batch")
+        until(lambda: sum(job["status"] == "succeeded" for job in _children(gateway, key)) == 4, 20)
+        restart(gateway)
+        assert isinstance(cut.exception(), httpx.HTTPError)
+    answer = run(gateway, key, body, "batch").json()
+    assert [result["output"]["output"]["text"] for result in answer["results"]] == [str(n) for n in range(8)]
+    with closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
+        statuses = "SELECT status, count(*) FROM jobs WHERE user = 'killed' AND prefab_id IS NOT NULL GROUP BY status"
+        assert dict(database.execute(statuses)) == {"succeeded": 8, "failed": 4}
+    assert run(gateway, key, body, "batch").json() == answer
+
+
+def _children(gateway: Gateway, key: str) -> list[dict[str, Any]]:
+    found = records(gateway, key)
+    return gateway.request("GET", f"/v1/jobs/{found[0]['id']}", key=key).json()["children"] if found else []
+
+
+def test_many_at_once_are_one(gateway: Gateway) -> None:
+    key, body = gateway.key("many"), plain(call("echo", text="a", seconds=0.3))
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: run(gateway, key, body, "same"), range(16)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert len(records(gateway, key)) == 1
+
+
+def test_a_known_request_is_answered_though_it_would_be_refused_now(gateway: Gateway) -> None:
+    key, body = gateway.key("poor"), plain(call("echo", text="a"))
+    gateway.request("POST", "/v1/quotas", json={"user": "poor", "limit": 1}).raise_for_status()
+    first = run(gateway, key, body, "paid")
+    assert run(gateway, key, body, "other").status_code == 429
+    again = run(gateway, key, body, "paid")
+    assert clean(again) == clean(first)
+    assert first.status_code == 200
+
+
+def test_refusals_are_not_kept(gateway: Gateway) -> None:
+    key, body = gateway.key("refused"), plain(call("echo", text=1))
+    assert [run(gateway, key, body, "k").status_code for _ in range(2)] == [422, 422]
+    assert run(gateway, key, plain(call("echo", text="a")), "k").status_code == 200
+
+
+def test_keys_are_each_callers_own(gateway: Gateway) -> None:
+    body = plain(call("echo", text="a"))
+    jobs = {run(gateway, gateway.key(user), body, "same").json()["job_id"] for user in ("one", "two")}
+    assert len(jobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "is_kept"), [("auto-1", 500, True), ("auto-2", 700, False), ("mine", 80_000, True)]
+)
+def test_answers_are_kept_for_their_time(gateway: Gateway, name: str, age: float, is_kept: bool) -> None:
+    key, body = gateway.key(f"aged-{name}"), plain(call("echo", text="a"))
+    first = run(gateway, key, body, name).json()["job_id"]
+    with closing(sqlite3.connect(gateway.data / "gateway.db", timeout=10)) as database, database:
+        database.execute("UPDATE jobs SET ended_at = ended_at - ? WHERE id = ?", (age, first))
+    again = run(gateway, key, body, name).json()["job_id"]
+    assert (again == first) is is_kept
+
+
+def test_a_retry_joins_what_is_under_way(gateway: Gateway) -> None:
+    key, body = gateway.key("joins"), stream("tells", n=10, delay=0.1)
+    with CuttingProxy(gateway.url, down=1500) as proxy, suppress(httpx.HTTPError):
+        run(gateway, key, body, "s", proxy.url)
+    begun = time.monotonic()
+    answer = run(gateway, key, body, "s")
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [event["data"].split()[0] for event in events if event["type"] == "content"] == [str(n) for n in range(10)]
+    assert time.monotonic() - begun < 5
+    assert len(records(gateway, key)) == 1
+
+
+def test_a_run_may_be_canceled_by_its_key(gateway: Gateway) -> None:
+    key, body = gateway.key("cancels"), plain(call("echo", text="a", seconds=30))
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(run(gateway, key, body, "long")))
+    thread.start()
+    until(lambda: any(job["status"] == "running" for job in records(gateway, key)))
+    assert gateway.request("POST", "/v1/jobs/long/cancel", key=key).json()["canceled"] is True
+    thread.join(20)
+    assert answers[0].json()["detail"]["error_code"] == "CANCELED"
+
+
+def test_code_inside_two_calls_has_keys_of_its_own(gateway: Gateway, tmp_path: Path) -> None:
+    source = """
+    import os, json, urllib.request
+
+    def asks():
+        body = {"calls": [{"prefab_id": "work", "version": "1.0.0", "function_name": "echo",
+            "inputs": {"parameters": {"text": "a"}}}]}
+        request = urllib.request.Request(os.environ["GATEWAY_BASE_URL"] + "/v1/internal/run", json.dumps(body).encode(),
+            {"X-Internal-Token": os.environ["X_INTERNAL_TOKEN"], "Idempotency-Key": "step"})
+        return [json.loads(urllib.request.urlopen(request).read())["job_id"] for _ in range(2)]
+    """
+    gateway.publish(write_package(tmp_path / "inner", source, prefab_id="inner"))
+    with gateway.client() as client:
+        first, second = (client.run("inner", "1.0.0", "asks", {}).get_function_result() for _ in range(2))
+    assert first[0] == first[1] != second[0] == second[1]
