@@ -159,7 +159,7 @@ def test_many_at_once_are_one(gateway: Gateway) -> None:
 
 def test_a_known_request_is_answered_though_it_would_be_refused_now(gateway: Gateway) -> None:
     key, body = gateway.key("poor"), plain(call("echo", text="a"))
-    gateway.request("POST", "/v1/quotas", json={"user": "poor", "limit": 1}).raise_for_status()
+    gateway.request("PUT", "/v1/quotas/poor", json={"limit": 1}).raise_for_status()
     first = run(gateway, key, body, "paid")
     assert run(gateway, key, body, "other").status_code == 429
     again = run(gateway, key, body, "paid")
