@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Set
 from contextlib import suppress
 
 from sqlalchemy import Connection, func, select
@@ -173,7 +174,9 @@ class Dispatcher:
             task.add_done_callback(lambda _, leased=leased: self._left(leased))  # type: ignore[misc]
 
     def _left(self, leased: Leased) -> None:
-        del self._attempts[leased.job_id]
+        task = self._attempts.pop(leased.job_id)
+        if not task.cancelled() and task.exception() is not None:  # it is given back when the leases are renewed
+            logger.error("the job %s could not be brought to an end", leased.job_id, exc_info=task.exception())
         self._to_cancel.discard(leased.job_id)
         user = leased.order.principal.user
         self._at_work[user] -= 1
@@ -183,16 +186,26 @@ class Dispatcher:
 
     async def _beat(self) -> None:
         """Keeps the leases, and looks after what nobody works on."""
+        strays: Set[str] = frozenset()
         while True:
             await asyncio.sleep(LEASE / 3)
             try:
-                for job_id in await self._queue.renew():
+                leased = await self._queue.renew()
+                for job_id in (job_id for job_id, canceled in leased.items() if canceled):
                     await self._cancel_one(job_id)
+                await self._free(strays & leased.keys())
+                strays = leased.keys() - self._attempts.keys()
                 if await self._queue.take_over(alone=False):
                     self._news.set()
                 await self._expire()
             except Exception:  # as in the other loop
                 logger.exception("the leases of jobs could not be renewed")
+
+    async def _free(self, strays: Set[str]) -> None:
+        """Gives jobs back that this gateway leased, and that it lost by a failure of its own."""
+        at = time.time()
+        for job_id in strays - self._attempts.keys():
+            await self._database.write(lambda c, j=job_id: self._queue.put_back(c, j, at, interrupted=True))  # type: ignore[misc]
 
     async def _expire(self) -> None:
         """Ends what waited until its time was over."""

@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from gateway_server.calls.jobs import Jobs
+from gateway_server.errors import Overloaded
 from gateway_server.models import Call, JobStatus, Principal, Scope
 from gateway_server.prefabs.retries import Retry
 from gateway_server.store import schema
@@ -21,6 +22,8 @@ from gateway_server.store.database import Database
 
 LEASE = 30.0
 """Seconds that a lease lasts without being renewed."""
+MOST_WAITING = 10_000
+"""Jobs of one user that may be in the queue."""
 _table = schema.job_queue
 
 
@@ -98,7 +101,15 @@ class Queue:
         """This life of this gateway."""
 
     def add(self, connection: Connection, job_id: str, order: Order, *, priority: int, deadline: float | None) -> None:
-        """Takes a job in, within the transaction that records it."""
+        """Takes a job in, within the transaction that records it.
+
+        Raises:
+            Overloaded: too many jobs of this user wait already.
+        """
+        crowd = select(_table.c.job_id).where(_table.c.user == order.principal.user).limit(1).offset(MOST_WAITING - 1)
+        if connection.execute(crowd).first() is not None:
+            text = f"{MOST_WAITING} jobs of yours are waiting or running, and no more are taken. Submit again later."
+            raise Overloaded(text, retry_after=30)
         connection.execute(
             _table.insert().values(
                 job_id=job_id,
@@ -154,15 +165,15 @@ class Queue:
 
         return await self._database.write(work, durable=False)
 
-    async def renew(self) -> list[str]:
-        """Renews this gateway's leases; gives the jobs among them that are to be canceled."""
+    async def renew(self) -> dict[str, bool]:
+        """Renews this gateway's leases; gives the jobs, and whether they are to be canceled."""
         ours = _table.c.lease_owner == self.owner
         change = update(_table).where(ours).values(lease_until=time.time() + LEASE)
-        wanted = select(_table.c.job_id).where(ours, _table.c.canceled)
+        wanted = select(_table.c.job_id, _table.c.canceled).where(ours)
 
-        def work(connection: Connection) -> list[str]:
+        def work(connection: Connection) -> dict[str, bool]:
             connection.execute(change)
-            return list(connection.execute(wanted).scalars())
+            return {row.job_id: row.canceled for row in connection.execute(wanted)}
 
         return await self._database.write(work, durable=False)
 
