@@ -1,5 +1,7 @@
 """Whether the gateway lives, whether it takes work, and what it counted."""
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel
@@ -16,6 +18,14 @@ class Health(BaseModel):
     version: str = __version__
 
 
+class Held(BaseModel):
+    """One protection: whether it holds, and what it does; else why it does not, and what to do."""
+
+    name: str
+    held: bool
+    detail: str
+
+
 class Readiness(BaseModel):
     """Whether work is taken, and how well packages are locked in."""
 
@@ -23,6 +33,8 @@ class Readiness(BaseModel):
     isolation: str
     refused: dict[str, str]
     """Stronger levels of isolation that this machine does not offer, and why."""
+    protections: list[Held]
+    """What protects people from packages here, one by one."""
 
 
 def routes(*, engine: LocalEngine, running: RunningCalls) -> APIRouter:
@@ -42,7 +54,12 @@ def routes(*, engine: LocalEngine, running: RunningCalls) -> APIRouter:
         """200 while work is taken, else 503."""
         response.status_code = 200 if engine.is_open else 503
         refused = {level.value: reason for level, reason in engine.refused.items()}
-        return Readiness(ready=engine.is_open, isolation=engine.isolation.value, refused=refused)
+        return Readiness(
+            ready=engine.is_open,
+            isolation=engine.isolation.value,
+            refused=refused,
+            protections=[Held(**asdict(one)) for one in engine.protections],
+        )
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway_runtime import linux
 from gateway_server.cli.doctor import BAD, GOOD, WEAK, Finding
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.pool import LocalEngine
@@ -21,7 +20,6 @@ from gateway_server.settings import Settings
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK = 2 << 30
-LANDLOCK_SIGNALS = 6
 _PROTECTIONS = {
     Isolation.UIDS: "each worker has a uid of its own, in namespaces that hold nothing else",
     Isolation.PIDS: "each prefab has namespaces of its own; its workers share a uid (run as root for more)",
@@ -37,7 +35,6 @@ def examine(data: Path) -> Iterator[Finding]:
     yield _folder(data)
     yield _disk(data)
     yield from asyncio.run(_sandbox())
-    yield _landlock()
 
 
 def _python() -> Finding:
@@ -107,15 +104,7 @@ async def _sandbox() -> list[Finding]:
             state = GOOD if level is Isolation.UIDS else WEAK
             found = [Finding("sandbox", state, f"{level.value}: {_PROTECTIONS[level]}")]
             refused = engine.refused.items()
-            return found + [Finding(f"sandbox {name.value}", WEAK, f"not offered: {why}") for name, why in refused]
+            found += [Finding(f"sandbox {name.value}", WEAK, f"not offered: {why}") for name, why in refused]
+            return found + [Finding(one.name, GOOD if one.held else WEAK, one.detail) for one in engine.protections]
         finally:
             await engine.close()
-
-
-def _landlock() -> Finding:
-    version = linux.landlock_version() if sys.platform == "linux" else 0
-    if version == 0:
-        return Finding("landlock", WEAK, "the kernel has none; prefabs can read what their uid can read")
-    if version < LANDLOCK_SIGNALS:
-        return Finding("landlock", GOOD, f"interface {version} (from {LANDLOCK_SIGNALS} on, signals are confined, too)")
-    return Finding("landlock", GOOD, f"interface {version}")

@@ -108,6 +108,11 @@ class Cgroups:
             raise Unavailable(f"{error.filename}: {error.strerror}") from error
 
     @property
+    def controllers(self) -> set[str]:
+        """What can be bounded: memory, and perhaps cpu and pids."""
+        return {name for mount in self._mounts for name in mount.controllers}
+
+    @property
     def folders(self) -> list[str]:
         """The folder of this gateway in each hierarchy."""
         return [str(mount.folder / f"{OURS}.{self._name}") for mount in self._mounts]

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import os
 import shutil
 import sys
@@ -16,11 +17,12 @@ from typing import Any
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
 from gateway_server.engine.local.places import Places
+from gateway_server.engine.local.protections import Protection, missing_core, protections
 from gateway_server.engine.local.watchdog import Family, Watchdog
 from gateway_server.engine.local.worker import Worker
 from gateway_server.engine.local.zygotes import ImportFailed, Launcher, Zygote
 from gateway_server.errors import ServiceUnavailable
-from gateway_server.models import Deployment
+from gateway_server.models import Deployment, Result
 from gateway_server.settings import Settings
 
 FAILED_IMPORT_REMEMBERED = 2.0
@@ -63,6 +65,8 @@ class LocalEngine:
         self.isolation = Isolation.NONE
         self.refused: dict[Isolation, str] = {}
         """Levels of isolation that this machine does not offer, and why."""
+        self.protections: list[Protection] = []
+        """What was found to hold, and not to hold, when a worker was tried out."""
         self.no_groups = ""
         """Why there are no control groups."""
         self._settings = settings
@@ -110,7 +114,8 @@ class LocalEngine:
         for isolation in candidates(self._settings.sandbox):
             self._layout = replace(self._layout, isolation=isolation)
             try:
-                await self._try_out()
+                await self._try_out_with_groups()
+                self._check_required()
             except (ServiceUnavailable, ImportFailed) as error:
                 self.refused[isolation] = str(error)
                 continue
@@ -132,22 +137,48 @@ class LocalEngine:
         else:
             self._launcher.groups = self._cgroups.folders
 
+    async def _try_out_with_groups(self) -> None:
+        """Kernels before 5.16 let nobody but root enter a group that root has opened: then without."""
+        try:
+            await self._try_out()
+        except ServiceUnavailable:
+            if self._cgroups is None:
+                raise
+            groups, self._cgroups = self._cgroups, None
+            self.no_groups = "workers cannot enter them on this kernel"
+            await self._try_out()
+            await asyncio.to_thread(groups.close)
+
+    def _check_required(self) -> None:
+        missing = missing_core(self.protections) if self._settings.sandbox == "required" else []
+        if missing:
+            raise ServiceUnavailable("; ".join(f"{one.name} does not hold: {one.detail}" for one in missing))
+
     async def _try_out(self) -> None:
-        """A zygote without a package forks one worker: the whole tree, for real."""
-        nothing = self._workspaces / "nothing"
-        nothing.mkdir(exist_ok=True)
-        deployment = Deployment(
-            key="", prefab_id="", version="", entry_point="src/main.py", code=nothing, packages=nothing
-        )
+        """A zygote with a package of our own forks one worker, which looks around: the whole tree, for real."""
+        code = self._workspaces / "probe"
+        (code / "src").mkdir(parents=True, exist_ok=True)
+        (code / "src" / "main.py").write_text("from gateway_runtime.probe import look\n")
+        deployment = Deployment(key="", prefab_id="", version="", entry_point="src/main.py", code=code, packages=code)
         zygote = self._new_zygote(deployment)
         try:
             await zygote.start(base_url="", preload=False, timeout=20)
             worker = await zygote.fork("")
             events = worker.run(
-                {"function": "", "parameters": {}, "environment": {}, "stream": False}, zygote.output.extend
+                {"function": "look", "parameters": {}, "environment": {}, "stream": False}, zygote.output.extend
             )
-            async for _ in events:
-                pass  # fails, as there is no package; that it answers is the point
+            async for event in events:
+                if not isinstance(event, Result):
+                    raise ServiceUnavailable(f"a worker could not look around: {event}")
+                facts = json.loads(event.json)
+            is_inside = worker.group is not None and bool(worker.group.processes())
+            self.protections = protections(
+                facts,
+                isolation=self._layout.isolation,
+                settings=self._settings,
+                cgroups=self._cgroups if is_inside else None,
+                no_groups=self.no_groups,
+            )
         except ServiceUnavailable:
             raise
         except Exception as error:
