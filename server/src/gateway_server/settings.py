@@ -39,7 +39,7 @@ class Settings:
     """The address under which clients reach this gateway, where it is not the one it listens on."""
     reload: bool = False
 
-    workers: int = field(default_factory=lambda: max(16, 8 * _cores()))
+    workers: int = field(default_factory=lambda: max(32, 16 * _cores()))
     """Functions that run at the same time; nested calls may exceed it, so that a tree of calls cannot block itself."""
     nesting_limit: int = 16
     """How deep functions may call functions."""

@@ -40,6 +40,9 @@ class Host:
         self.failed: tuple[float, ImportFailed] | None = None
         self.idle: dict[str, deque[Worker]] = {}
         self.busy = 0
+        self.spare: Worker | None = None
+        """One that has served nobody yet: the kernel takes 5 ms to let a process into control groups, now and then."""
+        self.preparing = False
         self.retired = False
         """Whether the version is gone: what runs may end, and nothing else begins."""
         self.used_at = time.monotonic()
@@ -206,7 +209,7 @@ class LocalEngine:
             while (worker := host.take_idle(user)) is not None and not (worker.alive and worker.fit):
                 self._take_back(host, worker)
             if worker is None:
-                worker = await (await self._zygote(host)).fork(user)
+                worker = await self._new_worker(host, user)
             yield worker
         finally:
             host.busy -= 1
@@ -216,6 +219,26 @@ class LocalEngine:
                 self._take_back(host, worker)
             if host.retired and not host.busy:
                 self._end(host)
+
+    async def _new_worker(self, host: Host, user: str) -> Worker:
+        """The spare one, or one made now; another spare is made meanwhile."""
+        zygote = await self._zygote(host)
+        worker, host.spare = host.spare, None
+        if worker is None or not worker.alive:
+            worker = await zygote.fork(user)
+        worker.user = user
+        if not host.preparing and self._cgroups is not None:
+            host.preparing = True
+            self._in_background(self._prepare(host, zygote))
+        return worker
+
+    async def _prepare(self, host: Host, zygote: Zygote) -> None:
+        try:
+            host.spare = await zygote.fork("")
+        except ServiceUnavailable:
+            host.spare = None  # whoever needs one will hear why
+        finally:
+            host.preparing = False
 
     def forget(self, key: str) -> None:
         """Ends the processes of a version that was removed or replaced, once the calls that it serves have ended."""
