@@ -27,6 +27,7 @@ from gateway_server.api.asgi import Receive, Send
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.calls import PATHS, RunRoutes
 from gateway_server.api.exchange import Exchanges
+from gateway_server.api.intake import Intake
 from gateway_server.api.job_events import PATH as EVENTS_PATH
 from gateway_server.api.job_events import JobEvents
 from gateway_server.api.keys import LONGEST_LIFE
@@ -149,6 +150,7 @@ class Gateway:
 
     def _serve_runs(self, queue: Queue) -> None:
         """What is served before the web framework."""
+        intake = Intake(self.settings.request_limit)
         self._submitting = Submitting(
             settings=self.settings,
             authenticator=self.authenticator,
@@ -162,6 +164,7 @@ class Gateway:
             jobs=self.jobs,
             events=self.events,
             recorded=self.recorded,
+            intake=intake,
         )
         self._run_routes = RunRoutes(
             settings=self.settings,
@@ -174,6 +177,7 @@ class Gateway:
             exchanges=self.exchanges,
             recorded=self.recorded,
             submitting=self._submitting,
+            intake=intake,
         )
         self._job_events = JobEvents(authenticator=self.authenticator, jobs=self.jobs, events=self.events)
 

@@ -10,6 +10,7 @@ GatewayFault
 │   └── UserNotFound               ├── RuntimeCrashed 502
 ├── VersionExists 409              ├── VersionInUse 409
 ├── MethodNotAllowed 405           ├── Canceled 409
+├── RequestTimeout 408             │
 ├── ServiceUnavailable 503         ├── Overloaded 503
 ├── DeadlineExceeded 504           └── InternalError 500
 
@@ -120,6 +121,12 @@ class MethodNotAllowed(GatewayFault):
     """The address exists, and does not take this method."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
+
+
+class RequestTimeout(GatewayFault):
+    """The request did not come to its end."""
+
+    status, code = 408, "REQUEST_TIMEOUT"
 
 
 class PayloadTooLarge(GatewayFault):

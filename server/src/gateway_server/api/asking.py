@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway_server.api.asgi import Receive
-from gateway_server.errors import Invalid, PayloadTooLarge, Problem
+from gateway_server.errors import Invalid, Problem
 
 LONGEST_WAIT = 600.0
 """Seconds that a caller may ask to be kept waiting for a job."""
@@ -15,10 +14,6 @@ Deadline = float | Invalid | None
 """On the clock of the event loop; None where the caller said nothing."""
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s)?\Z")
 _SECONDS = re.compile(r"\d{1,9}\Z")
-
-
-class HungUp(Exception):
-    """The caller left before the request was whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +66,3 @@ def parse_duration(text: str | None) -> float | None:
 def read_headers(scope: Mapping[str, Any]) -> dict[str, str]:
     """The headers of a request by their lower-case names."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        HungUp: it did not come to its end.
-        PayloadTooLarge: it has more bytes than `limit`.
-    """
-    body: bytes = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HungUp
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise PayloadTooLarge(f"The request has more than {limit} bytes. Pass large data as files.")
-        if not message.get("more_body"):
-            return body

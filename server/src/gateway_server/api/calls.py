@@ -1,17 +1,18 @@
 """The run routes, served before the web framework: the one path on which every microsecond is somebody's."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
 from gateway_server.api import replies, sse
 from gateway_server.api.asgi import Receive, Send
-from gateway_server.api.asking import Deadline, HungUp, read_body, read_deadline, read_headers, read_preference
+from gateway_server.api.asking import Deadline, read_deadline, read_headers, read_preference
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.exchange import Exchange, Exchanges
 from gateway_server.api.faults import logger, send_fault, unexpected
+from gateway_server.api.intake import HungUp, Intake
 from gateway_server.api.replies import Recorded
 from gateway_server.api.submitting import Submitting
 from gateway_server.calls.events import Events, one_line
@@ -52,6 +53,7 @@ class RunRoutes:
         exchanges: Exchanges,
         recorded: Recorded,
         submitting: Submitting,
+        intake: Intake,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
@@ -63,32 +65,36 @@ class RunRoutes:
         self._exchanges = exchanges
         self._recorded = recorded
         self._submitting = submitting
+        self._intake = intake
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """One request."""
-        headers = read_headers(scope)
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST.")
+            headers = read_headers(scope)
             principal = await self._authenticator.identify(headers, scope.get("client"))
-            body = await read_body(receive, self._settings.request_limit)
-            deadline = read_deadline(headers.get("cancel-after"))
-            key = request_key(principal, headers.get("idempotency-key"), b"run", body)
-            preference = read_preference(headers.get("prefer"))
-            if preference.asynchronous:
-                await self._submitting.run(principal, body, deadline, key, preference, send)
-                return
-
-            async def produce(exchange: Exchange) -> None:
-                await self._answer(principal, body, deadline, key, exchange)
-
-            exchange = self._exchanges.begin(principal, key, produce)
+            async with self._intake.body(receive) as body:
+                await self._serve(principal, headers, body, receive, send)
         except GatewayFault as fault:
             await send_fault(fault, send)
-            return
         except HungUp:
             return
-        await exchange.follow(receive, send)
+
+    async def _serve(
+        self, principal: Principal, headers: Mapping[str, str], body: bytes, receive: Receive, send: Send
+    ) -> None:
+        deadline = read_deadline(headers.get("cancel-after"))
+        key = request_key(principal, headers.get("idempotency-key"), b"run", body)
+        preference = read_preference(headers.get("prefer"))
+        if preference.asynchronous:
+            await self._submitting.run(principal, body, deadline, key, preference, send)
+            return
+
+        async def produce(exchange: Exchange) -> None:
+            await self._answer(principal, body, deadline, key, exchange)
+
+        await self._exchanges.begin(principal, key, produce).follow(receive, send)
 
     async def _answer(
         self, principal: Principal, body: bytes, deadline: Deadline, key: RequestKey | None, exchange: Exchange

@@ -1,13 +1,15 @@
 """Submitting over HTTP: what is accepted here is run whether anybody waits for it or not."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from gateway_server.api.asgi import JSON, Receive, Reply, Send, send_reply
-from gateway_server.api.asking import Deadline, HungUp, Preference, read_body, read_deadline, read_headers
+from gateway_server.api.asking import Deadline, Preference, read_deadline, read_headers
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.faults import send_fault
+from gateway_server.api.intake import HungUp, Intake
 from gateway_server.api.replies import Recorded
 from gateway_server.calls.events import Events
 from gateway_server.calls.inputs import RunRequest, Submission, parse_run, parse_submission
@@ -33,6 +35,7 @@ class Submitting:
         jobs: Jobs,
         events: Events,
         recorded: Recorded,
+        intake: Intake,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
@@ -40,25 +43,29 @@ class Submitting:
         self._jobs = jobs
         self._events = events
         self._recorded = recorded
+        self._intake = intake
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """One submission."""
-        settings, headers = self._settings, read_headers(scope)
+        headers = read_headers(scope)
         try:
             principal = await self._authenticator.identify(headers, scope.get("client"))
-            body = await read_body(receive, settings.request_limit)
-            deadline = read_deadline(headers.get("cancel-after"))
-            key = request_key(principal, headers.get("idempotency-key"), b"submit", body)
-            request, submission = parse_submission(
-                body, size_limit=settings.request_limit, batch_limit=settings.batch_limit
-            )
-            job = await self._submit(principal, request, submission, deadline, key)
+            async with self._intake.body(receive) as body:
+                job = await self._take(principal, headers, body)
+                await send_reply(_accepted(job), send)
         except GatewayFault as fault:
             await send_fault(fault, send)
         except HungUp:
             return
-        else:
-            await send_reply(_accepted(job), send)
+
+    async def _take(self, principal: Principal, headers: Mapping[str, str], body: bytes) -> Job:
+        settings = self._settings
+        deadline = read_deadline(headers.get("cancel-after"))
+        key = request_key(principal, headers.get("idempotency-key"), b"submit", body)
+        request, submission = parse_submission(
+            body, size_limit=settings.request_limit, batch_limit=settings.batch_limit
+        )
+        return await self._submit(principal, request, submission, deadline, key)
 
     async def run(
         self,
