@@ -95,7 +95,7 @@ class Gateway:
         self.keys = Keys(self.database, self.users)
         self.tokens = Tokens(self.database, self.cipher, self.users)
         self.vault = Vault(self.database, self.cipher)
-        self.quotas = Quotas(self.database, settings.default_quota)
+        self.quotas = Quotas(self.database, settings.default_quota, tree_limit=settings.tree_limit)
         self.jobs = Jobs(self.database)
         self.events = Events(self.database)
         self.running = RunningCalls()
@@ -220,7 +220,7 @@ class Gateway:
         self.tokens.revoked = await self.keys.revoked()
         await self._make_admin_key()
         await self._register_default_user()
-        await self.jobs.end_orphans()
+        await self.jobs.end_orphans(self.quotas.release)
         await asyncio.to_thread(publishing.sweep, self.settings.data / publishing.INCOMING)
         await self.catalogue.start()
         self.catalogue.on_gone = self._forget

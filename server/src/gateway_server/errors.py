@@ -18,7 +18,6 @@ Failures of user code are no faults: they are data in a result.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 
@@ -154,15 +153,30 @@ class IdempotencyConflict(GatewayFault):
 
 
 class QuotaExceeded(GatewayFault):
-    """The caller has used up what it was given."""
+    """The caller has used up what it was given. `reset_at` is None where no time will help."""
 
     status, code = 429, "QUOTA_EXCEEDED"
 
-    def __init__(self, *, limit: int, used: int, quota_type: str, reset_at: datetime, now: datetime) -> None:
-        reset = reset_at.isoformat().replace("+00:00", "Z")
-        message = f"The quota of {limit} ({quota_type.replace('_', ' ')}) is used up; it resets at {reset}."
-        wait = max(1.0, (reset_at - now).total_seconds())
-        super().__init__(message, retry_after=wait, limit=limit, used=used, quota_type=quota_type, reset_at=reset)
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: int,
+        used: float,
+        quota_type: str,
+        subject: str = "user",
+        reset_at: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            retry_after=retry_after,
+            limit=limit,
+            used=used,
+            quota_type=quota_type,
+            subject=subject,
+            reset_at=reset_at,
+        )
 
 
 class Canceled(GatewayFault):

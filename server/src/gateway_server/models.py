@@ -51,6 +51,8 @@ class Principal:
     """Set for code that runs inside a call: the job it belongs to. Such a caller may run prefabs and use the files of
     its call tree, and nothing else."""
     root_job_id: str | None = None
+    tree_id: str | None = None
+    """Everything that follows from one request to an agent; None where no agent was asked."""
     depth: int = 0
     """How many calls stand above this one."""
     deadline: float | None = None

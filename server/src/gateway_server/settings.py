@@ -42,7 +42,9 @@ class Settings:
     workers: int = field(default_factory=lambda: max(32, 16 * _cores()))
     """Functions that run at the same time; nested calls may exceed it, so that a tree of calls cannot block itself."""
     nesting_limit: int = 16
-    """How deep functions may call functions."""
+    """How deep functions and agents may call each other."""
+    tree_limit: int = 10_000
+    """Calls that may follow from one call, or from one request to an agent."""
     queue: int = 1000
     """Calls that may wait for a worker."""
     batch_concurrency: int = 16

@@ -7,7 +7,6 @@ from unittest.mock import Mock
 import pytest
 
 from gateway_server.calls.logs import Log, Masker
-from gateway_server.calls.quotas import Quotas
 from gateway_server.errors import NotFound, Unauthenticated
 from gateway_server.identity.keys import Keys
 from gateway_server.identity.users import Users
@@ -86,17 +85,6 @@ INSERT = """
 INSERT INTO versions (prefab_id, version, status, warnings, manifest, digest, environment, settings, revision,
 published_by, created_at, size) VALUES ('odd', '1.0.0', 'deployed', '[]', '{}', 'd', 'e', '{}', 1, 'ann', 0, 1)
 """
-
-
-def test_a_refund_gives_nothing_that_was_not_charged_today(tmp_path: Path):
-    async def main(database: SlowDatabase) -> None:
-        quotas = Quotas(database, 10)
-        await database.write(lambda c: quotas.charge(c, "ann"))
-        for _ in range(2):
-            await database.write(lambda c: quotas.refund(c, "ann"))
-        assert (await quotas.show("ann")).used == 0
-
-    run(main, tmp_path)
 
 
 @pytest.mark.parametrize("at", range(60, 105))

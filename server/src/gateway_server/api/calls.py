@@ -136,7 +136,7 @@ class RunRoutes:
             raise call
         ready = await self._pipeline.prepare(principal, call, deadline=deadline)
         job_id = new_id()
-        await self._pipeline.admit(ready, job_id, key=key)
+        ready = await self._pipeline.admit(ready, job_id, key=key)
         exchange.job_id = job_id
         if ready.function.streaming if request.stream is None else request.stream:
             await self._stream(job_id, exchange, ready)
@@ -207,7 +207,7 @@ class RunRoutes:
             if self._running.is_canceled(batch_id):
                 raise Canceled("The batch was canceled before this call began.")
             ready = await self._pipeline.prepare(principal, call, deadline=deadline)
-            await self._pipeline.admit(ready, job_id, key=key, parent_id=batch_id, position=position)
+            ready = await self._pipeline.admit(ready, job_id, key=key, parent_id=batch_id, position=position)
         except AlreadyKnown as known:  # the batch was cut, and this call of it was not
             await self._wait(known.job_id, deadline)
             job = await self._jobs.adopt(known.job_id, batch_id)

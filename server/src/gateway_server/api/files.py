@@ -81,7 +81,10 @@ def _add_transfers(router: APIRouter, library: Library, caller: Any, settings: S
         access.require_agent(principal)
         form = _open_form(request, settings)
         file = await library.put(
-            principal, form.file(), lambda: wish(Area.OUTPUTS, form.filename, content_type=form.content_type)
+            principal,
+            form.file(),
+            lambda: wish(Area.OUTPUTS, form.filename, content_type=form.content_type),
+            _least(request),
         )
         return file_answers.uploaded(file)
 
@@ -100,6 +103,7 @@ def _add_transfers(router: APIRouter, library: Library, caller: Any, settings: S
                 ttl=_seconds(form.fields.get("ttl")),
                 session=form.fields.get("session_id") or None,
             ),
+            _least(request),
         )
         return file_answers.uploaded(file)
 
@@ -201,10 +205,15 @@ def _add_uploads(router: APIRouter, uploads: Uploads, caller: Any) -> None:
 
 
 def _open_form(request: Request, settings: Settings) -> FileForm:
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length) > settings.file_limit + _FORM_OVERHEAD:
+    if _least(request) > settings.file_limit:
         raise PayloadTooLarge(f"A file has at most {settings.file_limit} bytes.")
     return FileForm(request.headers.get("content-type"), _body(request))
+
+
+def _least(request: Request) -> int:
+    """Bytes that the file of a form must have at least; 0 where that is not known."""
+    length = request.headers.get("content-length", "")
+    return max(int(length) - _FORM_OVERHEAD, 0) if length.isascii() and length.isdigit() else 0
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

@@ -40,6 +40,8 @@ class JobModel(BaseModel):
     agent: str | None
     parent_id: str | None
     root_id: str
+    charged: bool
+    """Whether it counts among the calls of its user; a refusal does not, nor a failure of the gateway."""
     result: Any = None
     error: dict[str, Any] | None = None
     children: list["JobModel"] | None = None
@@ -205,6 +207,7 @@ def _model(job: Job) -> JobModel:
         parent_id=job.parent_id,
         root_id=job.root_id,
         error=job.error,
+        charged=job.charged,
     )
 
 

@@ -70,7 +70,7 @@ class SignedObjects:
             raise PermissionDenied(f"The URL was made for the Content-Type {expected}; send exactly this one.")
         if _length(headers) > self._limit:
             raise PayloadTooLarge(f"A file has at most {self._limit} bytes.")
-        await self._library.put_input(key, _body(receive), expected)
+        await self._library.put_input(key, _body(receive), expected, _length(headers))
 
     async def _put_part(
         self, objects: LocalObjects, signed: dict[str, str], headers: dict[str, str], receive: Receive

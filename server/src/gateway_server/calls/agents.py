@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, replace
 import httpx
 from sqlalchemy import Connection, Row, select
 
+from gateway_server.calls import trees
 from gateway_server.calls.agent_health import HEALTHY, UNREACHABLE, Health, HealthChecks, leads_to_gateway
 from gateway_server.calls.agent_wire import Agent, Header, Unreached, Wire, is_identity, passed_on, translated
 from gateway_server.calls.agent_wishes import Wish, checked, refusal
+from gateway_server.calls.jobs import new_id
 from gateway_server.errors import (
     AgentNotFound,
     DeadlineExceeded,
@@ -30,8 +32,6 @@ from gateway_server.store.database import Database
 
 TOKEN_GRACE = 60.0
 """Seconds that an agent's token outlives the call, for what the agent has to finish."""
-MOST_DEPTH = 32
-"""Agents that may call one another in one chain."""
 _table = schema.agents
 
 
@@ -136,17 +136,22 @@ class Agents:
 
         Raises:
             AgentNotFound: there is none of that id.
+            QuotaExceeded: agents and functions have called each other too deep or too often.
             ServiceUnavailable: it cannot be reached, or broke off.
             DeadlineExceeded: it did not begin to answer in time.
         """
         access.require_person(principal)
-        if principal.depth >= MOST_DEPTH:
-            raise Invalid(f"More than {MOST_DEPTH} agents call one another in a chain.")
+        trees.check_depth(principal.depth + 1, self._settings.nesting_limit)
         agent = await self.find(agent_id)
         now = time.time()
+        if principal.tree_id is not None:
+            most = self._settings.tree_limit
+            await self._database.write(lambda c: trees.grow(c, principal, most, now), durable=False)
         seconds, whose = self._limit(agent, principal, request, now)
         ends = asyncio.get_running_loop().time() + seconds
-        identity = replace(principal, agent=agent_id, depth=principal.depth + 1, deadline=now + seconds)
+        tree_id = principal.tree_id or new_id()
+        depth = principal.depth + 1
+        identity = replace(principal, agent=agent_id, tree_id=tree_id, depth=depth, deadline=now + seconds)
         token = self._tokens.mint(identity, expires_at=now + seconds + TOKEN_GRACE)
         headers = passed_on(header for header in request.headers if not is_identity(header))
         headers.append((b"x-internal-token", token.encode()))

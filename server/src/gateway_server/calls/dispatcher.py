@@ -25,6 +25,7 @@ from gateway_server.errors import (
     GatewayFault,
     InternalError,
     Overloaded,
+    QuotaExceeded,
     RuntimeCrashed,
     ServiceUnavailable,
 )
@@ -261,6 +262,7 @@ class Dispatcher:
             ready = await self._pipeline.prepare(
                 leased.order.principal, leased.order.call, deadline=deadline, is_charged=True
             )
+            ready = await self._pipeline.begin(ready, leased.job_id)
         except GatewayFault as fault:
             return of_fault(leased.job_id, fault)
 
@@ -283,26 +285,36 @@ class Dispatcher:
         if not begun and isinstance(outcome.fault, ServiceUnavailable | Overloaded):  # that was not the job's fault
             await self._put_back(leased, call, min(2.0**leased.interruptions, LONGEST_REST), interrupted=True)
             return
+        if call.began is None and isinstance(outcome.fault, QuotaExceeded):  # it waits for a place, or for run time
+            await self._put_back(leased, call, min(outcome.fault.retry_after or 0.0, LONGEST_REST), untried=True)
+            return
         rest = None
         if (outcome.error is not None and not outcome.canceled) or isinstance(outcome.fault, _WORTH_RETRYING):
             rest = leased.order.retry.wait(leased.attempt - leased.interruptions)
         if rest is not None and (leased.deadline is None or time.time() + rest < leased.deadline):
             await self._put_back(leased, call, rest, failed=outcome)
             return
-        log = call.log.read(call.masker)
+        log, ran = call.log.read(call.masker), call.ran()
 
         def work(connection: Connection) -> bool:
-            return self._queue.drop(connection, leased.job_id) and self._close(connection, outcome, log)
+            return self._queue.drop(connection, leased.job_id) and self._close(connection, outcome, log, ran=ran)
 
         if await self._database.write(work):
             await self._tell_end(leased.job_id)
 
     async def _put_back(
-        self, leased: Leased, call: Running, rest: float, *, interrupted: bool = False, failed: Outcome | None = None
+        self,
+        leased: Leased,
+        call: Running,
+        rest: float,
+        *,
+        interrupted: bool = False,
+        untried: bool = False,
+        failed: Outcome | None = None,
     ) -> None:
         """Gives a job back to the queue, to be tried again after `rest` seconds."""
         await self._events.settle(leased.job_id)
-        log, at = call.log.read(call.masker), time.time() + rest
+        log, at, ran = call.log.read(call.masker), time.time() + rest, call.ran()
         body = None
         if failed is not None:
             body = event_log.retried(failed.told_error(), leased.attempt, rfc3339_at(at))
@@ -310,6 +322,11 @@ class Dispatcher:
         def work(connection: Connection) -> int | None:
             if not self._queue.put_back(connection, leased.job_id, at, interrupted=interrupted):
                 return None
+            if untried:
+                connection.execute(
+                    _jobs.update().where(_jobs.c.id == leased.job_id).values(attempt=_jobs.c.attempt - 1)
+                )
+            self._pipeline.pause(connection, leased.job_id, ran)
             self._jobs.keep_log(connection, leased.job_id, log)
             return event_log.store(connection, leased.job_id, body) if body else None
 
@@ -317,10 +334,12 @@ class Dispatcher:
         if first is not None and body is not None:
             self._events.told(leased.job_id, first, body, ends=False)
 
-    def _close(self, connection: Connection, outcome: Outcome, log: bytes = b"", *, refund: bool = False) -> bool:
+    def _close(
+        self, connection: Connection, outcome: Outcome, log: bytes = b"", *, ran: float = 0.0, refund: bool = False
+    ) -> bool:
         """Ends a job, and with the last of its calls the batch, within the transaction that takes it from the queue."""
         row = connection.execute(select(_jobs).where(_jobs.c.id == outcome.job_id)).first()
-        if row is None or not self._pipeline.close(connection, row.user, outcome, log, forget_key=False, refund=refund):
+        if row is None or not self._pipeline.close(connection, outcome, log, ran=ran, forget_key=False, refund=refund):
             return False
         event_log.store(connection, outcome.job_id, event_log.ended(outcome), ends=True)
         if row.parent_id is not None:

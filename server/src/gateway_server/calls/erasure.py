@@ -115,6 +115,9 @@ class Erasure:
         self._is_scrubbed = await self._database.scrub()
 
 
+_COUNTED = (schema.quotas, schema.counters, schema.reservations, schema.usage_history)
+
+
 async def _nothing(_user: str) -> None: ...
 
 
@@ -162,6 +165,6 @@ def _take_jobs(connection: Connection, user: str) -> int:
 
 
 def _take_records(connection: Connection, user: str) -> None:
-    for table in (schema.api_keys, schema.secrets, schema.quotas, schema.usage, schema.usage_history):
+    for table in (schema.api_keys, schema.secrets, *_COUNTED):
         connection.execute(delete(table).where(table.c.user == user))
     connection.execute(delete(schema.agents).where(schema.agents.c.owner == user))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,8 @@ class Job:
     error: dict[str, Any] | None
     is_fault: bool
     """Whether the gateway failed it, and not its function."""
+    charged: bool
+    """Whether it counts among the calls of its user."""
     result: bytes | None = None
     """The envelope, as JSON text. A job that failed has one if its function left files."""
 
@@ -93,15 +96,16 @@ class Jobs:
         key: RequestKey | None = None,
         status: JobStatus = JobStatus.RUNNING,
         started: bool = True,
+        charged_at: float | None = None,
     ) -> None:
         """Records, within a transaction, that a job is there; `call` is None for a batch, `started` False where it has
-        not begun.
+        not begun, `charged_at` the moment of its grant.
 
         Raises:
             AlreadyKnown: the same request has been taken before.
             IdempotencyConflict: the key came with another request.
         """
-        moment = time.time()
+        moment = time.time() if charged_at is None else charged_at
         values = {
             "id": job_id,
             "parent_id": parent_id,
@@ -121,6 +125,7 @@ class Jobs:
             "request_digest": key.digest if key else None,
             "created_at": moment,
             "started_at": moment if started else None,
+            "charged": charged_at is not None,
         }
         if key is None:
             connection.execute(_jobs.insert(), values)
@@ -293,19 +298,22 @@ class Jobs:
         """Writes into the audit log that somebody ended another user's job."""
         await self._database.write(lambda c: audit.record(c, by, "job.cancel", job.id, user=job.user))
 
-    async def end_orphans(self) -> int:
+    async def end_orphans(self, release: Callable[[Connection, Iterable[str]], None]) -> int:
         """Closes the records of calls that a former life of this gateway never ended; says how many. Jobs that were
-        submitted go on, and with them their batches."""
+        submitted go on, and with them their batches. `release` takes back what the others were charged."""
         moment = time.time()
         error = orjson.dumps({"error_code": "RUNTIME_CRASHED", "message": "The gateway was restarted."}).decode()
         queued = select(schema.job_queue.c.job_id)
         batches = select(_jobs.c.parent_id).where(_jobs.c.id.in_(queued), _jobs.c.parent_id.is_not(None))
-        change = (
-            _jobs.update()
-            .where(_jobs.c.ended_at.is_(None), _jobs.c.id.not_in(queued), _jobs.c.id.not_in(batches))
-            .values(status=JobStatus.FAILED, ended_at=moment, error=error, is_fault=True, request_key=None)
-        )
-        return await self._database.write(lambda c: c.execute(change).rowcount)
+        cut = _jobs.c.ended_at.is_(None), _jobs.c.id.not_in(queued), _jobs.c.id.not_in(batches)
+        values = {"status": JobStatus.FAILED, "ended_at": moment, "error": error}
+
+        def work(connection: Connection) -> int:
+            release(connection, connection.execute(select(_jobs.c.id).where(*cut)).scalars().all())
+            change = _jobs.update().where(*cut).values(**values, is_fault=True, request_key=None)
+            return connection.execute(change).rowcount
+
+        return await self._database.write(work)
 
     async def sweep(self, *, records_before: float, results_before: float, logs_before: float) -> None:
         """Forgets what is older than it has to be kept; moments in POSIX seconds."""
@@ -366,5 +374,6 @@ def _from_row(row: Any, result: bytes | None = None) -> Job:
         ended_at=row.ended_at,
         error=orjson.loads(row.error) if row.error else None,
         is_fault=bool(row.is_fault),
+        charged=row.charged,
         result=result,
     )

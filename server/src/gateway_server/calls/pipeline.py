@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from gateway_runtime.workspace import OUTPUTS
+from gateway_server.calls import trees
 from gateway_server.calls.events import Events, store
 from gateway_server.calls.inputs import Validator
 from gateway_server.calls.jobs import Ending, Jobs
@@ -31,7 +32,6 @@ from gateway_server.errors import (
     Invalid,
     NotFound,
     Overloaded,
-    PermissionDenied,
     ServiceUnavailable,
 )
 from gateway_server.files.library import Library
@@ -120,18 +120,23 @@ class Pipeline:
         """Where what a call prints goes."""
 
     async def prepare(
-        self, principal: Principal, call: Call, *, deadline: float | Invalid | None, is_charged: bool = False
+        self,
+        principal: Principal,
+        call: Call,
+        *,
+        deadline: float | Invalid | None,
+        is_charged: bool = False,
+        is_queued: bool = False,
     ) -> Ready:
         """Checks everything that can be checked before the function runs, in an order that never changes.
 
         `deadline` is the caller's, on the clock of the event loop, or why it cannot be understood; `is_charged` says
-        that the quota has been charged when the call was accepted.
+        that the quota has been charged when the call was accepted, `is_queued` that it will wait for its place.
 
         Raises:
             GatewayFault: the refusal.
         """
-        if principal.depth > self._settings.nesting_limit:
-            raise PermissionDenied(f"Functions call each other more than {self._settings.nesting_limit} levels deep.")
+        trees.check_depth(principal.depth, self._settings.nesting_limit)
         if principal.job_id is not None and self._running.find(principal.job_id) is None:
             raise Canceled("The call that made this one has ended.")
         version = await self._catalogue.find(call.prefab_id, call.version)
@@ -142,7 +147,7 @@ class Pipeline:
         self._validator(version, function).check(call)
         files = await self._readable(principal, call) if call.files else {}
         if not is_charged:
-            await self._check_quota(principal)
+            await self._database.read(lambda c: self._quotas.check(c, principal, waits=is_queued))
         secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
         if isinstance(deadline, Invalid):
             raise deadline
@@ -165,8 +170,9 @@ class Pipeline:
         key: RequestKey | None = None,
         parent_id: str | None = None,
         position: int | None = None,
-    ) -> None:
-        """Charges the quota and opens the record: from here on the call counts.
+    ) -> Ready:
+        """Charges the quota and opens the record: from here on the call counts. The call that it gives
+        ends earlier where less run time is left to the user.
 
         Raises:
             AlreadyKnown: the same request has been admitted before.
@@ -177,19 +183,40 @@ class Pipeline:
         """
         self.check_still(ready)
 
-        def work(connection: Connection) -> None:
-            self.accept(connection, ready, job_id, key=key, parent_id=parent_id, position=position)
+        moment = asyncio.get_running_loop().time()
+        wanted = max(ready.deadline - moment, 0.0)
+
+        def work(connection: Connection) -> float:
+            return self.accept(
+                connection, ready, job_id, key=key, parent_id=parent_id, position=position, seconds=wanted
+            )
 
         def undo(connection: Connection) -> None:
             outcome = of_cancel(job_id, "The caller hung up before the function began.")
-            self.close(connection, ready.principal.user, outcome, forget_key=True, refund=True)
+            self.close(connection, outcome, forget_key=True, refund=True)
 
         try:
-            await self._database.write(work, durable=False)
+            seconds = await self._database.write(work, durable=False)
         except asyncio.CancelledError:
             # That write is on its way and cannot be called back; this one is behind it, and finds what it did.
             await asyncio.shield(self._database.write(undo, durable=False))
             raise
+        return replace(ready, deadline=min(ready.deadline, moment + seconds))
+
+    async def begin(self, ready: Ready, job_id: str) -> Ready:
+        """Reserves run time and a place for an attempt at a job that was charged before, as `admit` does.
+
+        Raises:
+            QuotaExceeded: there is none now.
+        """
+        moment = asyncio.get_running_loop().time()
+        wanted = max(ready.deadline - moment, 0.0)
+        work = lambda c: self._quotas.begin(c, ready.principal, job_id, wanted)  # noqa: E731
+        return replace(ready, deadline=min(ready.deadline, moment + await self._database.write(work, durable=False)))
+
+    def pause(self, connection: Connection, job_id: str, ran: float) -> None:
+        """Settles the run time of an attempt, in seconds, within the transaction that puts its job back."""
+        self._quotas.settle(connection, job_id, seconds=ran)
 
     def check_still(self, ready: Ready) -> None:
         """Asks once more, right before the call is accepted, for what may have changed since it was prepared.
@@ -213,8 +240,11 @@ class Pipeline:
         parent_id: str | None = None,
         position: int | None = None,
         status: JobStatus = JobStatus.RUNNING,
-    ) -> None:
-        """Opens the record and charges the quota, within a transaction; a request that comes again is not charged."""
+        seconds: float | None = None,
+    ) -> float:
+        """Opens the record and charges the quota, within a transaction; a request that comes again is not charged.
+        Gives how long the call may run, which would like to run for `seconds`, or None where it only waits."""
+        moment = time.time()
         self._jobs.open(
             connection,
             job_id=job_id,
@@ -225,8 +255,9 @@ class Pipeline:
             key=key,
             status=status,
             started=status is not JobStatus.QUEUED,
+            charged_at=moment,
         )
-        self._quotas.charge(connection, ready.principal.user)
+        return self._quotas.reserve(connection, ready.principal, job_id, moment, seconds)
 
     async def run(
         self,
@@ -289,6 +320,7 @@ class Pipeline:
             deployment = ready.version.deployment
             assert deployment is not None
             async with self._engine.worker(deployment, user, depth=depth) as worker:
+                call.began = asyncio.get_running_loop().time()
                 if begun is not None:
                     await begun()
                 if ready.files:
@@ -364,6 +396,7 @@ class Pipeline:
             user=ready.principal.user,
             job_id=call.job_id,
             root_id=ready.principal.root_job_id or call.job_id,
+            key_id=ready.principal.key_id,
             outputs=group(collection.outputs, list(ready.function.outputs)),
         )
         return {key: [file.s3_url for file in files] for key, files in stored.items()}
@@ -378,10 +411,10 @@ class Pipeline:
     async def _record(
         self, ready: Ready, call: Running, outcome: Outcome, transcript: Transcript | None = None
     ) -> None:
-        user, log, texts = ready.principal.user, call.log.read(call.masker), transcript(outcome) if transcript else ()
+        log, texts, ran = call.log.read(call.masker), transcript(outcome) if transcript else (), call.ran()
 
         def work(connection: Connection) -> None:
-            self.close(connection, user, outcome, log, forget_key=_runs_anew(outcome))
+            self.close(connection, outcome, log, ran=ran, forget_key=_runs_anew(outcome))
             if texts:
                 store(connection, call.job_id, b"\n".join(texts), ends=True)
 
@@ -391,15 +424,15 @@ class Pipeline:
     def close(
         self,
         connection: Connection,
-        user: str,
         outcome: Outcome,
         log: bytes = b"",
         *,
+        ran: float = 0.0,
         forget_key: bool,
         refund: bool = False,
     ) -> bool:
         """Records, within a transaction, how a call ended, and takes the charge back where it never began (`refund`) or
-        the end was ours; False if it has ended before."""
+        the end was ours; `ran` are its seconds with a worker. False if it has ended before."""
         ok = outcome.result is not None
         ending = Ending(
             status=outcome.status,
@@ -411,17 +444,14 @@ class Pipeline:
         )
         if not self._jobs.close(connection, outcome.job_id, ending):
             return False
-        if refund or isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError):
-            self._quotas.refund(connection, user)
+        refund = refund or isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError)
+        self._quotas.settle(connection, outcome.job_id, seconds=ran, refund=refund)
         return True
 
     async def _readable(self, principal: Principal, call: Call) -> dict[str, list[StoredFile]]:
         """The input files, if the caller has the right to all of them."""
         found = iter(await self._library.readable(principal, [url for urls in call.files.values() for url in urls]))
         return {key: [next(found) for _ in urls] for key, urls in call.files.items()}
-
-    async def _check_quota(self, principal: Principal) -> None:
-        await self._database.read(lambda connection: self._quotas.check(connection, principal.user))
 
     def _validator(self, version: Version, function: Function) -> Validator:
         assert version.deployment is not None

@@ -21,7 +21,13 @@ class Running:
     task: asyncio.Task[object]
     log: Log
     masker: Masker = field(default_factory=lambda: Masker(()))
+    began: float | None = None
+    """When it had its worker, on the clock of the event loop."""
     canceled: bool = False
+
+    def ran(self) -> float:
+        """Seconds with a worker so far."""
+        return 0.0 if self.began is None else asyncio.get_running_loop().time() - self.began
 
     def cancel(self) -> None:
         """Ends the call; its record will say so."""

@@ -53,7 +53,7 @@ class Submissions:
             (call,) = request.calls
             if isinstance(call, GatewayFault):
                 raise call
-            ready = await self._pipeline.prepare(principal, call, deadline=deadline)
+            ready = await self._pipeline.prepare(principal, call, deadline=deadline, is_queued=True)
             self._pipeline.check_still(ready)
             await self._database.write(lambda c: self._take_in(c, ready, submission, job_id, ends, key))
         self._dispatcher.notify(principal.user)
@@ -126,7 +126,7 @@ class Submissions:
         if isinstance(call, GatewayFault):
             return call
         try:
-            return await self._pipeline.prepare(principal, call, deadline=deadline)
+            return await self._pipeline.prepare(principal, call, deadline=deadline, is_queued=True)
         except GatewayFault as fault:
             return fault
 

@@ -13,11 +13,12 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from gateway_server.errors import FileNotFound, PayloadTooLarge, PermissionDenied, Unauthenticated
-from gateway_server.files import records
+from gateway_server.errors import FileNotFound, PayloadTooLarge, PermissionDenied, QuotaExceeded, Unauthenticated
+from gateway_server.files import records, room
 from gateway_server.files.keys import Area, place_of, prefab_output_key
 from gateway_server.files.outputs import Output
 from gateway_server.files.records import StoredFile
+from gateway_server.files.room import Room
 from gateway_server.files.wishes import Wish, input_wish, key_maker
 from gateway_server.models import Principal, now
 from gateway_server.settings import Settings
@@ -45,17 +46,32 @@ class Keeping:
         self._database = database
         self._limit = settings.file_limit
 
-    async def put(self, principal: Principal, chunks: AsyncIterable[bytes], wish: Callable[[], Wish]) -> StoredFile:
+    async def room(self, user: str, key_id: str | None, size: int = 0) -> Room:
+        """The room that a user has, who came with a key.
+
+        Raises:
+            QuotaExceeded: `size` bytes do not fit.
+        """
+        free = await self._database.read(lambda connection: room.look(connection, user, key_id))
+        free.require(size)
+        return free
+
+    async def put(
+        self, principal: Principal, chunks: AsyncIterable[bytes], wish: Callable[[], Wish], expected: int = 0
+    ) -> StoredFile:
         """Stores what arrives. `wish` is asked when all of it is there, since a form may end with what it says.
+        `expected` is how many bytes there will be at least, as far as that is known.
 
         Raises:
             MissingAgentContext: the area belongs to agents, and the caller is none.
             PayloadTooLarge: it is more than a file may have.
+            QuotaExceeded: the user has no room for it.
         """
+        free = await self.room(principal.user, principal.key_id, expected)
         incoming_id = new_id()
         incoming = self.objects.receive(incoming_id)
         try:
-            await self._receive(incoming, chunks)
+            await self._receive(incoming, chunks, free)
             wanted = wish()
             key_at = key_maker(principal, wanted, incoming_id[:16])
             moment = self.clock()
@@ -63,20 +79,26 @@ class Keeping:
             written = await incoming.commit(key)
         finally:
             await incoming.discard()
-        file = self.described(key, wanted, written, moment, principal.root_job_id)
+        file = self.described(key, wanted, written, moment, principal.root_job_id, principal.key_id)
         await self._record([file], [incoming_id], principal=principal)
         return file
 
-    async def put_input(self, key: str, chunks: AsyncIterable[bytes], content_type: str | None) -> StoredFile:
+    async def put_input(
+        self, key: str, chunks: AsyncIterable[bytes], content_type: str | None, expected: int = 0
+    ) -> StoredFile:
         """Stores what arrives at a signed URL of an input; the signature has proven the key.
 
         Raises:
             PayloadTooLarge: it is more than a file may have.
+            QuotaExceeded: the user has no room for it.
         """
+        place = place_of(key)
+        assert place is not None
+        free = await self.room(place.user, None, expected)
         incoming_id = new_id()
         incoming = self.objects.receive(incoming_id)
         try:
-            await self._receive(incoming, chunks)
+            await self._receive(incoming, chunks, free)
             moment = self.clock()
             await self._announce(lambda c: records.announce(c, [(incoming_id, key)], moment.timestamp()))
             written = await incoming.commit(key)
@@ -92,18 +114,23 @@ class Keeping:
         user: str,
         job_id: str,
         root_id: str,
+        key_id: str | None = None,
         outputs: Mapping[str, Sequence[Output]],
         durable: bool = True,
     ) -> dict[str, list[StoredFile]]:
         """Keeps what a function wrote. What has vanished since it was found is left out.
 
         Without `durable`, files and records may be lost with the power, though never with the process.
+
+        Raises:
+            QuotaExceeded: the user has no room for all of it; nothing is kept.
         """
         moment = self.clock()
         every = [output for group in outputs.values() for output in group]
         keys = {output: prefab_output_key(user, moment, job_id, output.relative) for output in every}
         if not keys:
             return {}
+        await self.room(user, key_id, sum(output.size for output in every))
         ids = {output: new_id() for output in keys}
         await self._announce(lambda c: records.announce(c, [(ids[o], keys[o]) for o in keys], moment.timestamp()))
 
@@ -121,6 +148,7 @@ class Keeping:
                 user=user,
                 job_id=job_id,
                 root_id=root_id,
+                key_id=key_id,
                 name=output.relative.rpartition("/")[2],
                 size=written.size,
                 sha256=written.sha256,
@@ -139,7 +167,15 @@ class Keeping:
         found = {key: [file for output in group if (file := stored[output])] for key, group in outputs.items()}
         return {key: files for key, files in found.items() if files}
 
-    def described(self, key: str, wanted: Wish, written: Written, moment: datetime, root_id: str | None) -> StoredFile:
+    def described(
+        self,
+        key: str,
+        wanted: Wish,
+        written: Written,
+        moment: datetime,
+        root_id: str | None,
+        key_id: str | None = None,
+    ) -> StoredFile:
         """A file that was stored under `key` as somebody wished."""
         place = place_of(key)
         assert place is not None
@@ -151,6 +187,7 @@ class Keeping:
             agent=place.agent,
             session=place.session,
             root_id=root_id,
+            key_id=key_id,
             name=wanted.name,
             size=written.size,
             sha256=written.sha256,
@@ -159,8 +196,9 @@ class Keeping:
             expires_at=wanted.expires_at(moment),
         )
 
-    async def _receive(self, incoming: Incoming, chunks: AsyncIterable[bytes]) -> None:
+    async def _receive(self, incoming: Incoming, chunks: AsyncIterable[bytes], free: Room) -> None:
         async for chunk in chunks:
+            free.require(incoming.size + len(chunk))
             if incoming.size + len(chunk) > self._limit:
                 raise PayloadTooLarge(f"A file has at most {self._limit} bytes.")
             await incoming.write(chunk)
@@ -177,7 +215,7 @@ class Keeping:
         principal: Principal | None = None,
         durable: bool = True,
     ) -> None:
-        """What belongs to a user who was deleted meanwhile is not kept, nor are its bytes."""
+        """What belongs to a user who was deleted meanwhile, or does not fit, is not kept, nor are its bytes."""
 
         def work(connection: Connection) -> None:
             records.save(connection, files)
@@ -187,8 +225,9 @@ class Keeping:
             if principal is not None:
                 self.check_principal(principal)
             await self._database.write(work, durable=durable)
-        except (PermissionDenied, Unauthenticated):
+        except (PermissionDenied, Unauthenticated, QuotaExceeded):
             await self.objects.delete([file.key for file in files])
+            await self._database.write(lambda c: records.settle(c, announced), durable=False)
             raise
 
 

@@ -99,7 +99,9 @@ class Library(Keeping):
 
         Raises:
             Invalid: the content type is none.
+            QuotaExceeded: the user has no room left at all.
         """
+        await self.room(principal.user, None, 1)
         wanted = wish(Area.INPUTS, filename, content_type=content_type)
         user = access.check_name(principal.user, "User")
         key = input_key(user, self.clock(), new_id()[:16], wanted.name)

@@ -1,5 +1,6 @@
 """What is known of files, and the statements that read and change it. Functions of a connection, for `Database`."""
 
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, exists, or_, select, true, update
 
 from gateway_server.errors import PermissionDenied
+from gateway_server.files import room
 from gateway_server.files.keys import Area, after
 from gateway_server.identity.users import is_deleted
 from gateway_server.store.database import inserting
@@ -35,6 +37,8 @@ class StoredFile:
     """The job that wrote it."""
     root_id: str | None = None
     """The call tree that it was written in."""
+    key_id: str | None = None
+    """The API key that it was stored with."""
     name: str
     size: int
     """Bytes."""
@@ -57,6 +61,7 @@ def from_row(row: Any, url: Callable[[str], str]) -> StoredFile:
         session=row.session,
         job_id=row.job_id,
         root_id=row.root_id,
+        key_id=row.key_id,
         name=row.name,
         size=row.size,
         sha256=row.sha256,
@@ -79,8 +84,9 @@ def assembly_of(row: Any) -> Assembly:
 
 
 def _to_row(file: StoredFile) -> dict[str, Any]:
-    names = ("key", "area", "user", "agent", "session", "job_id", "root_id", "name", "size", "sha256", "content_type")
+    names = ("key", "area", "user", "agent", "session", "job_id", "root_id", "key_id", "name", "size", "sha256")
     row = {name: getattr(file, name) for name in names}
+    row["content_type"] = file.content_type
     row["created_at"] = file.created_at.timestamp()
     row["expires_at"] = None if file.expires_at is None else file.expires_at.timestamp()
     return row
@@ -91,15 +97,31 @@ def save(connection: Connection, stored: Sequence[StoredFile]) -> None:
 
     Raises:
         PermissionDenied: their user has been deleted meanwhile; the objects are left to the sweeper.
+        QuotaExceeded: the user has no room for them; the same.
     """
     rows = [_to_row(file) for file in stored]
     for user in {file.user for file in stored}:
         if user is not None and is_deleted(connection, user):
             raise PermissionDenied(f"The user {user} has been deleted.")
+    _take_room(connection, stored)
     if rows:
         insert = inserting(connection)(files)
         changes = {name: insert.excluded[name] for name in rows[0] if name != "key"}
         connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=changes), rows)
+
+
+def _take_room(connection: Connection, stored: Sequence[StoredFile]) -> None:
+    changes: dict[str, Tally[str | None]] = {}
+    for file in stored:
+        if file.user is not None:
+            changes.setdefault(file.user, Tally())[file.key_id] += file.size
+    keys = [file.key for file in stored]
+    for at in range(0, len(keys), MOST_IN_ONE):
+        before = select(files.c.user, files.c.key_id, files.c.size).where(files.c.key.in_(keys[at : at + MOST_IN_ONE]))
+        for row in connection.execute(before):
+            changes.setdefault(row.user, Tally())[row.key_id] -= row.size
+    for user, by_key in changes.items():
+        room.change(connection, user, by_key)
 
 
 def claim(connection: Connection, identifier: str, key_at: Callable[[datetime], str], moment: datetime) -> str:
@@ -183,8 +205,11 @@ def expired(connection: Connection, now: float, limit: int) -> list[str]:
 
 
 def forget(connection: Connection, keys: Sequence[str], now: float) -> None:
-    """Removes the records of files that nobody sees any more."""
-    connection.execute(delete(files).where(files.c.key.in_(keys), files.c.expires_at <= now))
+    """Removes the records of files that nobody sees any more, and gives back their room."""
+    gone = files.c.key.in_(keys), files.c.expires_at <= now
+    rows = connection.execute(select(files.c.user, files.c.key_id, files.c.size).where(*gone)).all()
+    connection.execute(delete(files).where(*gone))
+    room.give_back(connection, rows)
 
 
 def _alive(now: float) -> Any:

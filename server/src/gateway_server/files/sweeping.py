@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete, exists, select
 
-from gateway_server.files import records
+from gateway_server.files import records, room
 from gateway_server.store.database import Database
 from gateway_server.store.objects import Objects
 from gateway_server.store.schema import files, job_files, pending_objects, uploads
@@ -76,8 +76,8 @@ async def _uploads(database: Database, objects: Objects, now: float) -> int:
             if not row.recorded:
                 await objects.delete([row.key])
     if rows:
-        gone = delete(uploads).where(uploads.c.id.in_([row.id for row in rows]), uploads.c.expires_at <= now)
-        await database.write(lambda c: c.execute(gone), durable=False)
+        gone = uploads.c.id.in_([row.id for row in rows]), uploads.c.expires_at <= now
+        await database.write(lambda c: room.end_uploads(c, *gone), durable=False)
     return len(rows)
 
 

@@ -8,8 +8,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, PermissionDenied, Problem
-from gateway_server.files import records
+from gateway_server.errors import (
+    FileNotFound,
+    Invalid,
+    PayloadTooLarge,
+    PermissionDenied,
+    Problem,
+    QuotaExceeded,
+    ServiceUnavailable,
+)
+from gateway_server.files import records, room
 from gateway_server.files.keeping import new_id
 from gateway_server.files.keys import place_of
 from gateway_server.files.library import Library
@@ -56,6 +64,7 @@ class Uploads:
             Invalid: the size is negative.
             MissingAgentContext: the area belongs to agents, and the caller is none.
             PayloadTooLarge: it is more than a file may have.
+            QuotaExceeded: the user has no room for it. What has begun keeps its room until it ends.
         """
         if size < 0:
             raise Invalid("The size is negative.", [Problem("/size", "must be a number of bytes")])
@@ -68,6 +77,7 @@ class Uploads:
             "user": principal.user,
             "agent": principal.agent,
             "root_id": principal.root_job_id,
+            "key_id": principal.key_id,
             "name": wanted.name,
             "size": size,
             "part_size": part_size(size, self._settings.part_size),
@@ -79,6 +89,7 @@ class Uploads:
         }
 
         def begin(connection: Connection) -> str:
+            room.change(connection, principal.user, {principal.key_id: size})
             key = records.claim(connection, identifier, key_at, moment)
             connection.execute(uploads.insert().values(values | {"key": key}))
             records.settle(connection, [identifier])
@@ -88,7 +99,11 @@ class Uploads:
         assembly = Assembly(
             id=identifier, key=key, size=size, part_size=values["part_size"], content_type=wanted.content_type
         )
-        handle = await self._objects.begin(assembly)
+        try:
+            handle = await self._objects.begin(assembly)
+        except ServiceUnavailable:
+            await self._end(identifier)
+            raise
         if handle is not None:
             await self._change(identifier, handle=handle)
         return await self._signed(replace(assembly, handle=handle), [])
@@ -131,7 +146,7 @@ class Uploads:
             file = self._file(row, written)
             try:
                 await self._database.write(lambda c: _record(c, file, row.id))
-            except PermissionDenied:
+            except (PermissionDenied, QuotaExceeded):
                 await self._objects.delete([file.key])
                 raise
             return file
@@ -142,7 +157,7 @@ class Uploads:
         place = place_of(row.key)
         assert place is not None
         wanted = Wish(area=place.area, name=row.name, content_type=row.content_type, ttl=row.ttl, session=place.session)
-        return self._library.described(row.key, wanted, written, self._library.clock(), row.root_id)
+        return self._library.described(row.key, wanted, written, self._library.clock(), row.root_id, row.key_id)
 
     async def abort(self, principal: Principal, identifier: str) -> None:
         """Forgets an upload and what has arrived of it. One that has been completed stays.
@@ -153,7 +168,10 @@ class Uploads:
         row = await self._find(principal, identifier)
         if not row.completed:
             await self._objects.discard(records.assembly_of(row))
-            await self._database.write(lambda c: c.execute(uploads.delete().where(uploads.c.id == identifier)))
+            await self._end(identifier)
+
+    async def _end(self, identifier: str) -> None:
+        await self._database.write(lambda c: room.end_uploads(c, uploads.c.id == identifier))
 
     async def _find(self, principal: Principal, identifier: str) -> Any:
         moment = self._library.clock().timestamp()
@@ -193,6 +211,10 @@ def part_size(size: int, usual: int) -> int:
 
 
 def _record(connection: Connection, file: StoredFile, identifier: str) -> None:
-    records.save(connection, [file])
-    if not connection.execute(update(uploads).where(uploads.c.id == identifier).values(completed=True)).rowcount:
+    row = connection.execute(select(uploads).where(uploads.c.id == identifier)).first()
+    if row is None:
         raise PermissionDenied("The user who began this upload has been deleted.")
+    if not row.completed:
+        connection.execute(update(uploads).where(uploads.c.id == identifier).values(completed=True))
+        room.give_back(connection, [row])  # it is the file's from now on
+    records.save(connection, [file])

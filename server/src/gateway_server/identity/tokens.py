@@ -75,6 +75,7 @@ class Tokens:
             "by": principal.made_by,
             "job": principal.job_id,
             "root": principal.root_job_id,
+            "tree": principal.tree_id,
             "depth": principal.depth or None,
             "deadline": principal.deadline,
         }
@@ -137,6 +138,7 @@ class Tokens:
             made_by=claims.get("by"),
             job_id=claims.get("job"),
             root_job_id=claims.get("root"),
+            tree_id=claims.get("tree"),
             depth=claims.get("depth", 0),
             deadline=claims.get("deadline"),
         )

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     desc,
+    false,
 )
 from sqlalchemy.dialects.postgresql import TEXT
 
@@ -142,9 +143,12 @@ jobs = Table(
     Column("ended_at", Double),
     Column("error", Text),
     Column("is_fault", Boolean),  # whether the gateway failed it, and not its function
+    Column("charged", Boolean, nullable=False, server_default=false()),  # counted among the calls of its created_at
     Index("jobs_of_user", "user", "created_at"),
     Index("jobs_by_age", "created_at"),
 )
+_open = jobs.c.ended_at.is_(None)
+Index("jobs_open", jobs.c.user, sqlite_where=_open, postgresql_where=_open)
 
 job_queue = Table(
     "job_queue",  # submitted jobs that have not ended
@@ -194,18 +198,42 @@ quotas = Table(
     "quotas",
     metadata,
     Column("user", String(64), nullable=False),
-    Column("period", String(8), nullable=False),
+    Column("key_id", String(40), nullable=False),  # an API key of the user; empty for all that the user does
+    Column("metric", String(12), nullable=False),  # calls, concurrent, seconds, bytes
+    Column("period", String(8), nullable=False),  # minute, day, month; empty where it is about what there is now
     Column("limit", BigInteger, nullable=False),
-    PrimaryKeyConstraint("user", "period"),
+    PrimaryKeyConstraint("user", "key_id", "metric", "period"),
 )
 
-usage = Table(
-    "usage",
+counters = Table(
+    "counters",
     metadata,
     Column("user", String(64), nullable=False),
-    Column("day", String(10), nullable=False),
-    Column("calls", BigInteger, nullable=False),
-    PrimaryKeyConstraint("user", "day"),
+    Column("key_id", String(40), nullable=False),
+    Column("metric", String(12), nullable=False),
+    Column("period", String(8), nullable=False),
+    Column("start", BigInteger, nullable=False),  # of the period, UTC; 0 where there is none
+    Column("amount", BigInteger, nullable=False),  # calls, milliseconds of run time, bytes
+    PrimaryKeyConstraint("user", "key_id", "metric", "period", "start"),
+    Index("counters_by_age", "start"),
+)
+
+reservations = Table(
+    "reservations",  # run time that calls may still use
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    Column("user", String(64), nullable=False, index=True),
+    Column("key_id", String(40), nullable=False),
+    Column("at", Double, nullable=False),  # in the periods of this moment it counts
+    Column("amount", BigInteger, nullable=False),  # milliseconds
+)
+
+call_trees = Table(
+    "call_trees",  # below one call or one request to an agent
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("calls", Integer, nullable=False),
+    Column("touched_at", Double, nullable=False, index=True),
 )
 
 usage_history = Table(
@@ -232,6 +260,7 @@ files = Table(
     Column("session", String(64)),
     Column("job_id", String(36)),  # the job that wrote it
     Column("root_id", String(36)),  # the call tree that it was written in
+    Column("key_id", String(40)),  # the API key that it was stored with
     Column("name", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", String(64)),
@@ -266,6 +295,7 @@ uploads = Table(
     Column("user", String(64), nullable=False),
     Column("agent", String(64)),
     Column("root_id", String(36)),
+    Column("key_id", String(40)),
     Column("name", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("part_size", BigInteger, nullable=False),

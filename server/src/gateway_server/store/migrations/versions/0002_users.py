@@ -1,4 +1,6 @@
-"""Users, the audit log, the history of usage, manners of the catalogue, limits of agents, durable jobs."""
+"""Users, the audit log, the history of usage, manners of the catalogue, limits of agents, durable jobs, quotas."""
+
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,6 +22,26 @@ FROM (
     UNION SELECT "user" FROM files
     UNION SELECT "user" FROM uploads
 ) AS names
+"""
+
+# What 1.0.0 charged: everything that began, unless it failed through a fault of the gateway.
+_MARK_CHARGED = """
+UPDATE jobs SET charged = true WHERE prefab_id IS NOT NULL AND started_at IS NOT NULL AND NOT (
+    status = 'failed' AND (
+        error LIKE '%"error_code":"SERVICE_UNAVAILABLE"%'
+        OR error LIKE '%"error_code":"OVERLOADED"%'
+        OR error LIKE '%"error_code":"INTERNAL_SERVER_ERROR"%'
+    )
+)
+"""
+_COUNT_BYTES = """
+INSERT INTO counters ("user", key_id, metric, period, start, amount)
+SELECT stored."user", '', 'bytes', '', 0, SUM(stored.size)
+FROM (
+    SELECT "user", size FROM files
+    UNION ALL SELECT "user", size FROM uploads WHERE NOT completed
+) AS stored
+GROUP BY stored."user"
 """
 
 
@@ -63,6 +85,7 @@ def upgrade() -> None:
     op.add_column("agents", sa.Column("health_path", sa.Text()))
     _add_durable_jobs()
     op.execute(_REGISTER_USERS)
+    _widen_quotas()
 
 
 def _add_durable_jobs() -> None:
@@ -97,3 +120,67 @@ def _add_durable_jobs() -> None:
         sa.PrimaryKeyConstraint("job_id", "last_id"),
     )
     op.create_index("ix_job_events_created_at", "job_events", ["created_at"])
+
+
+def _widen_quotas() -> None:
+    """From calls a day to calls, run time and bytes, of users and keys."""
+    op.rename_table("quotas", "quotas_of_1_0")
+    op.create_table(
+        "quotas",
+        sa.Column("user", sa.String(64), nullable=False),
+        sa.Column("key_id", sa.String(40), nullable=False),
+        sa.Column("metric", sa.String(12), nullable=False),
+        sa.Column("period", sa.String(8), nullable=False),
+        sa.Column("limit", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user", "key_id", "metric", "period"),
+    )
+    op.execute(
+        'INSERT INTO quotas ("user", key_id, metric, period, "limit") '
+        "SELECT \"user\", '', 'calls', period, \"limit\" FROM quotas_of_1_0"
+    )
+    op.drop_table("quotas_of_1_0")
+    counters = op.create_table(
+        "counters",
+        sa.Column("user", sa.String(64), nullable=False),
+        sa.Column("key_id", sa.String(40), nullable=False),
+        sa.Column("metric", sa.String(12), nullable=False),
+        sa.Column("period", sa.String(8), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user", "key_id", "metric", "period", "start"),
+    )
+    op.create_index("counters_by_age", "counters", ["start"])
+    kept = {"key_id": "", "metric": "calls", "period": "day"}
+    days = op.get_bind().execute(sa.text('SELECT "user", day, calls FROM usage')).all()
+    op.bulk_insert(
+        counters,
+        [kept | {"user": user, "start": _start_of(day), "amount": calls} for user, day, calls in days],
+    )
+    op.drop_table("usage")
+    op.create_table(
+        "reservations",
+        sa.Column("job_id", sa.String(36), primary_key=True),
+        sa.Column("user", sa.String(64), nullable=False),
+        sa.Column("key_id", sa.String(40), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("ix_reservations_user", "reservations", ["user"])
+    op.create_table(
+        "call_trees",
+        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("calls", sa.Integer(), nullable=False),
+        sa.Column("touched_at", sa.Double(), nullable=False),
+    )
+    op.create_index("ix_call_trees_touched_at", "call_trees", ["touched_at"])
+    op.add_column("jobs", sa.Column("charged", sa.Boolean(), nullable=False, server_default=sa.false()))
+    running = sa.text("ended_at IS NULL")
+    op.create_index("jobs_open", "jobs", ["user"], sqlite_where=running, postgresql_where=running)
+    op.add_column("files", sa.Column("key_id", sa.String(40)))
+    op.add_column("uploads", sa.Column("key_id", sa.String(40)))
+    op.execute(_MARK_CHARGED)
+    op.execute(_COUNT_BYTES)
+
+
+def _start_of(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())

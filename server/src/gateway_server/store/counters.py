@@ -1,0 +1,159 @@
+"""Limits, and the counts that stand against them: of a user, and of each API key of one.
+
+Functions of a connection, for `Database`. A count is changed in the transaction of what it counts, or not at all.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select
+
+from gateway_server.store.database import inserting
+from gateway_server.store.schema import counters, quotas
+
+USER = ""
+"""Stands in the place of a key for everything that a user does, with whichever key."""
+
+
+class Metric(StrEnum):
+    """What is limited."""
+
+    CALLS = "calls"
+    CONCURRENT = "concurrent"
+    SECONDS = "seconds"
+    BYTES = "bytes"
+
+
+class Period(StrEnum):
+    """When a count begins anew, in UTC; `NOW` is for what there is at the moment."""
+
+    MINUTE = "minute"
+    DAY = "day"
+    MONTH = "month"
+    NOW = ""
+
+
+_KEPT = {Period.MINUTE: 3600, Period.DAY: 86400, Period.MONTH: 86400}
+"""Seconds after the end of a period for which its count may still be corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What is counted, of whom."""
+
+    user: str
+    key_id: str
+    metric: Metric
+    period: Period
+
+    @property
+    def quota_type(self) -> str:
+        """Its name in answers."""
+        if self.metric is Metric.CONCURRENT:
+            return "concurrent_calls"
+        return "stored_bytes" if self.metric is Metric.BYTES else f"{self.metric}_per_{self.period}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A counter and how far it may go: calls, seconds or bytes."""
+
+    counter: Counter
+    limit: int | None
+    """None: it is counted all the same."""
+
+
+def start_of(period: Period, moment: float) -> int:
+    """When the period began in which a moment lies, both in POSIX seconds; 0 where there is no period."""
+    if period is Period.MONTH:
+        day = datetime.fromtimestamp(moment, UTC)
+        return int(datetime(day.year, day.month, 1, tzinfo=UTC).timestamp())
+    length = {Period.MINUTE: 60, Period.DAY: 86400}.get(period)
+    return 0 if length is None else int(moment // length) * length
+
+
+def end_of(period: Period, moment: float) -> int:
+    """When the period ends in which a moment lies, both in POSIX seconds."""
+    longest = {Period.MINUTE: 60, Period.DAY: 86400}.get(period, 32 * 86400)
+    return start_of(period, start_of(period, moment) + longest)
+
+
+_LIMITS = select(quotas).where(
+    quotas.c.user == bindparam("user"), quotas.c.key_id.in_(bindparam("keys", expanding=True))
+)
+_AMOUNT = select(counters.c.amount).where(
+    *(column == bindparam(f"the_{column.name}") for column in counters.primary_key.columns)
+)
+
+
+def limits(connection: Connection, user: str, key_id: str | None) -> list[Limit]:
+    """Every limit that holds for a user who came with a key."""
+    rows = connection.execute(_LIMITS, {"user": user, "keys": [USER, key_id] if key_id else [USER]})
+    return [Limit(Counter(row.user, row.key_id, Metric(row.metric), Period(row.period)), row.limit) for row in rows]
+
+
+def amount(connection: Connection, counter: Counter, moment: float) -> int:
+    """What is counted in the period of a moment: calls, milliseconds or bytes."""
+    where = {f"the_{name}": value for name, value in _row(counter, moment).items()}
+    return connection.execute(_AMOUNT, where).scalar() or 0
+
+
+def add(connection: Connection, counter: Counter, moment: float, more: int, most: int | None = None) -> bool:
+    """Counts `more`, unless that were beyond `most`; says whether it was counted. Exact among several gateways, too."""
+    if most is not None and more > most:
+        return False
+    insert = inserting(connection)(counters)
+    total = counters.c.amount + insert.excluded.amount
+    within = None if most is None else total <= most
+    change = insert.on_conflict_do_update(
+        index_elements=list(counters.primary_key), set_={"amount": total}, where=within
+    )
+    return connection.execute(change, _row(counter, moment) | {"amount": more}).rowcount > 0
+
+
+def correct(
+    connection: Connection, user: str, key_ids: Iterable[str], metric: Metric, moment: float, change: int
+) -> None:
+    """Changes the counts that there are for the periods of a moment; what is not counted any more stays so."""
+    periods = (Period.NOW,) if metric is Metric.BYTES else (Period.MINUTE, Period.DAY, Period.MONTH)
+    where = (
+        counters.c.user == user,
+        counters.c.key_id.in_(sorted(set(key_ids))),
+        counters.c.metric == metric,
+        or_(*(and_(counters.c.period == each, counters.c.start == start_of(each, moment)) for each in periods)),
+        counters.c.amount >= -change,  # a clock that was set back may have begun a count anew
+    )
+    connection.execute(counters.update().where(*where).values(amount=counters.c.amount + change))
+
+
+def start(connection: Connection, counter: Counter, moment: float, already: int) -> None:
+    """Begins to count from `already`, unless it is counted."""
+    row = _row(counter, moment) | {"amount": already}
+    connection.execute(inserting(connection)(counters).on_conflict_do_nothing(), row)
+
+
+def stop(connection: Connection, counter: Counter) -> None:
+    """Counts no longer."""
+    names = ("user", "key_id", "metric", "period")
+    connection.execute(delete(counters).where(*(counters.c[name] == getattr(counter, name) for name in names)))
+
+
+def sweep(connection: Connection, moment: float) -> None:
+    """Forgets periods that are over, so long that nothing of them will be corrected any more."""
+    for period, kept in _KEPT.items():
+        before = start_of(period, moment - kept)
+        connection.execute(
+            delete(counters).where(counters.c.start > 0, counters.c.start < before, counters.c.period == period)
+        )
+
+
+def _row(counter: Counter, moment: float) -> dict[str, object]:
+    return {
+        "user": counter.user,
+        "key_id": counter.key_id,
+        "metric": counter.metric,
+        "period": counter.period,
+        "start": start_of(counter.period, moment),
+    }
