@@ -440,6 +440,7 @@ def test_the_end_of_a_call_is_the_end_of_the_calls_below_it(burrows: Gateway):
 def test_functions_that_call_themselves_come_to_an_end(burrows: Gateway):
     result = burrows.client("endless", timeout=60).run("burrows", "1.0.0", "deeper", {"level": 0})
     assert "levels deep" in json.dumps(result.error or result.output)
+    assert burrows.request("GET", "/v1/quotas?user=endless").json()["used"] == 17  # the refused one was not charged
 
 
 def test_a_batch_has_one_deadline_for_all_of_its_calls(gateway: Gateway):

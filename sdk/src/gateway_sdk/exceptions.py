@@ -211,22 +211,22 @@ class QuotaExceededError(GatewayError):
 
     @property
     def used(self) -> int | None:
-        """Calls counted so far in this period."""
+        """Calls counted so far in this period; for other quotas seconds or bytes."""
         return _number(self.details.get("used"))
 
     @property
     def limit(self) -> int | None:
-        """Calls allowed in this period."""
+        """Calls allowed in this period; for other quotas seconds or bytes."""
         return _number(self.details.get("limit"))
 
     @property
     def quota_type(self) -> str | None:
-        """Which quota it is, such as "day"."""
+        """Which quota it is, such as "calls_per_day", "concurrent_calls" or "stored_bytes"."""
         return _text(self.details.get("quota_type"))
 
     @property
     def reset_at(self) -> str | None:
-        """When the period ends, RFC 3339 in UTC."""
+        """When the period ends, RFC 3339 in UTC; None where no time helps, as with stored bytes."""
         return _text(self.details.get("reset_at"))
 
     @property

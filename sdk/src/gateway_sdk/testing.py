@@ -335,7 +335,7 @@ class FakeGateway:
             if url.startswith("s3://fake/") and url not in self.files:
                 raise RemoteFileNotFoundError(f"there is no file {url}")
         if self.quota is not None and len(self.calls) >= self.quota:
-            numbers = {"limit": self.quota, "used": len(self.calls), "quota_type": "day"}
+            numbers = {"limit": self.quota, "used": len(self.calls), "quota_type": "calls_per_day"}
             raise QuotaExceededError(f"the quota of {self.quota} calls is used up", details=numbers)
         self.calls.append(call)
         return self._new_job(), self._events(lambda: function(*bound.args, **bound.kwargs))

@@ -242,7 +242,8 @@ def test_quotas(command: Command, gateway: Gateway):
     assert f"gateway key create --user {new}" in command("quota", "set", "--user", new, "--limit", "1").err
     user = f"quinn-{uuid4().hex[:8]}"
     key = gateway.key(user)
-    assert f"{user}     0      1  day" in command("quota", "set", "--user", user, "--limit", "1", "--period", "day").out
+    row = command("quota", "set", "--user", user, "--limit", "1", "--period", "day").out.splitlines()[-1].split()
+    assert row[:6] == [user, "0", "1", "calls", "day", "any"]
     run = ("run", SPEAKER, "greet", "-p", "name=x")
     assert command(*run, GATEWAY_API_KEY=key).code == 0
     used_up = command(*run, GATEWAY_API_KEY=key)
@@ -251,6 +252,14 @@ def test_quotas(command: Command, gateway: Gateway):
     assert command("quota", "show", "--json", GATEWAY_API_KEY=key).json["used"] == 1
     assert "no limit" in command("quota", "set", "--user", user, "--limit", "none").out
     assert command("quota", "show", "--user", user).code == 0
+    (known,) = command("key", "list", "--user", user, "--json").json["keys"]
+    of_key = ("quota", "set", "--user", user, "--key", known["id"], "--metric", "seconds", "--period", "month")
+    assert known["id"] in command(*of_key, "--limit", "3600").out
+    shown = command("quota", "show", GATEWAY_API_KEY=key).out
+    assert all(word in shown for word in ("concurrent", "bytes", "month", "3600", known["id"]))
+    assert command("quota", "set", "--user", user, "--metric", "bytes", "--limit", "5").code == 0
+    wrong = command("quota", "set", "--user", user, "--metric", "bytes", "--period", "day", "--limit", "5")
+    assert (wrong.code, "leave the period out" in wrong.err) == (1, True)
 
 
 def test_jobs(ann: Command):

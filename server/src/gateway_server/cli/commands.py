@@ -85,8 +85,11 @@ COMMANDS: Table = {
         },
     ),
     "quota": (
-        "How many calls a user may make.",
-        {"set": ("Set the limit of a user.", "quota:set_"), "show": ("Show limit and use.", "quota:show")},
+        "What a user may use, and an API key.",
+        {
+            "set": ("Set a limit of a user or of one API key.", "quota:set_"),
+            "show": ("Show limits and use.", "quota:show"),
+        },
     ),
     "job": (
         "What ran, and what is running.",

@@ -1,6 +1,8 @@
-"""`gateway quota`: how many calls a user may make."""
+"""`gateway quota`: what a user may use, and an API key."""
 
 import shlex
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -25,13 +27,25 @@ class LimitType(click.ParamType[int | str]):
 
 @click.command()
 @click.option("--user", required=True, help="Whose quota it is.")
-@click.option("--limit", required=True, type=LimitType(), metavar="N", help="Calls; none for the gateway's default.")
-@click.option("--period", type=click.Choice(["day"]), default="day", show_default=True, help="Of what.")
-def set_(user: str, limit: int | str, period: str) -> None:
-    """Set the limit of a user."""
-    body = {"limit": None if limit == "none" else limit, "period": period}
+@click.option(
+    "--limit", required=True, type=LimitType(), metavar="N", help="Calls, seconds or bytes; none takes the limit away."
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["calls", "concurrent", "seconds", "bytes"]),
+    default="calls",
+    show_default=True,
+    help="Calls, calls at once, seconds of run time, or stored bytes.",
+)
+@click.option(
+    "--period", type=click.Choice(["minute", "day", "month"]), help="Of calls and seconds; a day unless said otherwise."
+)
+@click.option("--key", "key_id", metavar="KEY_ID", help="Only for this API key of the user.")
+def set_(user: str, limit: int | str, metric: str, period: str | None, key_id: str | None) -> None:
+    """Set a limit of a user or of one API key."""
+    body = {"limit": None if limit == "none" else limit, "metric": metric, "period": period, "key_id": key_id}
     is_new = _is_new(user)
-    _show(http.ask("PUT", f"/v1/quotas/{http.segment(user)}", body))
+    _show([http.ask("PUT", f"/v1/quotas/{http.segment(user)}", body)])
     if is_new:
         terminal.say(f"Note: {user} is a new user, without a key: gateway key create --user {shlex.quote(user)}")
 
@@ -45,20 +59,31 @@ def _is_new(user: str) -> bool:
 
 
 @click.command()
-@click.option("--user", help="For an admin: whose quota.")
+@click.option("--user", help="For an admin: whose quotas.")
 @arguments.as_json
 def show(user: str | None, is_json: bool) -> None:
-    """Show limit and use."""
-    quota = http.ask("GET", "/v1/quotas", query={"user": user})
+    """Show limits and use."""
+    found = http.ask("GET", "/v1/quotas", query={"user": user})
     if is_json:
-        terminal.document(quota)
+        terminal.document(found)
     else:
-        _show(quota)
+        _show(found.get("quotas", [found]))
 
 
-def _show(quota: dict[str, object]) -> None:
+def _show(quotas: Iterable[dict[str, Any]]) -> None:
+    columns = ("user", "used", "limit", "metric", "period", "key", "resets (UTC)")
+    terminal.table(columns, [_row(quota) for quota in quotas])
+
+
+def _row(quota: dict[str, Any]) -> tuple[object, ...]:
     limit = "no limit" if quota["limit"] is None else quota["limit"]
-    columns = ("user", "used", "limit", "period", "resets (UTC)")
-    terminal.table(
-        columns, [(quota["user"], quota["used"], limit, quota["period"], terminal.moment(str(quota["reset_at"])))]
+    reset_at = quota["reset_at"]
+    return (
+        quota["user"],
+        round(quota["used"], 1),
+        limit,
+        quota.get("metric", "calls"),
+        quota["period"] or "now",
+        quota.get("key_id") or "any",
+        terminal.moment(reset_at) if reset_at else "",
     )
