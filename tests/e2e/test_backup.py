@@ -164,7 +164,7 @@ def check_records(gateway: Gateway) -> None:
     """Every job has ended, and what was charged is what was recorded."""
     with contextlib.closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
         assert database.execute("SELECT COUNT(*) FROM jobs WHERE ended_at IS NULL").fetchone() == (0,)
-        charged = dict(database.execute("SELECT user, calls FROM usage"))
+        charged = dict(database.execute("SELECT user, amount FROM counters WHERE metric = 'calls' AND period = 'day'"))
         recorded = dict(database.execute("SELECT user, COUNT(*) FROM jobs GROUP BY user"))
         (job_id,) = database.execute("SELECT id FROM jobs WHERE status = 'succeeded' LIMIT 1").fetchone()
     assert charged == recorded

@@ -96,11 +96,8 @@ class Calls:
         job_id = new_id()
 
         def work(connection: Connection) -> float:
-            grant = self.quotas.reserve(connection, principal, job_id, seconds)
-            self.jobs.open(
-                connection, job_id=job_id, principal=principal, call=CALL, parent_id=None, charged_at=grant.at
-            )
-            return grant.seconds
+            self.jobs.open(connection, job_id=job_id, principal=principal, call=CALL, charged_at=self.moment)
+            return self.quotas.reserve(connection, principal, job_id, self.moment, seconds)
 
         self.open[job_id] = self.store.do(work)
         return job_id
