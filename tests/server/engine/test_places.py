@@ -157,3 +157,18 @@ def test_no_place_is_ever_lost_or_made_up(steps, workers):
         assert not made._waiting
 
     asyncio.run(main())
+
+
+def test_a_place_that_comes_free_between_a_cancel_and_its_end():
+    async def main():
+        made = Places(1, 10)
+        await made.take("ann", 0)
+        waiting = asyncio.create_task(made.take("ann", 0))
+        await settle()
+        waiting.cancel()  # its turn is over at once, and the task hears of it later
+        made.give_back("ann")
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.wait_for(made.take("bob", 0), 1)
+
+    asyncio.run(main())

@@ -50,7 +50,7 @@ class Places:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give_back(user)
-            else:
+            elif turn in turns:  # else a call that ended has passed over it already
                 turns.remove(turn)
                 self._forget(depth, user)
             raise
