@@ -165,7 +165,7 @@ def check_records(gateway: Gateway) -> None:
     with contextlib.closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
         assert database.execute("SELECT COUNT(*) FROM jobs WHERE ended_at IS NULL").fetchone() == (0,)
         charged = dict(database.execute("SELECT user, amount FROM counters WHERE metric = 'calls' AND period = 'day'"))
-        recorded = dict(database.execute("SELECT user, COUNT(*) FROM jobs GROUP BY user"))
+        recorded = dict(database.execute("SELECT user, COUNT(*) FROM jobs WHERE charged GROUP BY user"))
         (job_id,) = database.execute("SELECT id FROM jobs WHERE status = 'succeeded' LIMIT 1").fetchone()
     assert charged == recorded
     assert gateway.request("GET", f"/v1/jobs/{job_id}").json()["result"]

@@ -217,6 +217,7 @@ def test_functions_call_other_functions_as_their_caller(gateway: Gateway, folder
     gateway.publish(write_package(folder, source, prefab_id="nests", dependencies=("agent-builder-gateway-sdk",)))
     client = gateway.client("nester")
     result = client.run("nests", "1.0.0", "outer", {"text": "in"})
+    assert result.is_success(), result.error
     told = result.get_function_result()
     assert told["inner"] == {"success": True, "text": "in"}
     inner = gateway.request("GET", f"/v1/jobs/{told['job']}").json()
