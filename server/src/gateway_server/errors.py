@@ -10,7 +10,7 @@ GatewayFault
 │   └── UserNotFound               ├── RuntimeCrashed 502
 ├── VersionExists 409              ├── VersionInUse 409
 ├── MethodNotAllowed 405           ├── Canceled 409
-├── RequestTimeout 408             │
+├── RequestTimeout 408             ├── HeadTooLarge 431
 ├── ServiceUnavailable 503         ├── Overloaded 503
 ├── DeadlineExceeded 504           └── InternalError 500
 
@@ -126,6 +126,12 @@ class RequestTimeout(GatewayFault):
     """The request did not come to its end."""
 
     status, code = 408, "REQUEST_TIMEOUT"
+
+
+class HeadTooLarge(GatewayFault):
+    """More headers than anybody needs."""
+
+    status, code = 431, "HEADERS_TOO_LARGE"
 
 
 class PayloadTooLarge(GatewayFault):

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway_server.api.connection import Connection
 from gateway_server.app import Gateway, check_settings, create_app
 from gateway_server.cli.failures import Failure
 from gateway_server.settings import Settings
@@ -65,6 +66,7 @@ async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> A
     server = _Server(
         uvicorn.Config(
             gateway,
+            http=Connection,
             lifespan="off",  # begun and ended here, so that its errors are ours to tell
             log_config=None,
             access_log=False,

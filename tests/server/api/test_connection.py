@@ -1,0 +1,95 @@
+"""Heads of requests: bounded, timely, and without contradictions."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from gateways import Gateway, running_gateway
+
+from gateway_server.api import connection as module
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running_gateway(tmp_path_factory.mktemp("connection") / "data") as started:
+        yield started
+
+
+def talk(gateway: Gateway, *pieces: bytes) -> bytes:
+    """What the gateway says to these bytes until it hangs up."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as connection:
+        heard = b""
+        with suppress(ConnectionError):  # it has hung up already
+            for piece in pieces:
+                connection.sendall(piece)
+        with suppress(ConnectionResetError):  # there were bytes that it did not want
+            while data := connection.recv(1 << 16):
+                heard += data
+    return heard
+
+
+def refusal(heard: bytes) -> tuple[int, str]:
+    head, _, body = heard.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["detail"]["error_code"]
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_requests_follow_each_other_on_one_connection(gateway: Gateway) -> None:
+    heard = talk(gateway, HEALTH + b"\r\n" + HEALTH + b"\r\n", HEALTH + b"Connection: close\r\n\r\n")
+    assert heard.count(b"HTTP/1.1 200 OK") == 3
+
+
+@pytest.mark.parametrize("piece", [b"X-A: " + b"a" * 1000 + b"\r\n", b"a" * 1000])
+def test_a_head_without_end_is_refused(gateway: Gateway, piece: bytes) -> None:
+    start = HEALTH if piece.startswith(b"X-A") else b"GET /"
+    count = module.LONGEST_HEAD // len(piece) + 1
+    assert refusal(talk(gateway, start + piece * count)) == (431, "HEADERS_TOO_LARGE")
+
+
+def test_a_long_body_is_no_head(gateway: Gateway) -> None:
+    body = b"x" * (module.LONGEST_HEAD * 3)
+    head = b"POST /v1/run HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: %b\r\nContent-Length: %d\r\n\r\n"
+    heard = talk(gateway, head % (gateway.admin_key.encode(), len(body)), body)
+    assert refusal(heard) == (422, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("name", sorted(module.ONCE))
+def test_two_headers_that_contradict_each_other_are_refused(gateway: Gateway, name: bytes) -> None:
+    head = b"GET /health HTTP/1.1\r\n" + name + b": a\r\n" + name.upper() + b": b\r\n\r\n"
+    assert refusal(talk(gateway, head)) == (422, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: 5 5\r\n",
+        b"X: a\x00b\r\n",
+        b" folded: a\r\n",
+    ],
+)
+def test_framing_that_can_be_read_in_two_ways_is_refused(gateway: Gateway, framing: bytes) -> None:
+    heard = talk(
+        gateway, b"POST /health HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n0\r\n\r\nGET /ready HTTP/1.1\r\n\r\n"
+    )
+    assert refusal(heard) == (422, "VALIDATION_ERROR")
+    assert heard.count(b"HTTP/1.1") == 1
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "sitecustomize.py"
+    program.write_text("import gateway_server.api.connection as c\nc.HEAD_TIME = 0.2\n")
+    with running_gateway(tmp_path / "data", env={"PYTHONPATH": str(tmp_path)}) as hasty:
+        assert refusal(talk(hasty, b"GET /health HTTP/1.1\r\nHost:")) == (408, "REQUEST_TIMEOUT")
+        assert talk(hasty) == b""
+        assert talk(hasty, HEALTH + b"\r\n", b"GET /he").count(b"REQUEST_TIMEOUT") == 1
