@@ -21,7 +21,7 @@ _SAME_EVERYWHERE = (*_NEW_MOUNT_API, 425, 426, 427, 438)
 _CLONE3 = 435
 _CALLS = {
     "x86_64": {
-        "arch": 0xC000003E, "clone": 56, "unshare": 272, "setns": 308, "mount": 165, "umount2": 166,
+        "arch": 0xC000003E, "socket": 41, "clone": 56, "unshare": 272, "setns": 308, "mount": 165, "umount2": 166,
         "pivot_root": 155, "chroot": 161, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
         "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "add_key": 248, "request_key": 249, "keyctl": 250,
         "open_by_handle_at": 304, "init_module": 175, "delete_module": 176, "finit_module": 313, "kexec_load": 246,
@@ -30,7 +30,7 @@ _CALLS = {
         "sethostname": 170, "setdomainname": 171, "vhangup": 153, "iopl": 172, "ioperm": 173,
     },
     "aarch64": {
-        "arch": 0xC00000B7, "clone": 220, "unshare": 97, "setns": 268, "mount": 40, "umount2": 39,
+        "arch": 0xC00000B7, "socket": 198, "clone": 220, "unshare": 97, "setns": 268, "mount": 40, "umount2": 39,
         "pivot_root": 41, "chroot": 51, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
         "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "add_key": 217, "request_key": 218, "keyctl": 219,
         "open_by_handle_at": 265, "init_module": 105, "delete_module": 106, "finit_module": 273, "kexec_load": 104,
@@ -39,7 +39,11 @@ _CALLS = {
         "sethostname": 161, "setdomainname": 162, "vhangup": 58,
     },
 }  # fmt: skip
+_JUDGED = ("arch", "socket", "clone")
+"""Not refused as such."""
 _NEEDED_BY_ZYGOTES = ("unshare", "setns", "mount")
+_FAMILIES = (1, 2, 10, 16)
+"""Unix, IPv4, IPv6 and netlink, which looks up addresses: sockets of others go past every rule of the network."""
 _CLONE_NEW = 0x7E020080
 """Every flag of clone and unshare that makes a namespace."""
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
@@ -62,20 +66,22 @@ def confine_worker() -> None:
     """No new namespaces, no mounts, no looking into other processes, none of the kernel's sharper tools. For good."""
     calls = _CALLS[os.uname().machine]
     namespaces = [("clone", _CLONE_NEW), ("unshare", _CLONE_NEW)]
-    denied = [number for name, number in calls.items() if name not in ("arch", "clone", "unshare")]
-    _install(calls["arch"], denied, [_refuse_bits(calls[name], 0, bits) for name, bits in namespaces])
+    denied = [number for name, number in calls.items() if name not in (*_JUDGED, "unshare")]
+    rules = [_refuse_bits(calls[name], 0, bits) for name, bits in namespaces]
+    _install(calls["arch"], denied, [*rules, _require_one_of(calls["socket"], 0, _FAMILIES)])
 
 
 def confine_zygote() -> None:
     """The same for the process that imports the package and forks workers, which needs a little more: bind mounts, and
     mount and pid namespaces for its workers."""
     calls = _CALLS[os.uname().machine]
-    denied = [number for name, number in calls.items() if name not in ("arch", "clone", *_NEEDED_BY_ZYGOTES)]
+    denied = [number for name, number in calls.items() if name not in (*_JUDGED, *_NEEDED_BY_ZYGOTES)]
     allowed = linux.CLONE_NEWNS | linux.CLONE_NEWPID
     rules = [
         _refuse_bits(calls["clone"], 0, _CLONE_NEW),
         _refuse_bits(calls["unshare"], 0, _CLONE_NEW & ~allowed),
         _require_bits(calls["mount"], 3, linux.MS_BIND),
+        _require_one_of(calls["socket"], 0, _FAMILIES),
     ]
     _install(calls["arch"], denied, rules)
 
@@ -88,6 +94,13 @@ def _refuse_bits(call: int, argument: int, bits: int) -> list[_Step]:
 def _require_bits(call: int, argument: int, bits: int) -> list[_Step]:
     """Refuses a call without these bits in an argument."""
     return _look_at(call, argument, (_ANY_BIT, 1, 0, bits))
+
+
+def _require_one_of(call: int, argument: int, values: tuple[int, ...]) -> list[_Step]:
+    """Refuses a call with any other value in an argument."""
+    load = (_LOAD, 0, 0, _ARGUMENTS + 8 * argument)
+    tests = [(_EQUAL, len(values) - number, 0, value) for number, value in enumerate(values)]
+    return [(_EQUAL, 0, len(values) + 3, call), load, *tests, (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)]
 
 
 def _look_at(call: int, argument: int, test: _Step) -> list[_Step]:

@@ -26,6 +26,7 @@ from gateway_server.api import users as user_routes
 from gateway_server.api.asgi import Receive, Send
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.calls import PATHS, RunRoutes
+from gateway_server.api.doors import is_inside
 from gateway_server.api.exchange import Exchanges
 from gateway_server.api.intake import Intake
 from gateway_server.api.job_events import PATH as EVENTS_PATH
@@ -191,7 +192,7 @@ class Gateway:
             self.settings.data / "objects",
             bucket=self.settings.bucket,
             signer=Signer.from_folder(self.settings.data),
-            base_url=lambda: self.base_url,
+            base_url=lambda: self.local_url if is_inside.get() else self.base_url,
         )
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -228,6 +229,8 @@ class Gateway:
         await self.engine.start()
         if self.engine.isolation.value == "none":
             logger.warning("prefabs run without a sandbox: publish only what you trust (`gateway doctor` says why)")
+        elif self.settings.sandbox == "required" and self.engine.network.no_firewall is not None:
+            logger.warning("functions reach every address of this machine: %s", self.engine.network.no_firewall)
         await self.dispatcher.start()
         self._background.append(asyncio.create_task(self._sweep()))
 

@@ -87,6 +87,8 @@ class Deployment:
     """Cores."""
     memory: int = 512 << 20
     """Bytes."""
+    network: bool = True
+    """Whether the functions reach anything but the gateway."""
 
 
 class JobStatus(StrEnum):

@@ -2,7 +2,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.models import Deployment, Event, Progress
 from gateway_server.prefabs.environments import lay_out_support
 from gateway_server.settings import Settings
+
+GATEWAY = "http://127.0.0.1:9"
+"""Where functions would find one, if there were one."""
 
 
 @dataclass
@@ -55,6 +58,10 @@ class Engine:
             )
         return self._deployments[name]
 
+    def vary(self, name: str, variant: str, **changes: Any) -> None:
+        """Gives a package of the zoo another name and other properties."""
+        self._deployments[variant] = replace(self.deployment(name), key=variant, **changes)
+
     async def call(
         self,
         package: str,
@@ -86,7 +93,7 @@ async def running_engine(folder: Path, **options: Any) -> AsyncIterator[Engine]:
     """An engine in `folder`; options as of Settings."""
     settings = Settings(data=folder / "data", **options)
     support = lay_out_support(folder / "support")
-    engine = LocalEngine(settings, support=support, workspaces=folder / "work", base_url=lambda: "http://gateway")
+    engine = LocalEngine(settings, support=support, workspaces=folder / "work", base_url=lambda: GATEWAY)
     await engine.start()
     try:
         yield Engine(engine, folder / "zoo")

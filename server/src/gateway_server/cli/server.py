@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any
 
 import uvicorn
 
-from gateway_server.api.connection import Connection
+from gateway_server.api.doors import Doors
 from gateway_server.app import Gateway, check_settings, create_app
 from gateway_server.cli.failures import Failure
+from gateway_server.engine.local.zygotes import OpenDoor
 from gateway_server.settings import Settings
 
 GRACE = 30
@@ -63,24 +64,11 @@ async def running(settings: Settings, *, grace: int = GRACE) -> AsyncIterator[Ga
 
 @asynccontextmanager
 async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> AsyncIterator[None]:
-    server = _Server(
-        uvicorn.Config(
-            gateway,
-            http=Connection,
-            lifespan="off",  # begun and ended here, so that its errors are ours to tell
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # who calls is decided by the real address
-            server_header=False,
-            ws="none",
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=grace + LEEWAY,
-            backlog=BACKLOG,
-        )
-    )
+    server = _Server(_configured(gateway, grace))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.ready.wait()
+        gateway.engine.open_door = server.opener(_configured(Doors(gateway), grace))
         yield
     finally:
         server.should_exit = True
@@ -91,8 +79,24 @@ async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> A
         telling.cancel()
 
 
+def _configured(application: Gateway | Doors, grace: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=Connection,
+        lifespan="off",  # begun and ended here, so that its errors are ours to tell
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # who calls is decided by the real address
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=grace + LEEWAY,
+        backlog=BACKLOG,
+    )
+
+
 class _Server(uvicorn.Server):
-    """Tells when it listens, and leaves signals alone."""
+    """Tells when it listens, answers at more sockets while it runs, and leaves signals alone."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -101,6 +105,20 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    def opener(self, config: uvicorn.Config) -> OpenDoor:
+        """Answers at further sockets with another application; its requests are let end as all others are."""
+        config.load()
+
+        def talk() -> asyncio.Protocol:
+            made = config.http_protocol_class
+            return made(config=config, server_state=self.server_state, app_state={})  # type: ignore[call-arg]
+
+        async def open_door(listener: socket.socket) -> Callable[[], None]:
+            listener.setblocking(False)
+            return (await asyncio.get_running_loop().create_server(talk, sock=listener)).close
+
+        return open_door
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -60,6 +60,7 @@ def from_row(row: Any, code: Path, packages: Path) -> Version:
         settings=json.loads(row.settings),
         cpu=manifest.cpu,
         memory=manifest.memory,
+        network=manifest.network,
     )
     return Version(
         prefab_id=row.prefab_id,

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway_runtime import linux, seccomp
+from gateway_server.engine.local import uids
 from gateway_server.models import Deployment
 
 UIDS_EACH = 1000
 """Uids that one zygote may give to its workers."""
-FIRST_UID = 1 << 20
-"""First uid on the host that a zygote may use; far above those of people and services."""
 _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc", "/dev", "/proc")
 
 
@@ -35,6 +34,10 @@ class Layout:
     """Folder of the host with gateway_runtime and gateway_sdk."""
     largest_file: int
     """Bytes of the largest file that a package may write."""
+    first_uid: int = uids.FIRST
+    """First uid on the host that a zygote may use."""
+    door: tuple[str, int] | None = None
+    """Where the gateway is to be met by functions without a network; an IP address and a port."""
 
     def order(self, deployment: Deployment, work: Path, slot: int, base_url: str) -> dict[str, Any]:
         """What the launcher is told."""
@@ -45,7 +48,9 @@ class Layout:
             "interpreter": interpreter if self.isolation is not Isolation.NONE else sys.executable,
             "arguments": ["-I", "-S", "-u", f"{places['support']}/gateway_runtime/__main__.py"],
             "environment": self._environment(deployment, places, base_url),
-            "uids": [FIRST_UID + slot * UIDS_EACH, UIDS_EACH],
+            "uids": [self._zygote_uid(slot), UIDS_EACH],
+            "network": deployment.network,
+            "door": self.door,
             "root": str(work.parent / "root"),
             "mounts": [
                 [sys.base_prefix, places["python"], True],
@@ -75,12 +80,14 @@ class Layout:
 
     def owner(self, slot: int, number: int) -> int | None:
         """The uid on the host that worker `number` runs under; None where all share the gateway's."""
-        from_zygote = FIRST_UID + slot * UIDS_EACH
-        return from_zygote + 100 + number if self.isolation is Isolation.UIDS else None
+        return self._zygote_uid(slot) + 100 + number if self.isolation is Isolation.UIDS else None
 
     def zygote_owner(self, slot: int) -> int | None:
         """The uid on the host that the zygote itself runs under."""
-        return FIRST_UID + slot * UIDS_EACH if self.isolation is Isolation.UIDS else None
+        return self._zygote_uid(slot) if self.isolation is Isolation.UIDS else None
+
+    def _zygote_uid(self, slot: int) -> int:
+        return self.first_uid + slot * UIDS_EACH
 
     def _places(self, deployment: Deployment, work: Path) -> dict[str, str]:
         if self.isolation is Isolation.NONE:

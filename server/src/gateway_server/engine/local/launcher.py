@@ -6,8 +6,8 @@ and each GROUP one of control groups to remove at the end, and talks to it in pa
 each:
 
     gateway -> launcher   {"start": id, "isolation", "interpreter", "arguments", "environment", "root", "mounts",
-                           "uids", "groups"}
-                          + [control socket of the zygote, its output]
+                           "uids", "groups", "network", "door"}
+                          + [control socket of the zygote, its output, the socket over which the door comes if any]
                           {"kill": id}
     launcher -> gateway   {"started": id, "pid"} | {"failed": id, "message"}      {"ended": id, "code", "signal"}
 
@@ -23,7 +23,7 @@ import socket
 import sys
 
 sys.path.insert(0, sys.argv[1])
-from gateway_runtime import groups, linux
+from gateway_runtime import door, groups, linux
 from gateway_runtime.family import adopt_orphans, kill_descendants
 
 CONTROL = 3
@@ -71,7 +71,7 @@ class Launcher:
 
     def _obey(self) -> bool:
         try:
-            data, ancillary, _, _ = self._control.recvmsg(PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._control.recvmsg(PACKET, socket.CMSG_SPACE(12), socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:  # it has hung up without having read all that it was told
             return False
         if not data:
@@ -86,7 +86,7 @@ class Launcher:
                     os.kill(pid, signal.SIGKILL)
             return True
         try:
-            pid = _start(order, *received)
+            pid = _start(order, list(received))
             self._zygotes[pid] = order["start"]
             self._tell({"started": order["start"], "pid": pid})
         except OSError as error:
@@ -124,13 +124,13 @@ class Launcher:
                 kill_descendants(None, spare=set(self._zygotes))  # as above: they have come to us
 
 
-def _start(order: dict, control: int, output: int) -> int:  # type: ignore[type-arg]
+def _start(order: dict, descriptors: list[int]) -> int:  # type: ignore[type-arg]
     """Starts one zygote; returns its pid as this process sees it."""
     up, up_end = os.pipe()
     down_end, down = os.pipe()
     child = os.fork()
     if child == 0:
-        _child(order, control, output, up_end, down_end)
+        _child(order, descriptors, up_end, down_end)
     os.close(up_end)
     os.close(down_end)
     try:
@@ -161,7 +161,9 @@ def _accompany(order: dict, child: int, up: int, down: int) -> int:  # type: ign
     return child if pid is None else int(pid)  # the pipe closed: the zygote has been executed
 
 
-def _child(order: dict, control: int, output: int, up: int, down: int) -> None:  # type: ignore[type-arg]
+def _child(order: dict, descriptors: list[int], up: int, down: int) -> None:  # type: ignore[type-arg]
+    control, output, *ways_out = descriptors
+
     def tell(message: dict[str, object]) -> None:
         os.write(up, json.dumps(message).encode() + b"\n")
 
@@ -173,8 +175,10 @@ def _child(order: dict, control: int, output: int, up: int, down: int) -> None: 
             entry = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             groups.enter(entry)
             os.close(entry)
+        apart = linux.CLONE_NEWNS | linux.CLONE_NEWIPC | (0 if order.get("network", True) else linux.CLONE_NEWNET)
         if order["isolation"] == "uids":
-            linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC)
+            linux.unshare(apart | linux.CLONE_NEWPID)
+            _furnish_network(order, ways_out)
             _fork_as_init(tell)
             _enter_root(order["root"], order["mounts"])
             _mount_proc()
@@ -185,7 +189,8 @@ def _child(order: dict, control: int, output: int, up: int, down: int) -> None: 
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
         elif order["isolation"] == "pids":
-            _enter_user_namespace(linux.CLONE_NEWNS | linux.CLONE_NEWIPC)
+            _enter_user_namespace(apart)
+            _furnish_network(order, ways_out)
             _enter_root(order["root"], [*order["mounts"], ["/proc", "/proc", False]])
             # A second one, so that the mounts above are locked; it owns the pid namespace, in which the zygote is to
             # make others.
@@ -196,6 +201,15 @@ def _child(order: dict, control: int, output: int, up: int, down: int) -> None: 
     except BaseException as error:
         tell({"error": str(error)})
         os._exit(1)
+
+
+def _furnish_network(order: dict, ways_out: list[int]) -> None:  # type: ignore[type-arg]
+    """Gives the new network namespace, if it is one, all that it is to have."""
+    if not order["network"]:
+        door.bring_loopback_up()
+        for way_out in ways_out:
+            host, port = order["door"]
+            door.hand_out(host, port, way_out)
 
 
 def _fork_as_init(tell) -> None:  # type: ignore[no-untyped-def]

@@ -16,11 +16,13 @@ from typing import Any
 
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
+from gateway_server.engine.local.network import Network
 from gateway_server.engine.local.places import Places
 from gateway_server.engine.local.protections import Protection, missing_core, protections
+from gateway_server.engine.local.uids import Uids
 from gateway_server.engine.local.watchdog import Family, Watchdog
 from gateway_server.engine.local.worker import Worker
-from gateway_server.engine.local.zygotes import ImportFailed, Launcher, Zygote
+from gateway_server.engine.local.zygotes import ImportFailed, Launcher, OpenDoor, Zygote
 from gateway_server.errors import ServiceUnavailable
 from gateway_server.models import Deployment, Result
 from gateway_server.settings import Settings
@@ -72,6 +74,9 @@ class LocalEngine:
         """What was found to hold, and not to hold, when a worker was tried out."""
         self.no_groups = ""
         """Why there are no control groups."""
+        self.network = Network(settings)
+        self.open_door: OpenDoor | None = None
+        """How the gateway answers functions without a network, set by whoever serves it."""
         self._settings = settings
         self._support = support
         self._workspaces = workspaces
@@ -81,6 +86,7 @@ class LocalEngine:
         self._cgroups: Cgroups | None = None
         self._hosts: dict[str, Host] = {}
         self._slots: set[int] = set()
+        self._uids = Uids()
         self._serial = itertools.count()
         self._places = Places(settings.workers, settings.queue)
         self._cleanups: set[asyncio.Task[None]] = set()
@@ -114,8 +120,12 @@ class LocalEngine:
         os.chmod(self._workspaces, 0o711)  # noqa: S103  workers pass through, and list nothing
         await self._make_groups()
         await self._launcher.start()
+        await self.network.find_gateway(self._base_url())
+        door = next(iter(self.network.addresses), None)
         for isolation in candidates(self._settings.sandbox):
-            self._layout = replace(self._layout, isolation=isolation)
+            if isolation is Isolation.UIDS:
+                self._uids.take()
+            self._layout = replace(self._layout, isolation=isolation, first_uid=self._uids.first, door=door)
             try:
                 await self._try_out_with_groups()
                 self._check_required()
@@ -123,11 +133,15 @@ class LocalEngine:
                 self.refused[isolation] = str(error)
                 continue
             self.isolation = isolation
+            await self._try_out_network()
+            await self.network.close_ways(isolation, self._uids.first)
+            self.protections += self.network.protections()
             self._sweeper = asyncio.create_task(self._sweep())
             if self._settings.sandbox != "off" and sys.platform == "linux":
                 self._watching = asyncio.create_task(self._watchdog.run())
             return
         await self._launcher.close()
+        self._uids.close()
         raise ServiceUnavailable(f"No sandbox works on this machine: {'; '.join(self.refused.values())}")
 
     async def _make_groups(self) -> None:
@@ -157,13 +171,28 @@ class LocalEngine:
         if missing:
             raise ServiceUnavailable("; ".join(f"{one.name} does not hold: {one.detail}" for one in missing))
 
-    async def _try_out(self) -> None:
-        """A zygote with a package of our own forks one worker, which looks around: the whole tree, for real."""
+    async def _try_out_network(self) -> None:
+        """Whether a zygote can be cut off from the network."""
+        zygote = self._new_zygote(self._probe(network=False))
+        try:
+            await zygote.start(base_url="", preload=False, timeout=20)
+            self.network.no_namespaces = "switched off" if self.isolation is Isolation.NONE else None
+        except (ServiceUnavailable, ImportFailed) as error:
+            self.network.no_namespaces = str(error)
+        finally:
+            zygote.close()
+
+    def _probe(self, *, network: bool = True) -> Deployment:
         code = self._workspaces / "probe"
         (code / "src").mkdir(parents=True, exist_ok=True)
         (code / "src" / "main.py").write_text("from gateway_runtime.probe import look\n")
-        deployment = Deployment(key="", prefab_id="", version="", entry_point="src/main.py", code=code, packages=code)
-        zygote = self._new_zygote(deployment)
+        return Deployment(
+            key="", prefab_id="", version="", entry_point="src/main.py", code=code, packages=code, network=network
+        )
+
+    async def _try_out(self) -> None:
+        """A zygote with a package of our own forks one worker, which looks around: the whole tree, for real."""
+        zygote = self._new_zygote(self._probe())
         try:
             await zygote.start(base_url="", preload=False, timeout=20)
             worker = await zygote.fork("")
@@ -278,6 +307,8 @@ class LocalEngine:
             self._end(host)
         self._hosts.clear()
         await self._launcher.close()
+        self.network.close()
+        self._uids.close()
         for task in list(self._cleanups):
             task.cancel()
         if self._cgroups is not None:
@@ -346,6 +377,7 @@ class LocalEngine:
             slot=slot,
             work=work,
             buried=buried,
+            open_door=self.open_door,
         )
         self._zygotes.add(zygote)
         return zygote
@@ -384,6 +416,7 @@ class LocalEngine:
         """Ends what has been idle for too long."""
         while True:
             await asyncio.sleep(min(5.0, self._settings.worker_idle / 2))
+            self.network.follow()
             now = time.monotonic()
             for key, host in list(self._hosts.items()):
                 for user, waiting in list(host.idle.items()):

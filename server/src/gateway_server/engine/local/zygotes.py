@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from gateway_runtime import workspace
 from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Cgroups, Group
-from gateway_server.engine.local.isolation import Layout
+from gateway_server.engine.local.isolation import Isolation, Layout
 from gateway_server.engine.local.watchdog import Family
 from gateway_server.engine.local.worker import Worker
 from gateway_server.errors import ServiceUnavailable
 from gateway_server.models import Deployment
 
 LAST_NUMBER = 899
+OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
+"""Answers, as the gateway does, who connects to a socket that listens; gives what ends that."""
 
 
 class ImportFailed(Exception):
@@ -182,6 +184,7 @@ class Zygote:
         slot: int,
         work: Path,
         buried: Callable[[], None],
+        open_door: OpenDoor | None = None,
     ) -> None:
         self.deployment = deployment
         self.group: Group | None = None
@@ -198,6 +201,8 @@ class Zygote:
         self._cgroups = cgroups
         self._work = work
         self._buried: Callable[[], None] | None = buried
+        self._open_door = open_door
+        self._close_door: Callable[[], None] = lambda: None
         self._id = 0
         self._packets: Packets | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -215,6 +220,22 @@ class Zygote:
             ServiceUnavailable: the machine could not start the process.
         """
         self._lay_out()
+        inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with inside, outside:
+            await self._launch(base_url, timeout, [outside.fileno()] if self._has_door() else [])
+            if self._has_door():
+                await self._answer_at(inside)
+        assert self._packets is not None
+        try:
+            self._packets.send({"plan": self._layout.plan(self.deployment, self._work, preload=preload)})
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._ready)
+        except TimeoutError:
+            self.close()
+            message = f"the package was still importing after {timeout:g} s"
+            raise ImportFailed({"type": "TimeoutError", "message": message, "traceback": ""}) from None
+
+    async def _launch(self, base_url: str, timeout: float, ways_out: list[int]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
@@ -225,7 +246,8 @@ class Zygote:
             order["groups"] = self.group.entries if self.group is not None else []
             self._packets = Packets(ours, self._heard)
             async with asyncio.timeout(timeout):
-                self._id, self.pid = await self._launcher.launch(order, [theirs.fileno(), writing], self._bury)
+                descriptors = [theirs.fileno(), writing, *ways_out]
+                self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
         except TimeoutError:
             raise ServiceUnavailable("The launcher of prefab processes does not answer.", retry_after=1) from None
         except BaseException:
@@ -234,14 +256,20 @@ class Zygote:
         finally:
             theirs.close()
             os.close(writing)
-        try:
-            self._packets.send({"plan": self._layout.plan(self.deployment, self._work, preload=preload)})
-            async with asyncio.timeout(timeout):
-                await asyncio.shield(self._ready)
-        except TimeoutError:
-            self.close()
-            message = f"the package was still importing after {timeout:g} s"
-            raise ImportFailed({"type": "TimeoutError", "message": message, "traceback": ""}) from None
+
+    def _has_door(self) -> bool:
+        is_apart = not self.deployment.network and self._layout.isolation is not Isolation.NONE
+        return is_apart and self._open_door is not None and self._layout.door is not None
+
+    async def _answer_at(self, inside: socket.socket) -> None:
+        """Takes the socket that the launcher has made in the zygote's network: it has sent it before it was done."""
+        assert self._open_door is not None
+        _, received, _, _ = socket.recv_fds(inside, 16, 1, socket.MSG_DONTWAIT)
+        close = await self._open_door(socket.socket(fileno=received[0]))
+        if self.alive:
+            self._close_door = close
+        else:
+            close()
 
     def _lay_out(self) -> None:
         shutil.rmtree(self._work, ignore_errors=True)
@@ -395,6 +423,7 @@ class Zygote:
         if not self.alive:
             return
         self.alive = False
+        self._close_door()
         text = bytes(self.output[-2000:]).decode("utf-8", "replace").strip()
         message = f"the process died while importing the package. {text}".strip()
         if self.group is not None and self.group.ran_out_of_memory():
