@@ -31,7 +31,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def result(gateway: Gateway, prefab: str, function: str, **parameters: object) -> object:
     with gateway.client() as client:
-        return client.run(prefab, "1.0.0", function, parameters).function_result
+        return client.run(prefab, "1.0.0", function, parameters).get_function_result()
 
 
 @pytest.mark.parametrize("prefab", [WITH, WITHOUT])

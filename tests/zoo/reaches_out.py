@@ -66,7 +66,7 @@ def asks(path: str, method: str):
 
 def calls_another():
     with GatewayClient() as client:
-        return client.run("behaves", "1.0.0", "echo", {"text": "inside"})
+        return client.run("behaves", "1.0.0", "echo", {"text": "inside"}).get_function_result()
 
 
 def keeps_and_gets_back(size: int):
@@ -75,7 +75,7 @@ def keeps_and_gets_back(size: int):
         file.write(os.urandom(1000) * (size // 1000))
     with GatewayClient() as client:
         url = client.upload_temp_file("sent.bin")
-        client.download_file(url, "got.bin")
+        client.save_file(url, "got.bin")
     with open("sent.bin", "rb") as sent, open("got.bin", "rb") as got:
         return sent.read() == got.read()
 
