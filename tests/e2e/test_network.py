@@ -86,7 +86,7 @@ def test_nothing_is_left_of_a_gateway_that_was_killed(running, tmp_path):
             pytest.skip("no firewall on this machine")
         assert closed == "EPERM"
         uid = result(gateway, WITH, "host_uid")
-        connect = f"import os,socket; os.setresuid({uid},{uid},{uid}); socket.create_connection({(host, port)!r}, 5)"
+        connect = f"import os,socket,encodings.idna; os.setresuid({uid},{uid},{uid}); socket.create_connection({(host, port)!r}, 5)"
         command = [sys.executable, "-c", connect]
         assert b"PermissionError" in subprocess.run(command, stderr=subprocess.PIPE, timeout=20).stderr
         gateway.stop(signal.SIGKILL)
