@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from gateways import Gateway, running_gateway
 from packages import zoo
@@ -56,10 +57,12 @@ def test_an_address_of_the_network_card_serves_as_well(tmp_path):
         except OSError:
             pytest.skip("this machine has no address but loopback")
         host = any_socket.getsockname()[0]
-    with running_gateway(tmp_path / "data", "--host", host) as gateway:
+    with running_gateway(tmp_path / "data", "--host", host, "--trusted-network", f"{host}/32") as gateway:
         publish(gateway, tmp_path)
         for prefab in (WITH, WITHOUT):
             assert result(gateway, prefab, "calls_another") == {"success": True, "text": "inside"}
+            assert result(gateway, prefab, "asks", path="/v1/run", method="POST") == 401
+        assert httpx.post(f"{gateway.url}/v1/run", timeout=20).status_code != 401  # we are trusted
 
 
 def test_nobody_is_trusted_who_comes_through_a_door(tmp_path):
@@ -86,8 +89,8 @@ def test_nothing_is_left_of_a_gateway_that_was_killed(running, tmp_path):
             pytest.skip("no firewall on this machine")
         assert closed == "EPERM"
         uid = result(gateway, WITH, "host_uid")
-        connect = f"import os,socket,encodings.idna; os.setresuid({uid},{uid},{uid}); socket.create_connection({(host, port)!r}, 5)"
-        command = [sys.executable, "-c", connect]
+        become = f"import os, socket, encodings.idna; os.setresuid({uid}, {uid}, {uid})"
+        command = [sys.executable, "-c", f"{become}; socket.create_connection({(host, port)!r}, 5)"]
         assert b"PermissionError" in subprocess.run(command, stderr=subprocess.PIPE, timeout=20).stderr
         gateway.stop(signal.SIGKILL)
         assert subprocess.run(command, timeout=20).returncode == 0

@@ -310,8 +310,9 @@ def test_rules_change_while_they_hold_and_end_with_their_holder(port):
         pytest.skip(str(error))
 
     def connect() -> bool:
-        code = f"import os,socket,encodings.idna; os.setresuid(*[{SPARE}] * 3); socket.create_connection(('127.0.0.1', {port}), 5)"
-        done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=20)
+        code = f"import os, socket, encodings.idna; os.setresuid({SPARE}, {SPARE}, {SPARE}); socket.create_connection"
+        command = [sys.executable, "-c", f"{code}(('127.0.0.1', {port}), 5)"]
+        done = subprocess.run(command, stderr=subprocess.PIPE, timeout=20)
         assert done.returncode == 0 or b"PermissionError" in done.stderr
         return done.returncode == 0
 

@@ -91,7 +91,7 @@ class Authenticator:
                 await self._refuse_functions(client)
                 return self._default(Scope.CALL, Scope.PUBLISH)
             if any(ip in network for network in self._settings.trusted_networks):
-                if ip.is_loopback:
+                if peers.is_here(str(ip)):
                     await self._refuse_functions(client)
                 return self._default(Scope.CALL)
         raise Unauthenticated(

@@ -54,7 +54,7 @@ class NetworkType(click.ParamType[Network]):
 @click.option(
     "--allow-loopback",
     is_flag=True,
-    help="Let functions reach other services on this machine. Nothing keeps them from it yet.",
+    help="Let functions reach other services on this machine.",
 )
 @click.option(
     "--trusted-network",

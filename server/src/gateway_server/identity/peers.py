@@ -13,6 +13,17 @@ LOOKS, PAUSE = 5, 0.005
 """The kernel's tables change while they are read, and may leave out a line: so look again, after as many seconds."""
 
 
+def is_here(host: str) -> bool:
+    """Whether an address is one of this machine's own."""
+    family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as any_socket:
+        try:
+            any_socket.bind((host, 0))  # succeeds with one's own only
+        except OSError:
+            return ip_address(host).is_loopback
+    return True
+
+
 def processes_of(host: str, port: int) -> set[int]:
     """The processes that hold a connection from (host, port), which is the client's end; none that cannot be seen.
 
