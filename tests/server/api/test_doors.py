@@ -24,14 +24,16 @@ def ask(path: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/internal/run", "/v1/run", "/internal/files/list", "/v1/jobs/x/cancel", "/objects/a"]
+    "path", ["/v1/internal/run", "/v1/run", "/internal/files/list", "/v1/jobs", "/v1/jobs/x/cancel", "/objects/a"]
 )
 def test_calls_and_files_pass_and_come_from_no_address(path):
     [(scope, inside)], sent = ask(path)
     assert (scope["client"], inside, sent) == (None, True, [])
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/keys", "/v1/agents/helper/x", "/v1/jobs", "/metrics", "/v1/runs", "v1/run"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/keys", "/v1/agents/helper/x", "/v1/files", "/metrics", "/v1/runs", "v1/run"]
+)
 def test_nothing_else_passes(path):
     passed, sent = ask(path)
     assert passed == []

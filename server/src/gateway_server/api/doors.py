@@ -6,13 +6,13 @@ from contextvars import ContextVar
 from typing import Any
 
 from gateway_server.api import faults
+from gateway_server.api.asgi import Receive, Reply, Send, send_reply
 from gateway_server.api.calls import PATHS
-from gateway_server.api.exchange import Receive, Send
 from gateway_server.errors import PermissionDenied
 
 is_inside: ContextVar[bool] = ContextVar("is_inside", default=False)
 """Whether the request being answered came through a door: then its sender reaches no address but the gateway's own."""
-_OPEN = ("/internal/files/", "/v1/files/uploads", "/v1/jobs/", "/objects/", "/health")
+_OPEN = ("/internal/files/", "/v1/files/uploads", "/v1/jobs", "/objects/", "/health")
 _REFUSAL = PermissionDenied("A prefab without a network may call prefabs and use the files of its call, nothing else.")
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
@@ -26,9 +26,7 @@ class Doors:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI. The address of the sender is taken away, for it is one of another network: nobody trusts none."""
         if scope["path"] not in PATHS and not scope["path"].startswith(_OPEN):
-            status, headers, body = faults.answer(_REFUSAL)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await send_reply(Reply(*faults.answer(_REFUSAL)), send)
             return
         is_inside.set(True)
         await self._gateway({**scope, "client": None}, receive, send)

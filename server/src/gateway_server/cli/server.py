@@ -54,21 +54,21 @@ async def running(settings: Settings, *, grace: int = GRACE) -> AsyncIterator[Ga
     check_settings(settings)  # before anything is written
     with _locked(settings.data), _listening(settings.host, settings.port) as listener:
         gateway = create_app(replace(settings, port=listener.getsockname()[1]))
+        server = _Server(_configured(gateway, grace))
+        gateway.engine.open_door = server.opener(_configured(Doors(gateway), grace))
         try:
             await gateway.start()
-            async with _answering(gateway, listener, grace):
+            async with _answering(gateway, server, listener, grace):
                 yield gateway
         finally:
             await gateway.stop()
 
 
 @asynccontextmanager
-async def _answering(gateway: Gateway, listener: socket.socket, grace: int) -> AsyncIterator[None]:
-    server = _Server(_configured(gateway, grace))
+async def _answering(gateway: Gateway, server: "_Server", listener: socket.socket, grace: int) -> AsyncIterator[None]:
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.ready.wait()
-        gateway.engine.open_door = server.opener(_configured(Doors(gateway), grace))
         yield
     finally:
         server.should_exit = True
