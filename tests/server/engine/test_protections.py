@@ -29,6 +29,8 @@ def test_what_holds_at_each_level(folder, sandbox):
     core = ("user namespace", "pid namespace", "mount namespace", "landlock", "seccomp", "no new privileges", "memory")
     assert {told[name].held for name in core} == {sandbox != "off"}
     assert all(one.detail for one in told.values())
+    assert told["network isolation"].held is (sandbox != "off")
+    assert not (told["firewall"].held and sandbox == "off")
 
 
 def test_without_control_groups_memory_is_watched_and_the_processors_are_not(folder, sandbox, monkeypatch):
