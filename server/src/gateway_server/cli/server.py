@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway_server.api.connection import Connection
 from gateway_server.api.doors import Doors
 from gateway_server.app import Gateway, check_settings, create_app
 from gateway_server.cli.failures import Failure
