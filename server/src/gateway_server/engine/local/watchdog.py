@@ -19,7 +19,7 @@ from gateway_server.engine.local.cgroups import Group
 
 BUSY, IDLE, NEARLY_FULL = 0.25, 2.0, 0.05
 """Seconds between two looks: while something runs, while nothing does, and while the disk is nearly full."""
-SHARE = 0.02
+SHARE = 0.05
 """Of one core, that looking may take in the mean."""
 SMALLEST = 16 << 20
 """Bytes below which ending a family does not help a disk that is full."""
@@ -63,6 +63,7 @@ class Watchdog:
         self._most_files = most_files
         self._reserve = reserve
         self._pause = BUSY
+        self._idle_seen = 0.0
         self._begun = asyncio.Event()
         self._in_memory = measuring.memory_devices() if hasattr(os, "memfd_create") else set()
 
@@ -88,11 +89,15 @@ class Watchdog:
 
     def look(self, families: list[Family]) -> list[tuple[Family, str]]:
         """Whoever takes too much, and why that is too much. Blocking."""
-        begun = time.thread_time()
+        begun, begun_at = time.thread_time(), time.monotonic()
         members = self._members(families)
         taken: dict[int, int] = {}
         doomed: list[tuple[Family, str]] = []
+        is_idles_turn = begun_at - self._idle_seen >= IDLE
+        self._idle_seen = begun_at if is_idles_turn else self._idle_seen
         for number, family in enumerate(families):
+            if not (family.writes or is_idles_turn):
+                continue
             held = measuring.unlinked(members[number])
             reason = self._too_much_memory(family, members[number], held)
             if reason is None and family.writes:
@@ -109,7 +114,7 @@ class Watchdog:
         if all(family.group is not None for family in families):
             return [family.group.processes() if family.group and family.writes else [] for family in families]
         processes = measuring.Processes()
-        of_zygote = {family.zygote: processes.children(family.zygote) for family in families}
+        of_zygote = {zygote: processes.children(zygote) for zygote in {family.zygote for family in families}}
         found: list[list[int]] = []
         for family in families:
             first = of_zygote[family.zygote].get(family.pid) if family.pid is not None else None
