@@ -37,11 +37,13 @@ from gateway_server.api.replies import Recorded
 from gateway_server.api.submitting import PATH as SUBMIT_PATH
 from gateway_server.api.submitting import Submitting
 from gateway_server.calls.agents import Agents
+from gateway_server.calls.attempts import Attempts
 from gateway_server.calls.dispatcher import Dispatcher
 from gateway_server.calls.erasure import ADMIN, Erasure
 from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Jobs
 from gateway_server.calls.pipeline import Pipeline
+from gateway_server.calls.preparation import Preparation
 from gateway_server.calls.queue import Queue
 from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.running import RunningCalls
@@ -115,17 +117,24 @@ class Gateway:
         self.authenticator = Authenticator(settings, self.users, self.keys, self.tokens, self.running, self.engine.owns)
         self.exchanges = Exchanges()
         self.pipeline = Pipeline(
-            settings=settings,
+            log_limit=settings.log_limit,
             database=self.database,
-            catalogue=self.catalogue,
-            library=self.library,
-            vault=self.vault,
-            users=self.users,
+            preparation=Preparation(
+                settings=settings,
+                database=self.database,
+                catalogue=self.catalogue,
+                library=self.library,
+                vault=self.vault,
+                users=self.users,
+                quotas=self.quotas,
+                running=self.running,
+            ),
+            attempts=Attempts(
+                file_limit=settings.file_limit, library=self.library, tokens=self.tokens, engine=self.engine
+            ),
             quotas=self.quotas,
             jobs=self.jobs,
             events=self.events,
-            tokens=self.tokens,
-            engine=self.engine,
             running=self.running,
         )
         queue = Queue(self.database, self.jobs)

@@ -19,7 +19,8 @@ from gateway_server.calls.events import Events, one_line
 from gateway_server.calls.inputs import RunRequest, parse_run
 from gateway_server.calls.jobs import Ending, Jobs, new_id
 from gateway_server.calls.outcomes import Outcome, of_fault
-from gateway_server.calls.pipeline import Pipeline, Ready
+from gateway_server.calls.pipeline import Pipeline
+from gateway_server.calls.preparation import Ready
 from gateway_server.calls.requests import AlreadyKnown, RequestKey, request_key
 from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import Canceled, DeadlineExceeded, GatewayFault, Invalid, MethodNotAllowed

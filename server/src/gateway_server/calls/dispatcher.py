@@ -13,10 +13,10 @@ from contextlib import suppress
 from sqlalchemy import Connection, func, select
 
 from gateway_server.calls import events as event_log
+from gateway_server.calls.attempts import Order as Attempt
 from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Ending, Job, Jobs
 from gateway_server.calls.outcomes import Outcome, of_cancel, of_fault
-from gateway_server.calls.pipeline import Order as Attempt
 from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.queue import LEASE, Leased, Queue, below
 from gateway_server.calls.running import Running, RunningCalls

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 from gateway_server.calls.dispatcher import Dispatcher, close_batch
 from gateway_server.calls.inputs import RunRequest, Submission
 from gateway_server.calls.jobs import Jobs, new_id
-from gateway_server.calls.pipeline import Pipeline, Ready
+from gateway_server.calls.pipeline import Pipeline
+from gateway_server.calls.preparation import Ready
 from gateway_server.calls.queue import Order, Queue
 from gateway_server.calls.requests import RequestKey
 from gateway_server.errors import GatewayFault, Invalid, QuotaExceeded

@@ -1,0 +1,172 @@
+"""One attempt at a call: on a worker, within its time, from its order to what it wrote."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gateway_runtime.workspace import OUTPUTS
+from gateway_server.calls.logs import Masker
+from gateway_server.calls.outcomes import Outcome, of_fault, of_result
+from gateway_server.calls.preparation import Ready
+from gateway_server.calls.running import Running
+from gateway_server.engine.local.pool import LocalEngine
+from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.zygotes import ImportFailed
+from gateway_server.errors import DeadlineExceeded, GatewayFault, InternalError
+from gateway_server.files.library import Library
+from gateway_server.files.outputs import collect, group
+from gateway_server.files.staging import stage
+from gateway_server.identity.tokens import Tokens
+from gateway_server.models import Event, Failure, Progress, Result
+
+TOKEN_GRACE = 60.0
+"""Seconds that a call's token outlives its deadline."""
+logger = logging.getLogger("gateway")
+Emit = Callable[[Progress], Awaitable[None]]
+Begun = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """How one attempt is made."""
+
+    attempt: int = 1
+    """Its number, which the function can see."""
+    fold: bool = False
+    """Whether the result is to be that of a call without a stream, although its events are wanted."""
+
+
+FIRST = Order()
+
+
+class Attempts:
+    """Makes attempts."""
+
+    def __init__(self, *, file_limit: int, library: Library, tokens: Tokens, engine: LocalEngine) -> None:
+        self._file_limit = file_limit
+        self._library = library
+        self._tokens = tokens
+        self._engine = engine
+
+    async def make(
+        self, ready: Ready, call: Running, *, emit: Emit | None = None, order: Order = FIRST, begun: Begun | None = None
+    ) -> Outcome:
+        """Runs a call within its time; whatever goes wrong becomes part of the outcome. `begun` is told once there is a
+        worker."""
+        call.masker = Masker(ready.secrets.values())
+        try:
+            async with asyncio.timeout_at(ready.deadline) as limit:
+                return await self._on_a_worker(ready, call, emit, order, begun)
+        except TimeoutError:
+            if limit.expired():
+                fault: GatewayFault = DeadlineExceeded("The call's time was over; the function was stopped.")
+            else:  # not ours: a mistake below
+                fault = InternalError("A part of the gateway timed out.")
+        except Exception:  # a mistake of ours: whatever it is, the record must not stay open
+            logger.exception("unexpected error in the call %s", call.job_id)
+            fault = InternalError("The gateway made a mistake; its log tells more.")
+        return of_fault(call.job_id, fault)
+
+    async def _on_a_worker(
+        self, ready: Ready, call: Running, emit: Emit | None, order: Order, begun: Begun | None
+    ) -> Outcome:
+        try:
+            user, depth = ready.principal.user, ready.principal.depth
+            deployment = ready.version.deployment
+            assert deployment is not None
+            async with self._engine.worker(deployment, user, depth=depth) as worker:
+                call.began = asyncio.get_running_loop().time()
+                if begun is not None:
+                    await begun()
+                if ready.files:
+                    root_id = ready.principal.root_job_id or call.job_id
+                    await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
+                    await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
+                last = await self._follow(worker, ready, call, emit, order)
+                files = await self._outputs(worker, ready, call)
+                return self._outcome(call, last, files)
+        except ImportFailed as error:
+            call.log.write(error.told["traceback"].encode("utf-8", "replace"))
+            failure = {"error_code": "PREFAB_ERROR", **error.told}
+            failure["message"] = f"The package could not be imported: {failure['message']}"
+            return self._outcome(call, Failure(failure), {})
+        except GatewayFault as fault:
+            return of_fault(call.job_id, fault)
+
+    async def _follow(
+        self, worker: Worker, ready: Ready, call: Running, emit: Emit | None, order: Order
+    ) -> Result | Failure:
+        told = {
+            "function": ready.call.function_name,
+            "parameters": ready.call.parameters,
+            "environment": {
+                **ready.secrets,
+                "X_INTERNAL_TOKEN": self._call_token(ready, call.job_id),
+                "GATEWAY_JOB_ID": call.job_id,
+                "GATEWAY_ATTEMPT": str(order.attempt),
+            },
+            "stream": emit is not None,
+            "fold": order.fold,
+        }
+        last: Event | None = None
+        async for event in worker.run(told, call.log.write):
+            if isinstance(event, Progress):
+                if emit is not None:
+                    await emit(event)
+            else:
+                last = event
+        assert last is not None
+        return last  # type: ignore[return-value]
+
+    def _call_token(self, ready: Ready, job_id: str) -> str:
+        """A token of this call alone: it can run prefabs as the caller and use the files of its call tree."""
+        ends = time.time() + ready.deadline - asyncio.get_running_loop().time()
+        principal = replace(
+            ready.principal,
+            job_id=job_id,
+            root_job_id=ready.principal.root_job_id or job_id,
+            depth=ready.principal.depth + 1,
+            deadline=ends,
+            prefabs=None,  # the key's limit is on what its holder calls, not on what that is made of
+        )
+        return self._tokens.mint(principal, expires_at=ends + TOKEN_GRACE)
+
+    async def _outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
+        """What the function wrote, unless it left its folder so that nothing can be read there."""
+        try:
+            return await self._keep_outputs(worker, ready, call)
+        except OSError as error:
+            call.log.write(f"the outputs cannot be read: {error.strerror}\n".encode("utf-8", "replace"))
+            return {}
+
+    async def _keep_outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
+        """What the function wrote, stored under the keys that the manifest declares."""
+        if not os.listdir(worker.workspace / OUTPUTS):
+            return {}
+        limit = self._file_limit
+        collection = await asyncio.to_thread(collect, worker.workspace, owner=worker.owner, limit=limit)
+        for line in collection.skipped:
+            call.log.write(f"output left out: {line}\n".encode())
+        stored = await self._library.store_outputs(
+            user=ready.principal.user,
+            job_id=call.job_id,
+            root_id=ready.principal.root_job_id or call.job_id,
+            key_id=ready.principal.key_id,
+            outputs=group(collection.outputs, list(ready.function.outputs)),
+        )
+        return {key: [file.s3_url for file in files] for key, files in stored.items()}
+
+    def _outcome(self, call: Running, last: Result | Failure, files: Mapping[str, Sequence[str]]) -> Outcome:
+        if isinstance(last, Failure):
+            told = {_storable(key): _storable(str(value)) for key, value in last.error.items() if key != "traceback"}
+            error = {key: call.masker.text(value) for key, value in told.items()}
+            return Outcome(job_id=call.job_id, error=error, files=files)
+        return of_result(call.job_id, last, files)
+
+
+def _storable(text: str) -> str:
+    """The text with what is no Unicode replaced, such as the undecodable bytes of a file's name."""
+    return text.encode("utf-8", "replace").decode()
