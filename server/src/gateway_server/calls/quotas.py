@@ -12,8 +12,9 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, select
 
 from gateway_server.calls import trees
 from gateway_server.errors import NotFound, QuotaExceeded
@@ -31,6 +32,8 @@ LONGEST_WAIT = 60.0
 RECENT = 20
 """Calls from whose time that is guessed."""
 _jobs, _reservations = schema.jobs, schema.reservations
+_mine = _reservations.c.job_id == bindparam("job_id")
+_HELD, _LET_GO = select(_reservations).where(_mine), delete(_reservations).where(_mine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +168,8 @@ class Quotas:
 
         It counts once, in the periods in which the call was charged. `refund` takes the charge back altogether.
         """
-        held = connection.execute(select(_reservations).where(_reservations.c.job_id == job_id)).first()
-        if held is not None and connection.execute(delete(_reservations).filter_by(job_id=job_id)).rowcount:
+        held = connection.execute(_HELD, {"job_id": job_id}).first()
+        if held is not None and connection.execute(_LET_GO, {"job_id": job_id}).rowcount:
             used = 0 if refund else min(math.ceil(seconds * 1000), held.amount)
             keys = (USER, held.key_id)
             counters.correct(connection, held.user, keys, Metric.SECONDS, held.at, used - held.amount)
@@ -230,9 +233,12 @@ class Quotas:
         return self._default if is_daily else None
 
     def _read(self, connection: Connection, limit: Limit, moment: float, but: str = "") -> Quota:
-        counter, used = limit.counter, 0.0
+        counter = limit.counter
+        used: float
         if counter.metric is Metric.CONCURRENT:
-            used = connection.execute(select(func.count()).where(*_runs(counter, but))).scalar_one()
+            places = _PLACES if counter.key_id == USER else _PLACES_OF_KEY
+            whose = {"user": counter.user, "key_id": counter.key_id, "but": but}
+            used = connection.execute(places, whose).scalar_one()
         else:
             used = counters.amount(connection, counter, moment)
         if counter.metric is Metric.SECONDS:
@@ -274,12 +280,15 @@ def _place_at(connection: Connection, quota: Quota, moment: float) -> float:
     return moment + min(max(usual / max(quota.limit or 1, 1), 1.0), LONGEST_WAIT)
 
 
-def _runs(counter: Counter, but: str) -> list[ColumnElement[bool]]:
-    """Calls that take a place, beside one: those that run and were not made by a function."""
-    running = and_(_jobs.c.status == JobStatus.RUNNING, _jobs.c.id != but)
+def _running(*more: ColumnElement[bool]) -> Select[Any]:
+    """Counts the calls that take a place, beside one: those that run and were not made by a function."""
+    mine = _jobs.c.user == bindparam("user"), _jobs.c.id != bindparam("but"), *more
     is_top = _jobs.c.root_id == func.coalesce(_jobs.c.parent_id, _jobs.c.id)
-    found = [_jobs.c.user == counter.user, _jobs.c.ended_at.is_(None), running, _jobs.c.charged, is_top]
-    return found if counter.key_id == USER else [*found, _jobs.c.key_id == counter.key_id]
+    runs = _jobs.c.ended_at.is_(None), _jobs.c.status == JobStatus.RUNNING, _jobs.c.charged
+    return select(func.count()).where(*mine, *runs, is_top)
+
+
+_PLACES, _PLACES_OF_KEY = _running(), _running(_jobs.c.key_id == bindparam("key_id"))
 
 
 def _always_shown(user: str) -> list[Counter]:

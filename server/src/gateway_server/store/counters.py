@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, or_, select
 
@@ -80,18 +82,30 @@ def end_of(period: Period, moment: float) -> int:
     return start_of(period, start_of(period, moment) + longest)
 
 
-_LIMITS = select(quotas).where(
-    quotas.c.user == bindparam("user"), quotas.c.key_id.in_(bindparam("keys", expanding=True))
+# Every call needs these, and to put one together takes longer than to run it.
+_LIMITS = select(quotas.c.key_id, quotas.c.metric, quotas.c.period, quotas.c.limit).where(
+    quotas.c.user == bindparam("user"), or_(quotas.c.key_id == USER, quotas.c.key_id == bindparam("key_id"))
 )
 _AMOUNT = select(counters.c.amount).where(
     *(column == bindparam(f"the_{column.name}") for column in counters.primary_key.columns)
 )
 
 
+@cache
+def _counting(insert: Any, *, is_limited: bool) -> Any:
+    """The statement that counts; with `is_limited`, only up to a bound."""
+    adding = insert(counters)
+    total = counters.c.amount + adding.excluded.amount
+    within = total <= bindparam("most") if is_limited else None
+    row: dict[str, Any] = {name: bindparam(name) for name in counters.c.keys()}  # noqa: SIM118  # no dictionary
+    keys = list(counters.primary_key)
+    return adding.values(row).on_conflict_do_update(index_elements=keys, set_={"amount": total}, where=within)
+
+
 def limits(connection: Connection, user: str, key_id: str | None) -> list[Limit]:
     """Every limit that holds for a user who came with a key."""
-    rows = connection.execute(_LIMITS, {"user": user, "keys": [USER, key_id] if key_id else [USER]})
-    return [Limit(Counter(row.user, row.key_id, Metric(row.metric), Period(row.period)), row.limit) for row in rows]
+    rows = connection.execute(_LIMITS, {"user": user, "key_id": key_id or USER}).all()
+    return [Limit(Counter(user, key, Metric(metric), Period(period)), most) for key, metric, period, most in rows]
 
 
 def amount(connection: Connection, counter: Counter, moment: float) -> int:
@@ -104,13 +118,9 @@ def add(connection: Connection, counter: Counter, moment: float, more: int, most
     """Counts `more`, unless that were beyond `most`; says whether it was counted. Exact among several gateways, too."""
     if most is not None and more > most:
         return False
-    insert = inserting(connection)(counters)
-    total = counters.c.amount + insert.excluded.amount
-    within = None if most is None else total <= most
-    change = insert.on_conflict_do_update(
-        index_elements=list(counters.primary_key), set_={"amount": total}, where=within
-    )
-    return connection.execute(change, _row(counter, moment) | {"amount": more}).rowcount > 0
+    row = _row(counter, moment) | {"amount": more} | ({} if most is None else {"most": most})
+    change = _counting(inserting(connection), is_limited=most is not None)
+    return connection.execute(change, row).rowcount > 0
 
 
 def correct(
