@@ -2,10 +2,12 @@
 
 import json
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,9 @@ def test_an_agent_that_calls_itself_comes_to_an_end(gateway: Gateway):
         assert (told["error_code"], told["quota_type"], told["limit"]) == ("QUOTA_EXCEEDED", "call_depth", 16)
         assert "call itself" in told["message"]
         assert SelfCaller.calls == 16
+        with closing(sqlite3.connect(gateway.data / "gateway.db")) as database:  # all of them are one tree
+            sizes = {calls for (calls,) in database.execute("SELECT calls FROM call_trees")}
+        assert 15 in sizes
     finally:
         server.shutdown()
         thread.join()
