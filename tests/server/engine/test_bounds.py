@@ -1,6 +1,7 @@
 """What packages take beyond their share ends them, with the reason told; with the sandbox off it comes through."""
 
 import asyncio
+import contextlib
 import os
 from dataclasses import replace
 
@@ -225,5 +226,32 @@ def test_the_disk_never_gets_full(folder, sandbox, monkeypatch):
                 with pytest.raises(RuntimeCrashed, match="this call took the most of it"):
                     await large
             assert value(await small) == 1
+
+    run(main())
+
+
+def test_folders_too_deep_to_be_removed_are_removed_all_the_same(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            with contextlib.suppress(RuntimeCrashed):  # the watchdog may have seen it in time
+                await engine.call("greedy", "deep_folders", count=3000, seconds=0)
+            await until(lambda: not [*(folder / "work").glob("*/*/d")])
+            assert value(await engine.call("greedy", "waits", seconds=0)) == 0
+
+    run(main())
+
+
+def test_what_a_dead_gateway_left_too_deep_does_not_keep_the_next_from_starting(folder, sandbox):
+    here, deep = os.getcwd(), folder / "work" / "0.1" / "1"
+    deep.mkdir(parents=True)
+    os.chdir(deep)
+    for _ in range(3000):
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(here)
+
+    async def main():
+        async with running_engine(folder, sandbox=sandbox):
+            assert not deep.exists()
 
     run(main())

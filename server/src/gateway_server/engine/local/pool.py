@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import os
-import shutil
 import sys
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gateway_server.engine.local import removal
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
 from gateway_server.engine.local.network import Network
@@ -115,7 +115,7 @@ class LocalEngine:
         Raises:
             ServiceUnavailable: the setting asks for more than the machine has.
         """
-        shutil.rmtree(self._workspaces, ignore_errors=True)
+        removal.remove(self._workspaces)
         (self._workspaces / "root").mkdir(parents=True)  # where the launcher builds what workers see as /
         os.chmod(self._workspaces, 0o711)  # noqa: S103  workers pass through, and list nothing
         await self._make_groups()
@@ -313,7 +313,7 @@ class LocalEngine:
             task.cancel()
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.close)
-        shutil.rmtree(self._workspaces, ignore_errors=True)
+        removal.remove(self._workspaces)
 
     def _host(self, deployment: Deployment) -> Host:
         host = self._hosts.get(deployment.key)
@@ -360,7 +360,7 @@ class LocalEngine:
         work = self._workspaces / f"{slot}.{next(self._serial)}"  # never a folder that somebody may still be removing
 
         def remove() -> None:
-            shutil.rmtree(work, ignore_errors=True)
+            removal.remove(work)
             if self._cgroups is not None:
                 self._cgroups.remove_all(f"{work.name}-")
 

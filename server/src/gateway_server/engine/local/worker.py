@@ -16,7 +16,7 @@ import orjson
 
 from gateway_runtime import workspace
 from gateway_runtime.protocol import RESULT_LIMIT, FrameBuffer, Kind, frame
-from gateway_server.engine.local import measuring
+from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Group
 from gateway_server.engine.local.watchdog import Family
@@ -183,7 +183,7 @@ class Worker(asyncio.Protocol):
         try:
             _remove_contents(self.workspace)
             workspace.lay_out(self.workspace, self.owner)
-        except OSError:
+        except (OSError, RecursionError):  # the latter where folders lie too deep in each other
             self.fit = False
         return self.fit
 
@@ -191,7 +191,7 @@ class Worker(asyncio.Protocol):
         """Removes what a dead worker leaves behind. Blocking, for a second at most while its processes die."""
         if self.group is not None:
             self.group.remove()
-        shutil.rmtree(self.workspace, ignore_errors=True)
+        removal.remove(self.workspace)
 
     def exited(self, code: int, number: int) -> None:
         """The zygote says that the process is gone. What it sent before is still on its way to us."""

@@ -4,7 +4,6 @@ import array
 import asyncio
 import json
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 from gateway_runtime import workspace
 from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
+from gateway_server.engine.local import removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Cgroups, Group
 from gateway_server.engine.local.isolation import Isolation, Layout
@@ -272,7 +272,7 @@ class Zygote:
             close()
 
     def _lay_out(self) -> None:
-        shutil.rmtree(self._work, ignore_errors=True)
+        removal.remove(self._work)
         (self._work / "import").mkdir(parents=True)
         os.chmod(self._work, 0o711)  # noqa: S103  workers reach their own folder by name, and list nothing
         owner = self._layout.zygote_owner(self.slot)
@@ -465,7 +465,7 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
 
 
 def _make_folder(folder: Path, owner: int | None) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    removal.remove(folder)
     folder.mkdir(mode=0o700)
     workspace.lay_out(folder, owner)
     if owner is not None:
