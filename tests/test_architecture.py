@@ -40,6 +40,7 @@ LATE = {
     "gateway_server/cli/agent_call.py": {"httpx"},
     "gateway_server/cli/run.py": {"gateway_server.cli.calling"},
     "gateway_server/cli/file.py": {"gateway_server.cli.calling"},
+    "gateway_server/cli/job.py": {"gateway_server.cli.calling"},
     "gateway_server/cli/serve.py": {"gateway_server.cli.serving"},
     "gateway_server/cli/dev.py": {"gateway_server.cli.developing"},
     "gateway_server/cli/package.py": {"gateway_server.cli.package_check", "gateway_server.cli.package_run"},

@@ -49,9 +49,7 @@ def call(
     manner: Manner,
 ) -> None:
     """Uploads what has to be, runs the function, shows what it gave."""
-    files: Files = {}
-    for key, place in places:
-        files.setdefault(key, []).append(upload(client, place) if isinstance(place, Path) else place)
+    files = _files(client, places)
     try:
         if manner.is_stream:
             _show_stream(client, prefab, function, parameters, files, manner)
@@ -61,6 +59,13 @@ def call(
     except KeyboardInterrupt:  # the client has told the gateway
         raise Failure("Canceled.", Code.INTERRUPTED) from None
     _show_result(client, result, manner)
+
+
+def _files(client: GatewayClient, places: Iterable[tuple[str, str | Path]]) -> Files:
+    files: Files = {}
+    for key, place in places:
+        files.setdefault(key, []).append(upload(client, place) if isinstance(place, Path) else place)
+    return files
 
 
 def upload(client: GatewayClient, path: Path, content_type: str | None = None) -> str:
@@ -91,33 +96,63 @@ def _show_stream(
     files: dict[str, list[str]],
     manner: Manner,
 ) -> None:
-    at_start_of_line, has_content = True, False
     with client.run(*prefab, function, parameters, files or None, stream=True) as events:
-        for event in events:
-            if manner.is_json:
-                terminal.line(_as_dict(event))
-            elif event.type == StreamEventType.CONTENT:
-                text = event.data if isinstance(event.data, str) else repr(event.data)
-                terminal.data(text, end="")
-                has_content, at_start_of_line = True, text.endswith("\n")
-            elif event.type == StreamEventType.PROGRESS:
-                terminal.say(f"progress: {_short(event.data)}")
-            if event.type == StreamEventType.DONE and not manner.is_json:
-                if not at_start_of_line:
-                    terminal.data("")
-                if not has_content:
-                    terminal.document(event.data)
-            if event.files:
-                manner.show_files(client, event.files)
-            if event.type == StreamEventType.ERROR:
-                job_id = events.job_id if manner.keeps_logs else None
-                if not at_start_of_line:
-                    terminal.data("")
-                raise _failure({"message": event.data, "error_code": event.error_code}, job_id)
+        show_events(client, events, manner, lambda: events.job_id)
+
+
+def show_events(
+    client: GatewayClient, events: Iterable[StreamEvent], manner: Manner, job_id: Callable[[], str | None]
+) -> None:
+    """Shows events as they come; fails with the last one if that is an error."""
+    at_start_of_line, has_content = True, False
+    for event in events:
+        if manner.is_json:
+            terminal.line(_as_dict(event))
+        elif event.type == StreamEventType.CONTENT:
+            text = event.data if isinstance(event.data, str) else repr(event.data)
+            terminal.data(text, end="")
+            has_content, at_start_of_line = True, text.endswith("\n")
+        elif event.type == StreamEventType.PROGRESS:
+            terminal.say(f"progress: {_short(event.data)}")
+        elif event.type == StreamEventType.RETRY:
+            terminal.say(f"another attempt follows: {event.data}")
+        if event.type == StreamEventType.DONE and not manner.is_json:
+            if not at_start_of_line:
+                terminal.data("")
+            if not has_content:
+                terminal.document(event.data)
+        if event.files:
+            manner.show_files(client, event.files)
+        if event.type == StreamEventType.ERROR:
+            if not at_start_of_line:
+                terminal.data("")
+            told = {"message": event.data, "error_code": event.error_code}
+            raise _failure(told, job_id() if manner.keeps_logs else None)
+
+
+def submit(
+    client: GatewayClient,
+    prefab: tuple[str, str],
+    function: str,
+    parameters: dict[str, Any],
+    places: Iterable[tuple[str, str | Path]],
+    *,
+    attempts: int | None,
+    priority: int,
+    deadline: float | None,
+) -> None:
+    """Uploads what has to be, and hands the call over; shows the id of the job."""
+    files = _files(client, places)
+    job = client.submit(
+        *prefab, function, parameters, files or None, attempts=attempts, priority=priority, deadline=deadline
+    )
+    terminal.data(job.id)
+    terminal.say(f"Follow it with: gateway job events {job.id}")
 
 
 def _as_dict(event: StreamEvent) -> dict[str, Any]:
-    told = {"type": event.type, "data": event.data}
+    told: dict[str, Any] = {} if event.id is None else {"id": event.id}
+    told |= {"type": event.type, "data": event.data}
     if event.files:
         told["files"] = event.files
     if event.error_code is not None:

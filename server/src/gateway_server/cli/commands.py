@@ -96,6 +96,7 @@ COMMANDS: Table = {
         {
             "list": ("List jobs, newest first.", "job:list_"),
             "show": ("Show a job with its result.", "job:show"),
+            "events": ("Show what a job says until it ends.", "job:events"),
             "logs": ("Show what a job printed.", "job:logs"),
             "cancel": ("Stop a job.", "job:cancel"),
             "wait": ("Wait until a job has ended.", "job:wait"),

@@ -13,7 +13,8 @@ from gateway_server.cli.failures import Code, Failure
 
 STATES = ("queued", "starting", "running", "succeeded", "failed", "canceled", "timed_out", "expired")
 UNFINISHED = frozenset(STATES[:3])
-LONGEST_PAUSE = 2.0
+LONGEST_LOOK = 20.0
+"""Seconds that the gateway is asked to hold its answer on a job that has not ended."""
 FOLLOW_PAUSES = (0.2, 1.0)
 """Seconds between two looks at a log, after one that found something new and at most."""
 _LEFT_OUT = re.compile(rb"\n--- (\d+) bytes left out ---\n")
@@ -52,7 +53,8 @@ def show(job_id: str, is_json: bool) -> None:
     if is_json:
         terminal.document(job)
         return
-    terminal.data(f"{job['id']}  {job['status']}  {_what(job)}  {_took(job)}")
+    attempts = f"  attempt {job['attempt']}" if job["attempt"] > 1 else ""
+    terminal.data(f"{job['id']}  {job['status']}  {_what(job)}  {_took(job)}{attempts}")
     for child in job.get("children") or ():
         terminal.data(f"  {child['id']}  {child['status']}  {_what(child)}  {_took(child)}")
     if job.get("error"):
@@ -88,13 +90,11 @@ def cancel(job_id: str) -> None:
 @arguments.as_json
 def wait(job_id: str, timeout: float, is_json: bool) -> None:
     """Wait until a job has ended. Fails if it did not succeed."""
-    ends, pause = time.monotonic() + timeout, 0.05
-    while (job := _find(job_id))["status"] in UNFINISHED:
-        left = ends - time.monotonic()
-        if left <= 0:
-            raise Failure(f"{job_id} is still {job['status']} after {timeout:g} s.", Code.TIMEOUT)
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+    ends = time.monotonic() + timeout
+    with terminal.busy(job_id):
+        while (job := _find(job_id, wait=min(LONGEST_LOOK, max(0.0, ends - time.monotonic()))))["status"] in UNFINISHED:
+            if time.monotonic() >= ends:
+                raise Failure(f"{job_id} is still {job['status']} after {timeout:g} s.", Code.TIMEOUT)
     if is_json:
         terminal.document(job)
     else:
@@ -103,6 +103,23 @@ def wait(job_id: str, timeout: float, is_json: bool) -> None:
         message = (job.get("error") or {}).get("message", "")
         code = Code.TIMEOUT if job["status"] == "timed_out" else Code.FAILED
         raise Failure(f"{job_id} {job['status']}. {message}".strip(), code)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Begin behind the event with this id.")
+@click.option("--json", "is_json", is_flag=True, help="Print one event a line, with its id.")
+def events(job_id: str, after: int, is_json: bool) -> None:
+    """Show what a job says, from its beginning, until it ends. A cut connection is made anew."""
+    http.api_key()  # what is wrong with it is told before anything is loaded
+    from gateway_server.cli.calling import Manner, client, show_events
+
+    caller = client()
+    manner = Manner(is_stream=True, is_json=is_json)
+    try:
+        show_events(caller, caller.job(job_id).events(after=after), manner, lambda: job_id)
+    except KeyboardInterrupt:
+        raise Failure(f"{job_id} goes on. Stop it with: gateway job cancel {job_id}", Code.INTERRUPTED) from None
 
 
 def _follow(job_id: str) -> None:
@@ -148,8 +165,8 @@ def _place(job_id: str) -> str:
     return f"/v1/jobs/{http.segment(job_id)}"
 
 
-def _find(job_id: str) -> dict[str, Any]:
-    return dict(http.ask("GET", _place(job_id)))
+def _find(job_id: str, wait: float = 0.0) -> dict[str, Any]:
+    return dict(http.ask("GET", _place(job_id), query={"wait": round(wait, 3)} if wait else None))
 
 
 def _what(job: dict[str, Any]) -> str:

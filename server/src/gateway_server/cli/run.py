@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gateway_server.cli import arguments, completing, http
 from gateway_server.cli.arguments import LONGEST
@@ -33,7 +34,14 @@ def call_options(command: Any) -> Any:
 @click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
 @click.argument("function", shell_complete=completing.functions)
 @call_options
+@click.option("--detach", "is_detached", is_flag=True, help="Submit it as a job, print the job's id, and leave.")
+@click.option("--attempts", type=click.IntRange(1, 10), help="With --detach: how often it may be tried.")
+@click.option(
+    "--priority", type=click.IntRange(-10, 10), default=0, help="With --detach: among your own jobs; higher is earlier."
+)
+@click.pass_context
 def run(
+    context: click.Context,
     prefab: tuple[str, str],
     function: str,
     parameters: tuple[str, ...],
@@ -41,6 +49,9 @@ def run(
     is_stream: bool,
     is_json: bool,
     timeout: float,
+    is_detached: bool,
+    attempts: int | None,
+    priority: int,
 ) -> None:
     """Run a function of a published prefab.
 
@@ -50,9 +61,19 @@ def run(
     gateway run echo@1.0.0 echo -p text=hello
     gateway run echo@1.0.0 count -p n:=3 --stream
     gateway run data-analyzer@1.0.0 analyze -f input=sales.csv
+    gateway run data-analyzer@1.0.0 analyze -f input=sales.csv --detach
     """
     given, places = arguments.parameters(parameters), arguments.files(files)
     http.api_key()  # what is wrong with it is told before anything is loaded
-    from gateway_server.cli.calling import Manner, call, client
+    from gateway_server.cli.calling import Manner, call, client, submit
 
+    if is_detached:
+        if is_stream:
+            raise click.UsageError("--stream shows what --detach leaves: take one of them.")
+        is_given = context.get_parameter_source("timeout") is not ParameterSource.DEFAULT
+        how = {"attempts": attempts, "priority": priority, "deadline": timeout if is_given else None}
+        submit(client(), prefab, function, given, places, **how)  # type: ignore[arg-type]
+        return
+    if attempts is not None or priority:
+        raise click.UsageError("--attempts and --priority are for jobs: add --detach.")
     call(client(timeout), prefab, function, given, places, Manner(is_stream=is_stream, is_json=is_json))
