@@ -111,6 +111,33 @@ def test_calls_at_once(gateway: Gateway, user: str):
     assert patient == ["SUCCESS"] * 3  # a short Retry-After is waited for
 
 
+def test_submitted_jobs_wait_for_a_place_and_for_run_time(gateway: Gateway, user: str):
+    limit(gateway, user, 1, "concurrent")
+    limit(gateway, user, 60, "seconds")
+    client = gateway.client(user)
+    jobs = [client.submit(*METERED, "sleeps", {"seconds": 0.3}) for _ in range(3)]  # each may want all of the 60 s
+    assert used(gateway, user, "calls_per_day") == 3  # charged when they are taken in
+    most = 0.0
+
+    def all_ended() -> bool:
+        nonlocal most
+        most = max(most, used(gateway, user, "concurrent_calls"))
+        return all(job.status() == "succeeded" for job in jobs)
+
+    until(all_ended, 30)
+    assert most == 1
+    found = [gateway.request("GET", f"/v1/jobs/{job.id}").json() for job in jobs]
+    assert [(job["attempt"], job["charged"]) for job in found] == [(1, True)] * 3
+    assert 0.9 <= used(gateway, user, "seconds_per_day") < 10
+    assert used(gateway, user, "calls_per_day") == 3
+    limit(gateway, user, 0, "concurrent")
+    waiting = client.submit(*METERED, "echo", {"text": ""})
+    assert used(gateway, user, "calls_per_day") == 4
+    waiting.cancel()
+    until(lambda: used(gateway, user, "calls_per_day") == 3)
+    assert waiting.status() == "canceled"
+
+
 def test_run_time(gateway: Gateway, user: str):
     limit(gateway, user, 3, "seconds")
     client = gateway.client(user, max_retries=0)

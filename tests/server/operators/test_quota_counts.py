@@ -191,7 +191,7 @@ class Machine(RuleBasedStateMachine):
         except QuotaExceeded as refusal:
             assert refusal.members["quota_type"] in {counter.quota_type for counter in full}
             ends = [counters.end_of(c.period, self.calls.moment) for c in full if c.period is not Period.NOW]
-            if ends:
+            if ends and all(c.metric is Metric.CALLS for c in full):
                 assert refusal.members["reset_at"] == rfc3339_at(max(ends))
             assert {counter: self.calls.used(counter) for counter in mine} == before  # nothing was counted
             return
@@ -283,12 +283,18 @@ def test_run_time_is_granted_up_to_what_is_left(calls: Calls):
         calls.begin(seconds=7)
     told = refusal.value.detail()
     assert (told["quota_type"], told["limit"], told["used"]) == ("seconds_per_day", 10, 10)
+    assert refusal.value.retry_after <= 60  # what those that run do not use is free again
     calls.end(first, seconds=1.2345)
     calls.end(second, seconds=99)
     assert calls.used(limit) == 4.235
+    calls.end(calls.begin(seconds=99), seconds=99)
+    with pytest.raises(QuotaExceeded) as refusal:
+        calls.begin()
+    assert refusal.value.detail()["reset_at"] == "2026-01-01T00:00:00.000000Z"
+    used = calls.used(limit)
     inside = Principal(user="ann", job_id="j", root_job_id="j", depth=1)
     calls.begin(inside, seconds=100)
-    assert calls.used(limit) == 4.235  # its time lies within that of the call above
+    assert calls.used(limit) == used  # its time lies within that of the call above
 
 
 def test_run_time_is_settled_where_it_was_reserved(calls: Calls):

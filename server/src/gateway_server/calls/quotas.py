@@ -247,18 +247,18 @@ class Quotas:
         return Quota(counter, limit.limit, used, resets_at)
 
     def _refuse(self, connection: Connection, full: Iterable[Quota], moment: float) -> None:
-        refusals = [(quota.resets_at or _place_at(connection, quota, moment), quota) for quota in full]
+        refusals = [(_opens_at(connection, quota, moment), quota) for quota in full]
         if refusals:
-            resets_at, quota = max(refusals, key=lambda refusal: refusal[0])
-            raise _refusal(quota, resets_at, moment)
+            opens_at, quota = max(refusals, key=lambda refusal: refusal[0])
+            raise _refusal(quota, opens_at, moment)
 
 
-def _refusal(quota: Quota, resets_at: float, moment: float) -> QuotaExceeded:
-    counter, reset_at = quota.counter, rfc3339_at(resets_at)
+def _refusal(quota: Quota, opens_at: float, moment: float) -> QuotaExceeded:
+    counter, reset_at = quota.counter, rfc3339_at(opens_at)
     assert quota.limit is not None
     whose = f"API key {counter.key_id}" if counter.key_id else f"user {counter.user}"
     what = f"The quota of {quota.limit} {counter.quota_type.replace('_', ' ')} of the {whose} is used up"
-    when = f"it resets at {reset_at}" if quota.resets_at is not None else "try again when a call has ended"
+    when = f"it resets at {reset_at}" if quota.resets_at == opens_at else "try again when a call has ended"
     return QuotaExceeded(
         f"{what}; {when}.",
         limit=quota.limit,
@@ -266,18 +266,30 @@ def _refusal(quota: Quota, resets_at: float, moment: float) -> QuotaExceeded:
         quota_type=counter.quota_type,
         subject="key" if counter.key_id else "user",
         reset_at=reset_at,
-        retry_after=max(1.0, resets_at - moment),
+        retry_after=max(1.0, opens_at - moment),
     )
 
 
-def _place_at(connection: Connection, quota: Quota, moment: float) -> float:
-    """When a running call may have ended, as far as those before it tell."""
-    ended = _jobs.c.ended_at - _jobs.c.started_at
-    mine = _jobs.c.user == quota.counter.user, _jobs.c.charged, ended.is_not(None)
-    recent = select(ended).where(*mine).order_by(_jobs.c.created_at.desc()).limit(RECENT)
+def _opens_at(connection: Connection, quota: Quota, moment: float) -> float:
+    """When there may be room again: in the next period, or once a call has ended that holds a place or run time."""
+    counter, limit = quota.counter, quota.limit or 0
+    if counter.metric is Metric.CONCURRENT:
+        return moment + _usual_time(connection, counter.user) / max(limit, 1)
+    assert quota.resets_at is not None
+    if counter.metric is Metric.SECONDS:
+        held = _counted(connection, counter, moment) / 1000
+        if held and quota.used - held + SHORTEST <= limit:
+            return min(quota.resets_at, moment + _usual_time(connection, counter.user))
+    return quota.resets_at
+
+
+def _usual_time(connection: Connection, user: str) -> float:
+    """Seconds of a call of a user, as far as those before it tell: at least one, and no longer than anybody waits."""
+    took = _jobs.c.ended_at - _jobs.c.started_at
+    mine = _jobs.c.user == user, _jobs.c.charged, took.is_not(None)
+    recent = select(took).where(*mine).order_by(_jobs.c.created_at.desc()).limit(RECENT)
     times = list(connection.execute(recent).scalars())
-    usual = sum(times) / len(times) if times else 0.0
-    return moment + min(max(usual / max(quota.limit or 1, 1), 1.0), LONGEST_WAIT)
+    return min(max(sum(times) / len(times) if times else 0.0, 1.0), LONGEST_WAIT)
 
 
 def _running(*more: ColumnElement[bool]) -> Select[Any]:
