@@ -122,17 +122,19 @@ class Dispatcher:
             self._to_cancel.add(job_id)
             self._running.cancel(job_id)
             return True
+        return await self._cancel_waiting(job_id) or await self._queue.mark_canceled(job_id)
 
+    async def _cancel_waiting(self, job_id: str) -> bool:
         def work(connection: Connection) -> bool:
             if not self._queue.drop_waiting(connection, job_id):
                 return False
             self._close(connection, of_cancel(job_id), refund=True)
             return True
 
-        if await self._database.write(work):
-            await self._tell_end(job_id)
-            return True
-        return await self._queue.mark_canceled(job_id)
+        if not await self._database.write(work):
+            return False
+        await self._tell_end(job_id)
+        return True
 
     async def _serve(self) -> None:
         look = True
@@ -246,6 +248,8 @@ class Dispatcher:
                 task.uncancel()
                 outcome = of_cancel(leased.job_id)
         await asyncio.shield(self._conclude(leased, call, outcome, begun.is_set()))
+        if leased.job_id in self._to_cancel:  # it may have come too late for this attempt, and the job wait for another
+            await self._cancel_waiting(leased.job_id)
 
     async def _try(self, leased: Leased, call: Running, begun: asyncio.Event) -> Outcome:
         if leased.interruptions >= MOST_INTERRUPTIONS:
@@ -295,9 +299,13 @@ class Dispatcher:
             await self._put_back(leased, call, rest, failed=outcome)
             return
         log, ran = call.log.read(call.masker), call.ran()
+        is_first = leased.attempt - leased.interruptions <= 1
+        refund = outcome.canceled and call.began is None and is_first  # nothing has run but what we cut
 
         def work(connection: Connection) -> bool:
-            return self._queue.drop(connection, leased.job_id) and self._close(connection, outcome, log, ran=ran)
+            if not self._queue.drop(connection, leased.job_id):
+                return False
+            return self._close(connection, outcome, log, ran=ran, refund=refund)
 
         if await self._database.write(work):
             await self._tell_end(leased.job_id)
