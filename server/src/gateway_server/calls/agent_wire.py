@@ -7,9 +7,13 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpcore
 import httpx
+
+from gateway_server.engine.local.firewall import is_metadata
 
 CONNECT_TIMEOUT = 5.0
 CONNECTIONS = 1000
@@ -30,6 +34,7 @@ _WORDS = {
     errno.EPIPE: "the connection was cut",
     errno.EHOSTUNREACH: "no route leads to that host",
     errno.ENETUNREACH: "no route leads to that network",
+    errno.EPERM: "no agent may be at a link-local or metadata address",
 }
 
 
@@ -50,6 +55,23 @@ class Unreached(Exception):
     """There was no answer, or it broke off. The text is a reason that names no address."""
 
 
+class _Careful(httpcore.AsyncNetworkBackend):
+    """Sends nothing to where a cloud tells its machines their secrets, whatever name led there."""
+
+    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._backend = backend
+
+    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        stream = await self._backend.connect_tcp(*arguments, **options)
+        if is_metadata(stream.get_extra_info("server_addr")[0]):
+            await stream.aclose()
+            raise httpcore.ConnectError from PermissionError(errno.EPERM, "")
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
 class Wire:
     """Carries requests to agents. Start it before, and close it after use."""
 
@@ -61,6 +83,8 @@ class Wire:
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=100, keepalive_expiry=IDLE)
         # The transport alone: a client would follow cookies and proxies of the environment.
         self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+        pool: Any = self._transport._pool  # httpx lets nobody see what a name led to before it sends
+        pool._network_backend = _Careful(pool._network_backend)
 
     async def close(self) -> None:
         """Closes it."""

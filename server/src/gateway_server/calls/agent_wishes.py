@@ -1,9 +1,11 @@
 """What people may say of an agent when they register it."""
 
 import math
+from contextlib import suppress
 from typing import TypedDict
 from urllib.parse import urlsplit
 
+from gateway_server.engine.local.firewall import is_metadata
 from gateway_server.errors import Invalid, Problem
 
 LONGEST_TEXT = 2000
@@ -34,6 +36,9 @@ def checked_url(url: str) -> str:
         raise refusal("url", "The address of an agent", "must not hold a name or password")
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise refusal("url", "The address of an agent", "must not hold a query or a fragment")
+    with suppress(ValueError):  # a name; where that leads is seen when it is called
+        if is_metadata(parts.hostname or ""):
+            raise refusal("url", "The address of an agent", "must not be a link-local or metadata address")
     return url.rstrip("/")
 
 

@@ -112,6 +112,12 @@ def rules(gateway: Iterable[Address], *, allow_loopback: bool) -> Rules:
     return Rules(closed=tuple(collapse_addresses(map(_network, closed))), open=(*gateway, *servers))
 
 
+def is_metadata(host: str) -> bool:
+    """Whether an IP address is one at which clouds tell their machines what nobody else may know."""
+    first = _network(host.partition("%")[0])[0]
+    return any(first in _network(network) for network in _METADATA)
+
+
 def filter_addresses(rules: Rules, subjects: Subjects, *, version: int) -> bpf.Steps:
     """The program for connections and datagrams of one version of IP."""
     if version == 6:
