@@ -34,7 +34,6 @@ _WORDS = {
     errno.EPIPE: "the connection was cut",
     errno.EHOSTUNREACH: "no route leads to that host",
     errno.ENETUNREACH: "no route leads to that network",
-    errno.EPERM: "no agent may be at a link-local or metadata address",
 }
 
 
@@ -65,7 +64,7 @@ class _Careful(httpcore.AsyncNetworkBackend):
         stream = await self._backend.connect_tcp(*arguments, **options)
         if is_metadata(stream.get_extra_info("server_addr")[0]):
             await stream.aclose()
-            raise httpcore.ConnectError from PermissionError(errno.EPERM, "")
+            raise Unreached("no agent may be at a link-local or metadata address")
         return stream
 
     async def sleep(self, seconds: float) -> None:
