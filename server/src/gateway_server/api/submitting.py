@@ -13,11 +13,11 @@ from gateway_server.api.intake import HungUp, Intake
 from gateway_server.api.replies import Recorded
 from gateway_server.calls.events import Events
 from gateway_server.calls.inputs import RunRequest, Submission, parse_run, parse_submission
-from gateway_server.calls.jobs import Job, Jobs
+from gateway_server.calls.jobs import Jobs
 from gateway_server.calls.requests import AlreadyKnown, RequestKey, request_key
-from gateway_server.calls.submissions import Submissions
+from gateway_server.calls.submissions import Accepted, Submissions
 from gateway_server.errors import GatewayFault
-from gateway_server.models import Principal
+from gateway_server.models import JobStatus, Principal
 from gateway_server.settings import Settings
 
 PATH = "/v1/jobs"
@@ -52,13 +52,13 @@ class Submitting:
             principal = await self._authenticator.identify(headers, scope.get("client"))
             async with self._intake.body(receive) as body:
                 job = await self._take(principal, headers, body)
-                await send_reply(_accepted(job), send)
+                await send_reply(_accepted(*job), send)
         except GatewayFault as fault:
             await send_fault(fault, send)
         except HungUp:
             return
 
-    async def _take(self, principal: Principal, headers: Mapping[str, str], body: bytes) -> Job:
+    async def _take(self, principal: Principal, headers: Mapping[str, str], body: bytes) -> Accepted:
         settings = self._settings
         deadline = read_deadline(headers.get("cancel-after"))
         key = request_key(principal, headers.get("idempotency-key"), b"submit", body)
@@ -83,13 +83,11 @@ class Submitting:
         """
         settings = self._settings
         request = parse_run(body, size_limit=settings.request_limit, batch_limit=settings.batch_limit)
-        job = await self._submit(principal, request, Submission(), deadline, key)
-        if preference.wait and await self._events.wait_for_end(job.id, preference.wait):
-            job = await self._jobs.find(job.id, principal)
-        if job.ended_at is not None and preference.wait:
-            await send_reply(await self._recorded.reply(job), send)
+        job_id, status = await self._submit(principal, request, Submission(), deadline, key)
+        if preference.wait and await self._events.wait_for_end(job_id, preference.wait):
+            await send_reply(await self._recorded.reply(await self._jobs.find(job_id, principal)), send)
             return
-        await send_reply(_accepted(job, (b"preference-applied", b"respond-async")), send)
+        await send_reply(_accepted(job_id, status, (b"preference-applied", b"respond-async")), send)
 
     async def _submit(
         self,
@@ -98,21 +96,21 @@ class Submitting:
         submission: Submission,
         deadline: Deadline,
         key: RequestKey | None,
-    ) -> Job:
+    ) -> Accepted:
         """The job of this request: a new one, or the one that it began when it came before."""
         try:
-            job_id = await self._submissions.submit(principal, request, submission, deadline=deadline, key=key)
+            return await self._submissions.submit(principal, request, submission, deadline=deadline, key=key)
         except AlreadyKnown as known:
-            job_id = known.job_id
+            job = await self._jobs.find(known.job_id, principal)
         except GatewayFault:  # perhaps it was not refused when it came for the first time
-            known_job = None if key is None else await self._jobs.find_by_key(key)
-            if known_job is None:
+            found = None if key is None else await self._jobs.find_by_key(key)
+            if found is None:
                 raise
-            return known_job
-        return await self._jobs.find(job_id, principal)
+            job = found
+        return Accepted(job.id, job.status)
 
 
-def _accepted(job: Job, *headers: tuple[bytes, bytes]) -> Reply:
-    body = orjson.dumps({"job_id": job.id, "status": job.status})
-    place = f"/v1/jobs/{job.id}".encode()
-    return Reply(202, [*JSON, (b"location", place), (b"x-job-id", job.id.encode()), *headers], body)
+def _accepted(job_id: str, status: JobStatus, *headers: tuple[bytes, bytes]) -> Reply:
+    body = orjson.dumps({"job_id": job_id, "status": status})
+    place = f"/v1/jobs/{job_id}".encode()
+    return Reply(202, [*JSON, (b"location", place), (b"x-job-id", job_id.encode()), *headers], body)

@@ -195,6 +195,11 @@ class Jobs:
         )
         return connection.execute(change).scalar()
 
+    def begin_batch(self, connection: Connection, batch_id: str) -> None:
+        """Notes, within a transaction, that the first call of a submitted batch is tried."""
+        change = _jobs.update().where(_jobs.c.id == batch_id, _jobs.c.status == JobStatus.QUEUED)
+        connection.execute(change.values(status=JobStatus.RUNNING, attempt=1, started_at=time.time()))
+
     def set_status(self, connection: Connection, job_id: str, status: JobStatus, *, interrupted: bool = False) -> None:
         """Notes, within a transaction, where a job stands that has not ended."""
         change = _jobs.update().where(_jobs.c.id == job_id, _jobs.c.ended_at.is_(None)).values(status=status)

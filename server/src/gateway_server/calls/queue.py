@@ -155,12 +155,15 @@ class Queue:
             interruptions = connection.execute(
                 select(schema.jobs.c.interruptions).where(schema.jobs.c.id == row.job_id)
             ).scalar_one()
+            order = Order.load(row.order)
+            if order.parent_id is not None:
+                self._jobs.begin_batch(connection, order.parent_id)
             return Leased(
                 job_id=row.job_id,
                 attempt=attempt,
                 interruptions=interruptions,
                 deadline=row.deadline,
-                order=Order.load(row.order),
+                order=order,
             )
 
         return await self._database.write(work, durable=False)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -12,10 +13,17 @@ from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.preparation import Ready
 from gateway_server.calls.queue import Order, Queue
 from gateway_server.calls.requests import RequestKey
-from gateway_server.errors import GatewayFault, Invalid, QuotaExceeded
+from gateway_server.errors import GatewayFault, Invalid, NotFound, QuotaExceeded
 from gateway_server.identity import access
 from gateway_server.models import Call, JobStatus, Principal
 from gateway_server.store.database import Database
+
+
+class Accepted(NamedTuple):
+    """What was taken in."""
+
+    job_id: str
+    status: JobStatus
 
 
 class Submissions:
@@ -38,8 +46,8 @@ class Submissions:
         *,
         deadline: float | Invalid | None,
         key: RequestKey | None,
-    ) -> str:
-        """Takes in a call, or several as a batch; gives the id of the job. `deadline` is on the event loop's clock.
+    ) -> Accepted:
+        """Takes in a call, or several as a batch. `deadline` is on the event loop's clock.
 
         Raises:
             GatewayFault: the refusal; in a batch a call that is refused is that call's result.
@@ -47,9 +55,9 @@ class Submissions:
         """
         access.require_person(principal)
         ends = _posix(deadline)
-        job_id = new_id()
+        job_id, status = new_id(), JobStatus.QUEUED
         if len(request.calls) > 1:
-            await self._submit_batch(principal, request, submission, job_id, deadline, ends, key)
+            status = await self._submit_batch(principal, request, submission, job_id, deadline, ends, key)
         else:
             (call,) = request.calls
             if isinstance(call, GatewayFault):
@@ -58,7 +66,7 @@ class Submissions:
             self._pipeline.check_still(ready)
             await self._database.write(lambda c: self._take_in(c, ready, submission, job_id, ends, key))
         self._dispatcher.notify(principal.user)
-        return job_id
+        return Accepted(job_id, status)
 
     def _take_in(
         self,
@@ -88,15 +96,13 @@ class Submissions:
         deadline: float | Invalid | None,
         ends: float | None,
         key: RequestKey | None,
-    ) -> None:
+    ) -> JobStatus:
         if isinstance(deadline, Invalid):
             raise deadline
         prepared = [await self._prepared(principal, call, deadline) for call in request.calls]
-        for ready in prepared:
-            if isinstance(ready, Ready):
-                self._pipeline.check_still(ready)
+        prepared = [self._still(ready) for ready in prepared]
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> JobStatus:
             status = JobStatus.QUEUED
             self._jobs.open(
                 connection, job_id=batch_id, principal=principal, call=None, key=key, status=status, started=False
@@ -118,8 +124,17 @@ class Submissions:
                 self._jobs.refuse(connection, principal, known, fault, parent_id=batch_id, position=position)
             if refused == len(prepared):
                 close_batch(connection, self._jobs, batch_id, {JobStatus.FAILED: refused})
+            return JobStatus.FAILED if refused == len(prepared) else status
 
-        await self._database.write(work)
+        return await self._database.write(work)
+
+    def _still(self, ready: Ready | GatewayFault) -> Ready | GatewayFault:
+        try:
+            if isinstance(ready, Ready):
+                self._pipeline.check_still(ready)
+        except NotFound as fault:
+            return fault
+        return ready
 
     async def _prepared(
         self, principal: Principal, call: Call | GatewayFault, deadline: float | None
