@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo guide test check lock clean
+.PHONY: help install demo guide test fuzz check docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ guide: install ## every block of the SDK guide, from its first to its last, on a
 
 test: install ## every test
 	.venv/bin/pytest -n 2 --dist worksteal
+
+fuzz: install ## 20,000 requests of every kind, wrong ones above all, to every operation of the API
+	@.venv/bin/python scripts/fuzz.py
 
 check: install ## lint and types
 	.venv/bin/ruff check .

@@ -308,7 +308,13 @@ class Gateway:
             finally:
                 await self.stop()
 
-        web = FastAPI(title="agent-builder gateway", version=__version__, lifespan=lifespan, redoc_url=None)
+        web = FastAPI(
+            title="agent-builder gateway",
+            version=__version__,
+            lifespan=lifespan,
+            redoc_url=None,
+            redirect_slashes=False,  # a redirect would go to whatever host the request names
+        )
         openapi.install(web)
         faults.install(web)
         identify = self.authenticator

@@ -94,6 +94,7 @@ def routes(*, agents: Agents, identify: Identify) -> APIRouter:
             name=name,
             operation_id=name,
             response_class=Response,
+            responses={"default": {"description": "Whatever the agent answers, of any type."}},
         )
     return router
 

@@ -68,9 +68,12 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its head is here."""
         seen: set[bytes] = set()
-        for name, _ in self.headers:
+        for name, value in self.headers:
             if name in ONCE and name in seen:
                 self._refusal = Invalid(f"The request has more than one header {name.decode('latin-1')}.")
+                raise ValueError(name)
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._refusal = Invalid("The only Transfer-Encoding of a request is chunked.")
                 raise ValueError(name)
             seen.add(name)
         self._head = None

@@ -1,5 +1,6 @@
 """What a caller sent, made into calls, and held against the manifest. Pure: no input or output happens here."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,13 @@ MOST_PROBLEMS = 100
 MOST_PRIORITY = 10
 LONGEST_TEXT = 300
 """Characters of a pointer or message; they repeat what was sent, which may be long."""
+SURELY_FLAT = 250
+"""Brackets without which no document is nested deeper than it may be."""
+MOST_DEPTH = 254
+"""Levels of objects and lists in a body: as many as every part of the way to a function takes."""
+_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
+_MANY_DIGITS = b"0" * 19
+"""Fewer than these are a number of 64 bits, whatever they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +104,10 @@ def _read_submission(document: dict[str, Any]) -> Submission:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object.
+    """A JSON object. Of a name that stands in an object twice, the last value counts.
 
     Raises:
-        Invalid: it is none.
+        Invalid: it is none, is nested too deep, or holds an integer that would not arrive as it is.
     """
     try:
         document = orjson.loads(body)
@@ -107,7 +115,29 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise _invalid("", f"is not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise _invalid("", "must be a JSON object")
+    if body.count(b"[") + body.count(b"{") > SURELY_FLAT:
+        _check_depth(document)
+    if _MANY_DIGITS in body.translate(_DIGITS):
+        _check_integers(body)
     return document
+
+
+def _check_depth(document: dict[str, Any]) -> None:
+    try:
+        orjson.dumps(document)
+    except TypeError as error:
+        raise _invalid("", f"is nested deeper than {MOST_DEPTH} levels") from error
+
+
+def _check_integers(body: bytes) -> None:
+    """Integers beyond 64 bits have become numbers with fewer digits by now."""
+
+    def check(text: str) -> int:
+        if len(text) > len(str(-(1 << 63))) or not -(1 << 63) <= int(text) < 1 << 64:
+            raise _invalid("", f"holds the integer {text[:40]}, which has more than 64 bits: send it as a text")
+        return 0
+
+    json.loads(body, parse_int=check)
 
 
 def _read_call(raw: object, pointer: str) -> Call | GatewayFault:
