@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from gateway_server.api.calls import PATHS
+from gateway_server.api.submitting import PATH as SUBMIT_PATH
 from gateway_server.app import create_app
 from gateway_server.settings import Settings
 
@@ -212,7 +213,8 @@ def test_the_api_description_lists_what_is_served(tmp_path):
         for method in operations
         if method in {"get", "put", "post", "patch", "delete", "head", "options"}
     }
-    by_hand = {("POST", path) for path in PATHS} | {("GET", "/objects/{key}"), ("PUT", "/objects/{key}")}
+    by_hand = {("POST", path) for path in (*PATHS, SUBMIT_PATH)} | {("GET", "/v1/jobs/{job_id}/events")}
+    by_hand |= {("GET", "/objects/{key}"), ("PUT", "/objects/{key}")}
     served = {
         (method, route.path.replace("{path:path}", "{path}"))
         for route in _routes(gateway.web)
