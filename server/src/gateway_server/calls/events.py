@@ -8,9 +8,9 @@ database. Nobody waits for a slow follower.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -41,6 +41,25 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _table, _jobs, _results = schema.job_events, schema.jobs, schema.job_results
 
 
+class _Row(NamedTuple):
+    """Events that follow each other."""
+
+    first: int
+    """The number of the first."""
+    texts: list[bytes]
+    """JSON, each on one line."""
+    ends: bool
+    """Whether the last one ends the job."""
+    frames: bytes
+    """All of them as a stream has them; made once, as most followers want just these."""
+
+    def after(self, number: int) -> bytes:
+        """Frames of those with higher numbers."""
+        if number < self.first:
+            return self.frames
+        return _frames(number + 1, self.texts[number + 1 - self.first :])
+
+
 class _Channel:
     """One job that runs here, or is followed here."""
 
@@ -62,7 +81,7 @@ class _Channel:
         self.pending_bytes = 0
         self.total = 0
         self.flushing: asyncio.Task[None] | None = None
-        self.recent: deque[tuple[int, bytes, bool]] = deque()  # first number, JSON texts, one a line, whether it ends
+        self.recent: deque[_Row] = deque()
         self.recent_bytes = 0
         self.turn = 0  # counts news
         self.waiting: set[asyncio.Future[None]] = set()
@@ -78,10 +97,10 @@ class _Channel:
     def keep(self, first: int, body: bytes, ends: bool) -> None:
         """Has events that were just stored at hand for followers."""
         if self.followers:
-            self.recent.append((first, body, ends))
+            self.recent.append(_row(first, body, ends))
             self.recent_bytes += len(body)
             while self.recent_bytes > RECENT and len(self.recent) > 1:
-                self.recent_bytes -= len(self.recent.popleft()[1])
+                self.recent_bytes -= sum(map(len, self.recent.popleft().texts))
         self.tell()
 
 
@@ -190,16 +209,15 @@ class Events:
         with self._channel(job_id) as channel:
             while not self._closing:
                 turn = channel.turn
-                first, body, ends = _at_hand(channel, after) or await self._database.read(
-                    lambda c, a=after: _stored(c, job_id, a)  # type: ignore[misc]
+                row = _at_hand(channel, after) or await self._database.read(
+                    lambda c, a=after: _row(*_stored(c, job_id, a))  # type: ignore[misc]
                 )
-                if body:
-                    lines = body.split(b"\n")[after + 1 - first :]
-                    yield b"".join(frame(text, after + 1 + at) for at, text in enumerate(lines))
-                    after += len(lines)
-                if ends:
+                if row.texts:
+                    yield row.after(after)
+                    after = row.first + len(row.texts) - 1
+                if row.ends:
                     return
-                if not body and not await self._news(channel, turn, KEEP_ALIVE):
+                if not row.texts and not await self._news(channel, turn, KEEP_ALIVE):
                     yield b""
 
     async def _news(self, channel: _Channel, turn: int, seconds: float) -> bool:
@@ -230,9 +248,14 @@ def store(connection: Connection, job_id: str, body: bytes, *, ends: bool = Fals
     return last + 1
 
 
-def frame(text: bytes, number: int) -> bytes:
-    """One event as the stream of a job has it."""
-    return b"id: %d\ndata: " % number + text + b"\n\n"
+def _frames(first: int, texts: Iterable[bytes]) -> bytes:
+    """Events as the stream of a job has them."""
+    return b"".join(b"id: %d\ndata: %b\n\n" % (number, text) for number, text in enumerate(texts, first))
+
+
+def _row(first: int, body: bytes, ends: bool) -> _Row:
+    texts = body.split(b"\n") if body else []
+    return _Row(first, texts, ends, _frames(first, texts))
 
 
 def started(job_id: str, attempt: int) -> bytes:
@@ -297,13 +320,13 @@ def _in_rows(texts: Sequence[bytes]) -> Iterator[bytes]:
         yield b"\n".join(row)
 
 
-def _at_hand(channel: _Channel, after: int) -> tuple[int, bytes, bool] | None:
+def _at_hand(channel: _Channel, after: int) -> _Row | None:
     """The row that holds the event after `after`, if it is still in memory."""
-    if not channel.recent or channel.recent[0][0] > after + 1:
+    if not channel.recent or channel.recent[0].first > after + 1:
         return None
-    for first, body, ends in channel.recent:
-        if first + body.count(b"\n") > after:
-            return first, body, ends
+    for row in reversed(channel.recent):  # most followers want the last
+        if row.first <= after + 1:
+            return row if row.first + len(row.texts) > after + 1 else None
     return None
 
 
