@@ -209,9 +209,9 @@ class Events:
         with self._channel(job_id) as channel:
             while not self._closing:
                 turn = channel.turn
-                row = _at_hand(channel, after) or await self._database.read(
-                    lambda c, a=after: _row(*_stored(c, job_id, a))  # type: ignore[misc]
-                )
+                row = _at_hand(channel, after)
+                if row is None:
+                    row = await self._read(job_id, after)
                 if row.texts:
                     yield row.after(after)
                     after = row.first + len(row.texts) - 1
@@ -219,6 +219,10 @@ class Events:
                     return
                 if not row.texts and not await self._news(channel, turn, KEEP_ALIVE):
                     yield b""
+
+    async def _read(self, job_id: str, after: int) -> _Row:
+        """The row that holds the event after `after`; one without events where there is none yet."""
+        return await self._database.read(lambda c: _row(*_stored(c, job_id, after)))
 
     async def _news(self, channel: _Channel, turn: int, seconds: float) -> bool:
         """Waits for news since `turn`; False if none came."""
