@@ -127,6 +127,7 @@ def main(arguments: Any = None) -> int:
     """Runs it; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=10_000)
+    parser.add_argument("--any-delay", action="store_true", help="judge the memory alone, on a machine that is busy")
     options = parser.parse_args(arguments)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -141,7 +142,8 @@ def main(arguments: Any = None) -> int:
     print(f"{options.streams} streams, a tenth of them never read: {each:.1f} KB each")
     print(f"an event reaches a fast reader in {middle[0] * 1e3:.1f} ms (p99 {late[0] * 1e3:.1f}) without them,")
     print(f"in {middle[1] * 1e3:.1f} ms (p99 {late[1] * 1e3:.1f}) with them")
-    return 1 if each > MOST_KB or middle[1] > middle[0] + MOST_DELAY else 0
+    is_late = middle[1] > middle[0] + MOST_DELAY and not options.any_delay
+    return 1 if each > MOST_KB or is_late else 0
 
 
 if __name__ == "__main__":
