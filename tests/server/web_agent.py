@@ -23,6 +23,8 @@ class WebAgent:
         """What /stream waits for between its two pieces."""
         self.saw = threading.Event()
         """Set when /upload has seen the first piece of a body, and when the caller of /silent has hung up."""
+        self.requests = 0
+        """How many it has got."""
         self.sent_at = 0.0
         """When /download has sent its last piece."""
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -43,6 +45,7 @@ class WebAgent:
         self.listener.close()
 
     async def _app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        self.requests += 1
         handlers = {
             "/stream": self._stream,
             "/upload": self._upload,

@@ -44,7 +44,7 @@ def routes(*, database: Database, identify: Identify) -> APIRouter:
         principal: Principal = caller,
     ) -> AuditLog:
         """Who changed what. Needs the scope admin."""
-        access.require_scope(principal, Scope.ADMIN)
+        access.require_operator(principal, Scope.ADMIN)
         found = await audit.entries(database, actor=actor, action=action, before=cursor, limit=limit + 1)
         following = found[limit - 1].id if len(found) > limit else None
         return AuditLog(entries=[_answer(entry) for entry in found[:limit]], next_cursor=following)

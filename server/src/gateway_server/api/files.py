@@ -31,7 +31,7 @@ from gateway_server.files.library import Library
 from gateway_server.files.uploads import Uploads
 from gateway_server.files.wishes import DEFAULT_TTL, wish
 from gateway_server.identity import access
-from gateway_server.models import Principal
+from gateway_server.models import Principal, Scope
 from gateway_server.settings import Settings
 
 _SECONDS = re.compile(r"[0-9]{1,12}\Z")
@@ -60,7 +60,14 @@ def _form(fields: dict[str, Any]) -> dict[str, Any]:
 def routes(*, library: Library, uploads: Uploads, identify: Identify, settings: Settings) -> APIRouter:
     """The routes below /internal/files and /v1/files."""
     router = APIRouter(tags=["files"])
-    caller = Depends(identify)
+    anybody = Depends(identify)
+
+    async def reader(principal: Principal = anybody) -> Principal:
+        """Whoever may call has files."""
+        access.require_scope(principal, Scope.CALL)
+        return principal
+
+    caller = Depends(reader)
     _add_transfers(router, library, caller, settings)
     _add_listings(router, library, caller)
     _add_user_files(router, library, caller)

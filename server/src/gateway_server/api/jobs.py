@@ -96,11 +96,17 @@ def routes(
         user: Annotated[str | None, Query(description="For an admin: whose jobs are meant.")] = None,
     ) -> JobPage:
         """Jobs of the caller; of everybody for an admin who says so. Calls of a batch stand in the batch."""
-        access.require_person(principal)
+        whose = access.acting_caller(principal, user)
         if all_users:
             access.require_scope(principal, Scope.ADMIN)
-        whose = None if all_users else access.acting_user(principal, user)
-        found = await jobs.list(whose, status=status, prefab_id=prefab_id, before=cursor, limit=limit + 1)
+        found = await jobs.list(
+            None if all_users else whose,
+            key_id=access.only_key(principal),
+            status=status,
+            prefab_id=prefab_id,
+            before=cursor,
+            limit=limit + 1,
+        )
         page = found[:limit]
         return JobPage(jobs=[_model(job) for job in page], next_cursor=page[-1].id if len(found) > limit else None)
 
@@ -180,7 +186,7 @@ def _add_cancel(
             return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=True)
         if principal.job_id is not None:  # code inside a call may end what it began, and look at nothing
             call = running.find(job_id)
-            if call is None or call.caller_id != principal.job_id:
+            if call is None or not access.may_end_call(principal, call.caller_id):
                 raise JobNotFound(f"There is no running job {job_id[:60]} of this call.")
             return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=running.cancel(job_id))
         job = await jobs.find_by_place(place(principal, job_id)) or await jobs.find(job_id, principal)

@@ -88,7 +88,7 @@ def _add_keys(router: APIRouter, keys: Keys, tokens: Tokens, authenticator: Auth
     @router.post("/keys", status_code=201)
     async def create_key(wanted: NewKey, principal: Principal = caller) -> CreatedKey:
         """Makes a key for a user. Needs the scope admin."""
-        access.require_scope(principal, Scope.ADMIN)
+        access.require_operator(principal, Scope.ADMIN)
         user = access.check_name(wanted.user, "User")
         text, key = await keys.create(user, wanted.scopes, wanted.name, prefabs=_checked(wanted), by=principal)
         return CreatedKey(**_answer(key).model_dump(), key=text)
@@ -100,15 +100,14 @@ def _add_keys(router: APIRouter, keys: Keys, tokens: Tokens, authenticator: Auth
     ) -> KeyList:
         """The caller's own keys; for an admin, all of them."""
         access.require_no_agent(principal)
-        everybody = user is None and Scope.ADMIN in principal.scopes
-        found = await keys.list(None if everybody else access.acting_user(principal, user))
+        found = await keys.list(access.user_or_all(principal, user))
         return KeyList(keys=[_answer(key) for key in found])
 
     @router.delete("/keys/{key_id}", status_code=204)
     async def revoke_key(key_id: str, principal: Principal = caller) -> None:
         """Ends a key, and with it every token that was made from it."""
         access.require_no_agent(principal)
-        if Scope.ADMIN not in principal.scopes and key_id not in {key.id for key in await keys.list(principal.user)}:
+        if not access.may_revoke(principal, await keys.owner(key_id)):
             raise NotFound(f"There is no API key {key_id[:60]}.")
         await keys.revoke(key_id, principal)
         tokens.revoked.add(key_id)

@@ -102,7 +102,7 @@ def add_publishing(router: APIRouter, publisher: Publisher, identify: Identify, 
     @router.post("/prefabs", status_code=201, responses=_ANSWERS, openapi_extra=_BODY, response_model=PrefabAnswer)
     async def publish_prefab(request: Request, principal: Principal = caller) -> Response:
         """Publishes a version. Needs the scope publish; the first publisher of an id owns it."""
-        access.require_scope(principal, Scope.PUBLISH)
+        access.require_operator(principal, Scope.PUBLISH)
         try:
             return await _publish(request, principal, publisher, scratch)
         except ClientDisconnect:

@@ -59,7 +59,7 @@ def routes(*, quotas: Quotas, users: Users, identify: Identify) -> APIRouter:
     @router.put("/quotas/{user}")
     async def set_quota(user: str, quota: NewQuota, principal: Principal = caller) -> QuotaAnswer:
         """Sets a limit of a user or of a key of theirs. Needs the scope admin."""
-        access.require_scope(principal, Scope.ADMIN)
+        access.require_operator(principal, Scope.ADMIN)
         counter = Counter(access.check_name(user, "User"), quota.key_id or USER, quota.metric, _period(quota))
         if quota.key_id is None:
             await users.register(user, principal)

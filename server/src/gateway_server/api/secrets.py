@@ -56,8 +56,8 @@ def routes(*, vault: Vault, users: Users, identify: Identify) -> APIRouter:
     @router.post("", status_code=204)
     async def set_secret(secret: NewSecret, principal: Principal = caller) -> None:
         """Sets a secret for all versions of a prefab. The prefab need not be there yet."""
-        user = access.acting_user(principal, secret.user)
-        access.check_prefab_id(secret.prefab_id, "/prefab_id")
+        user = access.acting_caller(principal, secret.user)
+        access.require_reach(principal, access.check_prefab_id(secret.prefab_id, "/prefab_id"))
         _check_name(secret.secret_name)
         _check_value(secret.secret_value)
         if user != principal.user:
@@ -67,13 +67,16 @@ def routes(*, vault: Vault, users: Users, identify: Identify) -> APIRouter:
     @router.get("")
     async def list_secrets(user: ForUser = None, principal: Principal = caller) -> SecretNames:
         """The names of everything that is set."""
-        names = await vault.names(access.acting_user(principal, user))
-        return SecretNames(secrets=[SecretName(prefab_id=prefab, secret_name=name) for prefab, name in names])
+        names = await vault.names(access.acting_caller(principal, user))
+        shown = [(prefab, name) for prefab, name in names if access.reaches(principal, prefab)]
+        return SecretNames(secrets=[SecretName(prefab_id=prefab, secret_name=name) for prefab, name in shown])
 
     @router.get("/{prefab_id}")
     async def list_prefab_secrets(prefab_id: str, user: ForUser = None, principal: Principal = caller) -> PrefabSecrets:
         """The names of what is set for one prefab."""
-        names = await vault.names(access.acting_user(principal, user), prefab_id)
+        whose = access.acting_caller(principal, user)
+        access.require_reach(principal, prefab_id)
+        names = await vault.names(whose, prefab_id)
         return PrefabSecrets(prefab_id=prefab_id, secret_names=[name for _, name in names])
 
     @router.delete("/{prefab_id}/{secret_name}", status_code=204)
@@ -81,7 +84,9 @@ def routes(*, vault: Vault, users: Users, identify: Identify) -> APIRouter:
         prefab_id: str, secret_name: str, user: ForUser = None, principal: Principal = caller
     ) -> None:
         """Forgets a secret."""
-        await vault.remove(access.acting_user(principal, user), prefab_id, secret_name, principal)
+        whose = access.acting_caller(principal, user)
+        access.require_reach(principal, prefab_id)
+        await vault.remove(whose, prefab_id, secret_name, principal)
 
     return router
 

@@ -11,7 +11,7 @@ from gateway_server.calls import usage
 from gateway_server.calls.usage import Dimension
 from gateway_server.errors import Invalid, Problem
 from gateway_server.identity import access
-from gateway_server.models import Principal, Scope, now
+from gateway_server.models import Principal, now
 from gateway_server.store.database import Database
 
 USUAL_DAYS = 30
@@ -61,8 +61,7 @@ def routes(*, database: Database, identify: Identify) -> APIRouter:
         principal: Principal = caller,
     ) -> UsageAnswer:
         """Calls, failures and seconds of run time: one's own; for an admin, everybody's."""
-        everybody = user is None and Scope.ADMIN in principal.scopes and principal.job_id is None
-        whose = None if everybody else access.acting_user(principal, user)
+        whose = access.user_or_all(principal, user)
         first, last = _span(since, until)
         dimensions = _dimensions(by)
         rows = await usage.report(database, since=first, until=last, user=whose, by=dimensions)

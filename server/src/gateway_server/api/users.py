@@ -74,7 +74,7 @@ def _add_reads(router: APIRouter, users: Users, erasure: Erasure, identify: Iden
         principal: Principal = caller,
     ) -> UserList:
         """Every user. Needs the scope admin."""
-        access.require_scope(principal, Scope.ADMIN)
+        access.require_operator(principal, Scope.ADMIN)
         found = await users.list(search=q, after=cursor, limit=limit + 1)
         following = found[limit - 1].id if len(found) > limit else None
         return UserList(users=[_answer(user) for user in found[:limit]], next_cursor=following)
@@ -93,7 +93,7 @@ def _add_changes(router: APIRouter, users: Users, erasure: Erasure, identify: Id
     @router.post("/{user}/disable")
     async def disable_user(user: str, principal: Principal = caller) -> UserAnswer:
         """Refuses everything of a user from now on, and ends their calls; their data stays. Needs the scope admin."""
-        access.require_scope(principal, Scope.ADMIN)
+        access.require_operator(principal, Scope.ADMIN)
         found = await users.disable(user, principal)
         await erasure.end_calls(user)
         return _answer(found)
@@ -101,7 +101,7 @@ def _add_changes(router: APIRouter, users: Users, erasure: Erasure, identify: Id
     @router.post("/{user}/enable")
     async def enable_user(user: str, principal: Principal = caller) -> UserAnswer:
         """Takes disable back. Needs the scope admin."""
-        access.require_scope(principal, Scope.ADMIN)
+        access.require_operator(principal, Scope.ADMIN)
         return _answer(await users.enable(user, principal))
 
     @router.delete("/{user}")
@@ -110,7 +110,7 @@ def _add_changes(router: APIRouter, users: Users, erasure: Erasure, identify: Id
 
         Prefabs that they published pass to the caller.
         """
-        access.require_scope(principal, Scope.ADMIN)
+        access.require_operator(principal, Scope.ADMIN)
         had = await erasure.erase(user, principal)
         return DeletedUser(id=user, deleted=_belongings(had), prefabs_given_to=principal.user)
 

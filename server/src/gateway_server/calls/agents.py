@@ -85,7 +85,7 @@ class Agents:
             Invalid: the id or the address cannot be one, nothing answers there, or the gateway itself does.
             PermissionDenied: the caller may not, or the id belongs to somebody else.
         """
-        access.require_scope(principal, Scope.PUBLISH)
+        access.require_operator(principal, Scope.PUBLISH)
         access.check_name(agent_id, "Agent", "/id")
         wish = checked(wish)
         planned = await self._database.read(lambda c: _planned(c, agent_id, wish, principal))
@@ -127,7 +127,7 @@ class Agents:
             AgentNotFound: there is none of that id.
             PermissionDenied: it is somebody else's.
         """
-        access.require_scope(principal, Scope.PUBLISH)
+        access.require_operator(principal, Scope.PUBLISH)
         await self._database.write(lambda c: _delete(c, agent_id, principal))
         self._checks.forget(agent_id)
 
@@ -140,7 +140,7 @@ class Agents:
             ServiceUnavailable: it cannot be reached, or broke off.
             DeadlineExceeded: it did not begin to answer in time.
         """
-        access.require_person(principal)
+        access.require_operator(principal, Scope.CALL)
         trees.check_depth(principal.depth + 1, self._settings.nesting_limit)
         agent = await self.find(agent_id)
         now = time.time()

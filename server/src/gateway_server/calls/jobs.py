@@ -214,7 +214,7 @@ class Jobs:
             JobNotFound: there is none, or it is somebody else's.
         """
         row = await self._database.read(lambda c: c.execute(_with_result.where(_jobs.c.id == job_id)).first())
-        if row is None or not access.may_see_job(principal, row.user):
+        if row is None or not access.may_see_job(principal, row.user, row.key_id):
             raise JobNotFound(f"There is no job {job_id[:60]}.")
         return _from_row(row, row.body)
 
@@ -280,15 +280,18 @@ class Jobs:
         self,
         user: str | None,
         *,
+        key_id: str | None = None,
         status: JobStatus | None = None,
         prefab_id: str | None = None,
         before: str | None = None,
         limit: int = 50,
     ) -> list[Job]:
-        """Jobs, newest first; of all users where `user` is None. `before` is the id of the last one already seen."""
+        """Jobs, newest first; of all users where `user` is None, and of all keys where `key_id` is. `before` is the
+        id of the last one already seen."""
         wanted = select(_jobs).where(_jobs.c.parent_id.is_(None)).order_by(_jobs.c.id.desc()).limit(limit)
         conditions = (
             (_jobs.c.user, user),
+            (_jobs.c.key_id, key_id),
             (_jobs.c.status, status),
             (_jobs.c.prefab_id, prefab_id),
         )

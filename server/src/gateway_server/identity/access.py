@@ -35,23 +35,36 @@ def check_prefab_id(value: str, pointer: str) -> str:
     return value
 
 
+def is_admin(principal: Principal) -> bool:
+    """Whether the caller may do everything that any scope allows."""
+    return Scope.ADMIN in principal.scopes
+
+
 def require_scope(principal: Principal, scope: Scope) -> None:
-    """For what operators do. An admin may do everything that any scope allows.
+    """For what not every key may do, whoever holds it.
 
     Raises:
         PermissionDenied: the caller's key does not have the scope.
     """
-    if principal.job_id is not None:
-        raise PermissionDenied("Code that runs inside a call may run prefabs and use files, and nothing else.")
-    if scope not in principal.scopes and Scope.ADMIN not in principal.scopes:
+    if scope not in principal.scopes and not is_admin(principal):
         raise PermissionDenied(
             f"This needs an API key with the scope {scope.value!r}. An admin makes one with: "
             f"gateway key create --user {principal.user} --scope {scope.value}"
         )
 
 
+def require_operator(principal: Principal, scope: Scope) -> None:
+    """For what operators do.
+
+    Raises:
+        PermissionDenied: the caller's key does not have the scope, or the caller is code inside a call.
+    """
+    require_person(principal)
+    require_scope(principal, scope)
+
+
 def require_person(principal: Principal) -> None:
-    """For what belongs to a user rather than to a call: secrets, listings, jobs.
+    """For what belongs to a user rather than to a call.
 
     Raises:
         PermissionDenied: the caller is code inside a call.
@@ -69,9 +82,29 @@ def acting_user(principal: Principal, asked: str | None) -> str:
     require_person(principal)
     if asked is None or asked == principal.user:
         return principal.user
-    if Scope.ADMIN not in principal.scopes:
+    if not is_admin(principal):
         raise PermissionDenied("Only an admin may do this for another user.")
     return check_name(asked, "User")
+
+
+def user_or_all(principal: Principal, asked: str | None) -> str | None:
+    """The same where an admin who names nobody means everybody, which is None.
+
+    Raises:
+        PermissionDenied: somebody else's, by one who is no admin.
+    """
+    user = acting_user(principal, asked)
+    return None if asked is None and is_admin(principal) else user
+
+
+def acting_caller(principal: Principal, asked: str | None) -> str:
+    """Whose secrets or jobs are meant: those of users who call, so that a key for publishing alone does not reach them.
+
+    Raises:
+        PermissionDenied: somebody else's, by one who is no admin; or the key is not for calls.
+    """
+    require_scope(principal, Scope.CALL)
+    return acting_user(principal, asked)
 
 
 def require_agent(principal: Principal) -> str:
@@ -89,28 +122,28 @@ def require_agent(principal: Principal) -> str:
 
 
 def may_call(principal: Principal, prefab_id: str) -> None:
-    """Calls need the scope, which tokens always have. Some keys are limited to some prefabs; what these call in turn is
-    theirs to decide.
+    """Calls need the scope, which tokens always have, and a key that reaches the prefab.
 
     Raises:
         PermissionDenied: the key is not for calls, or not for this prefab.
     """
-    if principal.scopes.isdisjoint((Scope.CALL, Scope.ADMIN)):
-        raise PermissionDenied(
-            "This needs an API key with the scope 'call'. An admin makes one with: "
-            f"gateway key create --user {principal.user}"
-        )
+    require_scope(principal, Scope.CALL)
     require_reach(principal, prefab_id)
 
 
+def reaches(principal: Principal, prefab_id: str) -> bool:
+    """Whether the key behind this identity is for this prefab: some are limited to some, and so is what they call."""
+    return principal.prefabs is None or prefab_id in principal.prefabs
+
+
 def require_reach(principal: Principal, prefab_id: str) -> None:
-    """For keys that are limited to some prefabs.
+    """For what concerns one prefab.
 
     Raises:
-        PermissionDenied: the prefab is none of them.
+        PermissionDenied: the key behind this identity is limited to others.
     """
-    if principal.prefabs is not None and prefab_id not in principal.prefabs:
-        allowed = ", ".join(sorted(principal.prefabs))
+    if not reaches(principal, prefab_id):
+        allowed = ", ".join(sorted(principal.prefabs or ()))
         raise PermissionDenied(f"This API key is limited to {allowed}; it does not reach {prefab_id[:80]}.")
 
 
@@ -120,15 +153,27 @@ def may_publish(principal: Principal, owner: str | None, prefab_id: str) -> None
     Raises:
         PermissionDenied: the caller is neither.
     """
-    require_scope(principal, Scope.PUBLISH)
+    require_operator(principal, Scope.PUBLISH)
     require_reach(principal, prefab_id)
-    if owner not in (None, principal.user) and Scope.ADMIN not in principal.scopes:
+    if owner not in (None, principal.user) and not is_admin(principal):
         raise PermissionDenied("This prefab id belongs to another publisher.")
 
 
-def may_see_job(principal: Principal, user: str) -> bool:
-    """Jobs are their user's own, and admins'. Code inside a call sees none."""
-    return principal.job_id is None and (principal.user == user or Scope.ADMIN in principal.scopes)
+def may_see_job(principal: Principal, user: str, key_id: str | None) -> bool:
+    """Jobs are their user's own, and admins'; `key_id` is that of the key that began it. A key that is limited to some
+    prefabs sees what it began, a key for publishing alone and code inside a call see none."""
+    mine = user == principal.user and Scope.CALL in principal.scopes and only_key(principal) in (None, key_id)
+    return principal.job_id is None and (mine or is_admin(principal))
+
+
+def only_key(principal: Principal) -> str | None:
+    """The key whose jobs are meant, where that is one that is limited to some prefabs; None for all keys."""
+    return None if principal.prefabs is None else principal.key_id
+
+
+def may_end_call(principal: Principal, caller_id: str | None) -> bool:
+    """Code inside a call may end the calls that this call made: `caller_id` is the job that made one."""
+    return principal.job_id is not None and principal.job_id == caller_id
 
 
 def require_no_agent(principal: Principal) -> None:
@@ -142,9 +187,14 @@ def require_no_agent(principal: Principal) -> None:
         raise PermissionDenied("Agents may not see or change the API keys of their users.")
 
 
+def may_revoke(principal: Principal, owner: str | None) -> bool:
+    """Keys are revoked by their users, and by admins; `owner` is None for a key that is not there."""
+    return owner == principal.user or is_admin(principal)
+
+
 def may_change(principal: Principal, owner: str) -> bool:
     """Whether the caller may change what `owner` registered."""
-    return principal.job_id is None and (principal.user == owner or Scope.ADMIN in principal.scopes)
+    return principal.job_id is None and (principal.user == owner or is_admin(principal))
 
 
 def may_read_file(principal: Principal, user: str, agent: str | None, in_tree: bool) -> None:

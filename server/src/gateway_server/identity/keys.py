@@ -118,6 +118,11 @@ class Keys:
         rows = await self._database.read(lambda c: c.execute(wanted).all())
         return [_from_row(row) for row in rows]
 
+    async def owner(self, key_id: str) -> str | None:
+        """Whose a key is; None if there is none of that id."""
+        wanted = select(schema.api_keys.c.user).where(schema.api_keys.c.id == key_id)
+        return await self._database.read(lambda c: c.execute(wanted).scalar())
+
     async def revoke(self, key_id: str, by: Principal) -> ApiKey:
         """Ends a key; revoking it again changes nothing.
 
