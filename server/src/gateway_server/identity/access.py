@@ -132,7 +132,7 @@ def may_call(principal: Principal, prefab_id: str) -> None:
 
 
 def reaches(principal: Principal, prefab_id: str) -> bool:
-    """Whether the key behind this identity is for this prefab: some are limited to some, and so is what they call."""
+    """Whether the key behind this identity is for this prefab; what that one calls in turn is for it to decide."""
     return principal.prefabs is None or prefab_id in principal.prefabs
 
 
