@@ -284,3 +284,9 @@ def test_priorities_order_the_jobs_of_one_user(gateway: Gateway) -> None:
     started = {job_id: ended(gateway, key, job_id)["started_at"] for job_id in (*low, *high)}
     ended(gateway, key, blocked)
     assert max(started[job_id] for job_id in high) < min(started[job_id] for job_id in low)
+
+
+def test_a_job_that_says_too_much_is_ended(gateway: Gateway, key: str) -> None:
+    job_id = submit(gateway, key, call("floods", count=200, size=500_000))
+    job = ended(gateway, key, job_id)
+    assert (job["status"], job["error"]["error_code"]) == ("failed", "PAYLOAD_TOO_LARGE")

@@ -398,7 +398,7 @@ def test_a_stalled_reader_does_not_make_a_stream_grow_or_stop(monkeypatch):
         followers = [asyncio.create_task(exchange.follow(c.receive, c.send)) for c in (stalled, fast)]
         while len(fast.body) < 90_000:
             await asyncio.sleep(0)
-        assert sum(map(len, exchange._chunks)) < 10_000
+        assert sum(map(len, exchange.chunks)) < 10_000
         await followers[1]
         assert (len(fast.body), fast.complete) == (100_000, True)
         stalled.go_on.set()

@@ -15,7 +15,7 @@ from gateway_server.api.faults import logger, send_fault, unexpected
 from gateway_server.api.intake import HungUp, Intake
 from gateway_server.api.replies import Recorded
 from gateway_server.api.submitting import Submitting
-from gateway_server.calls.events import Events, one_line
+from gateway_server.calls.events import Events
 from gateway_server.calls.inputs import RunRequest, parse_run
 from gateway_server.calls.jobs import Ending, Jobs, new_id
 from gateway_server.calls.outcomes import Outcome, of_fault
@@ -31,8 +31,6 @@ from gateway_server.store.database import Database
 PATHS = frozenset({"/v1/internal/run", "/v1/run"})
 START_AFTER = 0.05
 """Seconds after which a stream says start by itself, if the function has not said so."""
-TRANSCRIPT = 4 << 20
-"""Bytes of a stream's events that are kept for whoever was cut off."""
 LOOK_EVERY = 5.0
 Item = tuple[bytes, bool]
 """One result of a batch, and whether it is a success."""
@@ -245,20 +243,18 @@ class RunRoutes:
 
 
 class _Teller:
-    """Tells one stream's events, start first and once, and keeps them where the caller may ask again."""
+    """Tells one stream's events, start first and once."""
 
     def __init__(self, job_id: str, exchange: Exchange) -> None:
         self._job_id = job_id
         self._exchange = exchange
         self._started = False
-        self._told: list[bytes] = []
-        self._size = 0
 
     def say_start(self) -> None:
         """Says start unless it has been said."""
         if not self._started:
             self._started = True
-            self._exchange.write_nowait(self._note(sse.start(self._job_id)))
+            self._exchange.write_nowait(sse.frame(sse.start(self._job_id)))
 
     async def emit(self, event: Progress) -> None:
         """An event of the function; its own start takes the place of ours where it comes in time."""
@@ -266,17 +262,11 @@ class _Teller:
             self._started = True
         else:
             self.say_start()
-        await self._exchange.write(self._note(event.json))
+        await self._exchange.write(sse.frame(event.json))
 
     def transcript(self, outcome: Outcome) -> Sequence[bytes]:
         """Every event as JSON text, to the terminal one; none where nobody can ask again, or they are too long."""
-        if not self._exchange.keyed or self._size > TRANSCRIPT:
+        if not self._exchange.keyed or not self._exchange.joinable:
             return ()
         start = [] if self._started else [sse.start(self._job_id)]
-        return [*map(one_line, start + self._told), sse.end(outcome)]
-
-    def _note(self, text: bytes) -> bytes:
-        self._size += len(text)
-        if self._size <= TRANSCRIPT and self._exchange.keyed:
-            self._told.append(text)
-        return sse.frame(text)
+        return [*start, *map(sse.text, self._exchange.chunks), sse.end(outcome)]

@@ -21,6 +21,8 @@ BUFFER = 1 << 20
 """Bytes that may wait for a slow reader before the run has to wait."""
 REPLAY = 4 << 20
 """Longest answer in bytes that another connection can join from its beginning."""
+CHUNK_COST = 64
+"""Bytes that a chunk takes besides its own."""
 KEEP_ALIVE_EVERY = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -50,7 +52,9 @@ class Exchange:
         self.task: asyncio.Task[None] | None = None
         self.stopped: GatewayFault | None = None
         """Why it was ended from outside. Nobody joins it from then on."""
-        self._chunks: list[bytes] = []
+        self.chunks: list[bytes] = []
+        """What has been written, without what nobody wants any more."""
+        self._weight = 0
         self._first = 0  # index of the first chunk that is still there
         self._readers: set[_Reader] = set()
         self._was_followed = False
@@ -80,8 +84,9 @@ class Exchange:
     def write_nowait(self, chunk: bytes) -> None:
         """A piece of the body."""
         self._lose_stalled()
-        self._chunks.append(chunk)
+        self.chunks.append(chunk)
         self.size += len(chunk)
+        self._weight += len(chunk) + CHUNK_COST
         for reader in self._readers:
             reader.waiting += len(chunk)
         self._trim()
@@ -155,9 +160,9 @@ class Exchange:
                 started = True
                 length = [] if self.is_stream else [(b"content-length", str(self.size).encode())]
                 await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, *length]})
-            elif started and reader.at < self._first + len(self._chunks):
+            elif started and reader.at < self._first + len(self.chunks):
                 body = self._take(reader)
-                last = self.done and reader.at == self._first + len(self._chunks)
+                last = self.done and reader.at == self._first + len(self.chunks)
                 await send({"type": "http.response.body", "body": body, "more_body": not last})
                 if last:
                     return
@@ -169,8 +174,8 @@ class Exchange:
 
     def _take(self, reader: _Reader) -> bytes:
         """Everything that a reader has not taken yet."""
-        body = b"".join(self._chunks[reader.at - self._first :])
-        reader.at = self._first + len(self._chunks)
+        body = b"".join(self.chunks[reader.at - self._first :])
+        reader.at = self._first + len(self.chunks)
         reader.waiting = 0
         self._taken.set()
         self._trim()
@@ -184,11 +189,11 @@ class Exchange:
 
     def _trim(self) -> None:
         """Lets go of what every reader has taken, unless newcomers may still want it."""
-        if not self._was_followed or (self.keyed and self.size <= REPLAY):
+        if not self._was_followed or (self.keyed and self._weight <= REPLAY):
             return
-        end = self._first + len(self._chunks)
+        end = self._first + len(self.chunks)
         taken = min((reader.at for reader in self._readers), default=end)
-        del self._chunks[: max(0, taken - self._first)]
+        del self.chunks[: max(0, taken - self._first)]
         self._first = max(self._first, taken)
 
     async def _wait(self, send: Send | None) -> None:

@@ -17,6 +17,11 @@ def frame(json: bytes) -> bytes:
     return b"data: " + events.one_line(json) + b"\n\n"
 
 
+def text(frame: bytes) -> bytes:
+    """The JSON text of a frame."""
+    return frame[len(b"data: ") : -len(b"\n\n")]
+
+
 def start(job_id: str) -> bytes:
     """The first event of every stream, as JSON text."""
     return orjson.dumps({"type": "start", "data": {"job_id": job_id}})

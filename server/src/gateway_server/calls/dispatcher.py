@@ -236,7 +236,7 @@ class Dispatcher:
             log=self._pipeline.new_log(),
         )
         begun = asyncio.Event()
-        with self._running.entered(call):
+        with self._running.entered(call), self._events.written(leased.job_id):
             if leased.job_id in self._to_cancel:
                 call.cancel()
             try:

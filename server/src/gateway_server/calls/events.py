@@ -66,6 +66,7 @@ class _Channel:
     __slots__ = (
         "flushing",
         "followers",
+        "is_written",
         "pending",
         "pending_bytes",
         "recent",
@@ -77,6 +78,7 @@ class _Channel:
 
     def __init__(self) -> None:
         self.followers = 0
+        self.is_written = False
         self.pending: list[bytes] = []
         self.pending_bytes = 0
         self.total = 0
@@ -123,8 +125,23 @@ class Events:
             if not channel.followers:
                 channel.recent.clear()
                 channel.recent_bytes = 0
-                if channel.flushing is None and not channel.pending:
-                    self._channels.pop(job_id, None)
+            self._drop(job_id, channel)
+
+    @contextmanager
+    def written(self, job_id: str) -> Iterator[None]:
+        """While a job may say something: what it has said is counted over all of that time."""
+        channel = self._channels.setdefault(job_id, _Channel())
+        channel.is_written = True
+        try:
+            yield
+        finally:
+            channel.is_written = False
+            self._drop(job_id, channel)
+
+    def _drop(self, job_id: str, channel: _Channel) -> None:
+        """Forgets a channel that nobody needs any more."""
+        if not channel.followers and not channel.is_written and channel.flushing is None and not channel.pending:
+            self._channels.pop(job_id, None)
 
     async def append(self, job_id: str, text: bytes) -> None:
         """Takes an event, as JSON text; waits while too many of the job's are not stored yet.
@@ -158,8 +175,7 @@ class Events:
                     channel.keep(first, body, ends=False)
         finally:
             channel.flushing = None
-            if not channel.followers:
-                self._channels.pop(job_id, None)
+            self._drop(job_id, channel)
 
     def told(self, job_id: str, first: int, body: bytes, *, ends: bool) -> None:
         """Events were stored in a transaction of somebody else's."""
