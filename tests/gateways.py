@@ -38,6 +38,7 @@ class Gateway:
         self.data = data
         self._arguments = arguments
         self.env = env or {}
+        self.command = [COMMAND]
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self._log = data.with_name(f"{data.name}.log")
@@ -47,7 +48,7 @@ class Gateway:
         with open(self._log, "ab") as log:
             start = log.tell()
             self.process = subprocess.Popen(
-                [COMMAND, "serve", "--port", "0", "--data", str(self.data), *self._arguments],
+                [*self.command, "serve", "--port", "0", "--data", str(self.data), *self._arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,

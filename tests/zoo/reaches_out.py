@@ -37,6 +37,15 @@ def makes_socket(family: int, kind: int, protocol: int):
     return "made"
 
 
+def listens(host: str, port: int):
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+    return "listens"
+
+
 def speaks_to_itself():
     """A server and its client, both in this function."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -73,10 +73,10 @@ def confine_worker() -> None:
 
 def confine_zygote() -> None:
     """The same for the process that imports the package and forks workers, which needs a little more: bind mounts, and
-    mount and pid namespaces for its workers."""
+    mount, ipc and pid namespaces for its workers."""
     calls = _CALLS[os.uname().machine]
     denied = [number for name, number in calls.items() if name not in (*_JUDGED, *_NEEDED_BY_ZYGOTES)]
-    allowed = linux.CLONE_NEWNS | linux.CLONE_NEWPID
+    allowed = linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWPID
     rules = [
         _refuse_bits(calls["clone"], 0, _CLONE_NEW),
         _refuse_bits(calls["unshare"], 0, _CLONE_NEW & ~allowed),

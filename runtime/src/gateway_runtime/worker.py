@@ -16,6 +16,9 @@ from types import ModuleType
 from gateway_runtime import functions, workspace
 from gateway_runtime.protocol import EVENT_LIMIT, FRAME_LIMIT, PROTOCOL, RESULT_LIMIT, FrameBuffer, Kind, frame
 
+MOST_LEFT_OPEN = 1000
+"""Files that calls may leave open, as connections that are kept for the next; the limit is four times that."""
+
 
 def serve(connection: socket.socket, load: Callable[[], ModuleType]) -> None:
     """Says hello, then runs what it is asked to until the engine hangs up."""
@@ -40,7 +43,8 @@ class _Call:
 
     def run(self, load: Callable[[], ModuleType]) -> None:
         environment: dict[str, str] = self._order["environment"]  # type: ignore[assignment]
-        before = os.environ.copy()
+        before, mask = os.environ.copy(), os.umask(0o077)
+        os.umask(mask)
         os.environ.update(environment)
         try:
             finish = self._outcome(load)
@@ -49,6 +53,7 @@ class _Call:
         finally:
             self._leave_if_copy()
             _restore(before)
+            os.umask(mask)
             _flush()
             os.chdir(self._home)
             self._send(Kind.IDLE, json.dumps({"leftovers": self._state.has_changed() or _has_descendants()}).encode())
@@ -122,8 +127,20 @@ class _State:
     def has_changed(self) -> bool:
         """Whether the function replaced or closed its output, or left threads or an alarm behind."""
         alarm = signal.alarm(0)
+        if _count_open() > MOST_LEFT_OPEN:
+            return True
         same = (sys.stdout, sys.stderr) == self._streams and not any(stream.closed for stream in self._streams)
         return not same or bool(alarm) or threading.active_count() > self._threads or _identities() != self._descriptors
+
+
+def _count_open() -> int:
+    """How many files this process has open, at least: a new one gets the lowest number that is free."""
+    try:
+        lowest = os.dup(0)
+    except OSError:
+        return MOST_LEFT_OPEN + 1
+    os.close(lowest)
+    return lowest
 
 
 def _identities() -> list[tuple[int, int] | None]:

@@ -211,7 +211,7 @@ class _Zygote:
             family.adopt_orphans()
             os.chdir(own)
         else:
-            linux.unshare(linux.CLONE_NEWNS)
+            linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC)  # of its own, or users would meet in shared memory
             if plan.isolation == "uids":
                 linux.look_up_files_as(uid)
             for source, target in ((own, plan.workspace), (f"{own}/{workspace.TEMPORARY}", "/tmp")):  # noqa: S108

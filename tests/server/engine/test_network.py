@@ -114,6 +114,18 @@ def test_without_a_sandbox_all_of_it_is_open(folder, port):
     run(main())
 
 
+def test_functions_choose_no_port_to_listen_at(folder):
+    """Else one could answer at ::1 those who look for the gateway at `localhost`."""
+
+    async def main():
+        async with firewalled(folder) as engine:
+            for host in ("127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"):
+                assert await said(engine, "reaches_out", "listens", host=host, port=23717) == CLOSED, host
+                assert await said(engine, "reaches_out", "listens", host=host, port=0) == "listens", host
+
+    run(main())
+
+
 def test_loopback_can_be_allowed_and_metadata_stays_closed(folder, port):
     async def main():
         async with firewalled(folder, allow_loopback=True) as engine:
@@ -122,6 +134,7 @@ def test_loopback_can_be_allowed_and_metadata_stays_closed(folder, port):
             metadata = await reached(engine, list(METADATA), port)
             assert set(metadata.values()) == {CLOSED}, metadata
             assert await said(engine, "reaches_out", "speaks_to_itself") == "hello"
+            assert await said(engine, "reaches_out", "listens", host="127.0.0.1", port=23718) == "listens"
 
     run(main())
 
@@ -284,6 +297,15 @@ def test_programs_decide_as_the_networks_say(host, port, loopback):
     assert passes(rules, host, port, uid=4999)
     assert passes(rules, host, port, uid=5010)
     assert passes(rules, host, port, network=78)
+
+
+def test_only_the_kernel_chooses_ports():
+    closed = firewall.filter_ports(Rules(closed=(), may_listen=False), _SUBJECTS)
+    passed = [port for port in range(65536) if evaluate(closed, seen("127.0.0.1", port))]
+    assert passed == [0]
+    assert evaluate(closed, seen("127.0.0.1", 8000), uid=4999)
+    assert evaluate(closed, seen("127.0.0.1", 8000), network=78)
+    assert evaluate(firewall.filter_ports(Rules(closed=()), _SUBJECTS), seen("::1", 8000))
 
 
 def test_only_tcp_and_udp_pass():

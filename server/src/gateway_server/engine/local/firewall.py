@@ -34,7 +34,7 @@ _ENDS_HERE = 1 << 31
 """Flag of IPv6 routes to this machine itself."""
 
 _SOCK, _SOCK_ADDR = 9, 18
-_CREATE, _CONNECT4, _CONNECT6, _SEND4, _SEND6 = 2, 10, 11, 14, 15
+_CREATE, _BIND4, _BIND6, _CONNECT4, _CONNECT6, _SEND4, _SEND6 = 2, 8, 9, 10, 11, 14, 15
 _GET_UID, _GET_NET = 15, 122
 _SO_NETNS_COOKIE = 71
 _PROTOCOL = 12
@@ -60,6 +60,8 @@ class Rules:
 
     closed: tuple[IPv6Network, ...]
     open: tuple[Address, ...] = ()
+    may_listen: bool = True
+    """At a port of one's choice, rather than at one that the kernel gives."""
 
 
 class Firewall:
@@ -109,7 +111,8 @@ def rules(gateway: Iterable[Address], *, allow_loopback: bool) -> Rules:
     """The rules as this machine's addresses and name servers are now."""
     closed = _METADATA if allow_loopback else (*_METADATA, *_LOOPBACK, *_TO_ALL, *_own_addresses())
     servers = ((server, _DNS) for server in _name_servers())
-    return Rules(closed=tuple(collapse_addresses(map(_network, closed))), open=(*gateway, *servers))
+    closed_networks = tuple(collapse_addresses(map(_network, closed)))
+    return Rules(closed=closed_networks, open=(*gateway, *servers), may_listen=allow_loopback)
 
 
 def is_metadata(host: str) -> bool:
@@ -134,6 +137,13 @@ def filter_addresses(rules: Rules, subjects: Subjects, *, version: int) -> bpf.S
     return steps + bpf.verdict(is_allowed=True)
 
 
+def filter_ports(rules: Rules, subjects: Subjects) -> bpf.Steps:
+    """The program for addresses that sockets take as their own."""
+    steps = _only(subjects) + _load_number(_PORT_REGISTER, _PORT, 16)
+    steps += bpf.if_equal(_PORT_REGISTER, 0, bpf.verdict(is_allowed=True))
+    return steps + bpf.verdict(is_allowed=rules.may_listen)
+
+
 def filter_sockets(subjects: Subjects) -> bpf.Steps:
     """The program for new sockets: those of other protocols reach addresses by ways that nobody looks at."""
     steps = _only(subjects) + bpf.load(_SCRATCH, _CONTEXT, _PROTOCOL)
@@ -148,6 +158,8 @@ def _programs(subjects: Subjects, rules: Rules) -> Iterator[tuple[int, int]]:
         steps = filter_addresses(rules, subjects, version=version)
         for place in places:
             yield place, bpf.load_program(_SOCK_ADDR, place, steps)
+    for place in (_BIND4, _BIND6):
+        yield place, bpf.load_program(_SOCK_ADDR, place, filter_ports(rules, subjects))
     yield _CREATE, bpf.load_program(_SOCK, _CREATE, filter_sockets(subjects))
 
 

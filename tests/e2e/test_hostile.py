@@ -1,0 +1,316 @@
+"""A package that attacks, without a sandbox and with one: what succeeds there has to fail here."""
+
+import functools
+import operator
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateways import Gateway, until
+from packages import ZOO, zoo
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="the whole sandbox needs root, and so do the attacks"
+)
+
+MIB = 1 << 20
+MEMORY, ROOM = "128Mi", 64 * MIB
+SMALL = (
+    "from gateway_server.settings import Settings;"
+    f"Settings.__init__.__kwdefaults__.update(workspace_limit={ROOM});"
+    "from gateway_server.cli.commands import main; main()"
+)
+"""The gateway's command with room for 64 MiB in each workspace, so that nothing needs to be filled that matters."""
+GONE = 2.0
+"""Seconds after which nothing of a call may live that has passed its time."""
+
+
+@dataclass
+class World:
+    """A gateway with a victim and an attacker."""
+
+    gateway: Gateway
+    folder: Path
+    is_off: bool
+    canary: str = field(default_factory=lambda: "CANARY-" + secrets.token_hex(16))
+    secret: str = field(default_factory=lambda: "HELD-" + secrets.token_hex(16))
+    keys: dict[str, str] = field(default_factory=dict)
+    victims: list[int] = field(default_factory=list)
+    """Pids of the processes that hold the victim's secret."""
+    jobs: list[str] = field(default_factory=list)
+
+    def set_up(self) -> None:
+        self.gateway.env["CANARY"] = self.canary
+        self.gateway.command = [sys.executable, "-c", SMALL]
+        self.gateway.start()
+        for user, scopes in (("mallory", ("call", "publish")), ("ben", ("call", "publish"))):
+            self.keys[user] = self.gateway.key(user, *scopes)
+        holds = {"secrets": [{"name": "HELD_SECRET", "description": "Held.", "required": False}]}
+        options: dict[str, Any] = {
+            "functions": {"holds": holds},
+            "manifest": {"execution_environment": {"cpu": "500m", "memory": MEMORY}},
+        }
+        for prefab, owner in (("hostile", "mallory"), ("bystander", "ben"), ("other", "ben")):
+            package = zoo(self.folder / prefab, "hostile", prefab_id=prefab, **options)
+            self.gateway.publish(package, key=self.keys[owner])
+        for prefab in ("hostile", "bystander"):
+            body = {"prefab_id": prefab, "secret_name": "HELD_SECRET", "secret_value": self.secret}
+            assert self.gateway.request("POST", "/v1/secrets", key=self.keys["ben"], json=body).status_code == 204
+            self._hold(prefab)
+
+    def tear_down(self) -> None:
+        for job in self.jobs:
+            self.gateway.request("POST", f"/v1/jobs/{job}/cancel", key=self.keys["ben"])
+        self.gateway.stop()
+
+    def _hold(self, prefab: str) -> None:
+        """A call of the victim's, as long as the test lasts: of another package, and of the attacker's own."""
+        before = set(self.gateway.workers())
+        parameters = {"text": "", "seconds": 600}
+        body = {"prefab_id": prefab, "version": "1.0.0", "function_name": "holds", "inputs": {"parameters": parameters}}
+        answer = self.gateway.request("POST", "/v1/jobs", key=self.keys["ben"], json=body)
+        assert answer.status_code == 202, answer.text
+        self.jobs.append(answer.json()["job_id"])
+
+        def child() -> list[int]:
+            found = [pid for pid in self.gateway.workers() if pid not in before]
+            return found if any(name(pid) == "sleep" for pid in found) else []
+
+        self.victims += until(child, 30, "the victim's call")
+
+    def run(
+        self, function: str, *, user: str = "mallory", prefab: str = "hostile", after: float = 30, **parameters: Any
+    ):
+        call = {"prefab_id": prefab, "version": "1.0.0", "function_name": function}
+        body = {"calls": [{**call, "inputs": {"parameters": parameters}}], "stream": False}
+        headers = {"Cancel-After": f"{int(after * 1000)}ms"}
+        return self.gateway.request("POST", "/v1/run", key=self.keys[user], json=body, headers=headers)
+
+    def attack(self, function: str, **parameters: Any) -> str | None:
+        """What it got, or None where it was refused."""
+        answer = self.run(function, **parameters)
+        if answer.status_code != 200:
+            print(function, "->", answer.text)
+            return None
+        (result,) = answer.json()["results"]
+        if result["status"] != "SUCCESS":
+            print(function, "->", result["error"])
+            return None
+        return str(result["output"]["output"])
+
+    @property
+    def data(self) -> str:
+        return str(self.gateway.data)
+
+    def pids(self) -> list[int]:
+        return [self.gateway.pid, *self.victims]
+
+
+@pytest.fixture(scope="module", params=["off", "required"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp(f"hostile-{request.param}")
+    folder.chmod(0o755)
+    gateway = Gateway(folder / "data", "--sandbox", request.param)
+    found = World(gateway, folder, request.param == "off")
+    try:
+        found.set_up()
+        yield found
+    finally:
+        if gateway.process is not None:
+            found.tear_down()
+
+
+def name(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+Attack = Callable[[World], tuple[str | None, str]]
+"""Makes an attack: what came of it, and the pattern of what it gives where it succeeds."""
+
+
+def reads(file: str, pattern: str) -> Attack:
+    return lambda world: (world.attack("reads", path=f"{world.data}/{file}"), pattern)
+
+
+def plain(function: str, pattern: str, **parameters: Any) -> Attack:
+    return lambda world: (world.attack(function, **parameters), pattern)
+
+
+def on_pids(function: str, pattern: str, **parameters: Any) -> Attack:
+    return lambda world: (world.attack(function, pids=world.pids(), **parameters), pattern)
+
+
+def listener(world: World, host: str) -> tuple[str | None, str]:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        server.settimeout(5)
+
+        def answer() -> None:
+            with suppress(OSError):
+                visitor, _ = server.accept()
+                with visitor:
+                    visitor.sendall(b"private")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = world.attack("connects", host=host, port=server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    return found, "heard private"
+
+
+def abstract(world: World) -> tuple[str | None, str]:
+    title = f"gateway-test-{secrets.token_hex(4)}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(b"\0" + title.encode())
+        server.listen()
+        return world.attack("connects_to_name", name=title), "connected"
+
+
+def impersonates(world: World, host: str) -> tuple[str | None, str]:
+    """Somebody of this machine calls the gateway's port by another of its addresses."""
+    port = int(world.gateway.url.rpartition(":")[2])
+    is_over = threading.Event()
+
+    def visit() -> None:
+        while not is_over.is_set():
+            with suppress(OSError), socket.create_connection((host, port), 1) as connection:
+                connection.sendall(b"my key")
+                return
+            time.sleep(0.01)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    found = world.attack("listens", host=host, port=port, seconds=3)
+    is_over.set()
+    visitor.join()
+    return found, "was told my key"
+
+
+def rewrites(world: World) -> tuple[str | None, str]:
+    """After it, the victim calls a function of theirs that nobody has called yet."""
+    (code,) = world.gateway.data.glob("prefabs/**/other/**/src/main.py")
+    world.attack("rewrites", path=str(code))
+    return world.attack("answers", user="ben", prefab="other"), "taken over"
+
+
+def leaves(world: World, user: str, pattern: str) -> tuple[str | None, str]:
+    title = f"hostile-{secrets.token_hex(4)}"
+    assert world.attack("leaves", name=title) is not None
+    found = world.attack("finds", name=title, user=user)
+    world.attack("clears", name=title, user=user)
+    return found, pattern
+
+
+def takes_output(world: World) -> tuple[str | None, str]:
+    """A link to a file of the gateway's among the outputs, which are then fetched."""
+    answer = world.run("links_output", path=f"{world.data}/admin.key").json()
+    files = (answer["results"][0].get("output") or {}).get("files") or {}
+    for url in functools.reduce(operator.iadd, files.values(), []):
+        told = world.gateway.request(
+            "GET", "/internal/files/download", key=world.keys["mallory"], params={"s3_url": url}
+        )
+        return world.gateway.request("GET", told.json()["presigned_url"].removeprefix(world.gateway.url)).text, "^sk-"
+    return None, "^sk-"
+
+
+ATTACKS: dict[str, Attack] = {
+    "the admin's key": reads("admin.key", "^sk-"),
+    "the key of signed addresses": reads("urls.key", "."),
+    "the database": reads("gateway.db", "^SQLite format"),
+    "the data folder": lambda world: (world.attack("lists", path=world.data), "gateway.db"),
+    "the gateway's environment": lambda world: (
+        world.attack("reads_environments", pids=[world.gateway.pid]),
+        world.canary,
+    ),
+    "the gateway's memory": lambda world: (
+        world.attack("reads_memory", pids=[world.gateway.pid], pattern="CANARY-[0-9a-f]{32}"),
+        world.canary,
+    ),
+    "the gateway's memory, by call": on_pids("reads_memory_by_call", "^read "),
+    "the gateway's open files": on_pids("takes_descriptors", "^took "),
+    "the gateway's open database": on_pids("opens_descriptors", "^opened SQLite", name="gateway.db"),
+    "another's environment": lambda world: (world.attack("reads_environments", pids=world.victims), world.secret),
+    "another's memory": lambda world: (
+        world.attack("reads_memory", pids=world.victims, pattern="HELD-[0-9a-f]{32}"),
+        world.secret,
+    ),
+    "another's workspace": lambda world: (
+        world.attack("reads_workspaces", places=[f"{world.data}/work"]),
+        world.secret,
+    ),
+    "tracing another": on_pids("traces", "^traced"),
+    "stopping another": on_pids("signals", "^stopped"),
+    "another's socket without a file": plain("connects_to_name", "connected", name="held-by-another"),
+    "the disk itself": plain("reads_disk", "^read 4096"),
+    "the kernel's log": plain("reads_kernel", "^read "),
+    "the kernel's keys": plain("reads_keys", "^keyring"),
+    "writing into its own code and interpreter": plain("writes_itself", "^wrote"),
+    "writing into the data folder": lambda world: (world.attack("writes_into", folder=world.data), "^wrote"),
+    "writing into the system": plain("writes_into", "^wrote", folder="/usr/lib"),
+    "writing into the system's settings": plain("writes_into", "^wrote", folder="/etc"),
+    "another version's code": rewrites,
+    "a setting of the kernel": plain("sets_kernel", "^wrote"),
+    "mounting": plain("mounts", "^mounted"),
+    "a user namespace": plain("makes_namespaces", "^in "),
+    "root": plain("becomes_root", "^root"),
+    "another's user id": plain("becomes_another", "^became", uids=[0, 1, *range(100, 110), 1000]),
+    "precedence": plain("takes_precedence", "before"),
+    "loopback": lambda world: listener(world, "127.0.0.1"),
+    "loopback, version 6": lambda world: listener(world, "::1"),
+    "metadata": plain("sends", "sent", host="169.254.169.254"),
+    "a socket of the machine's without a file": abstract,
+    "answering in the gateway's place": lambda world: impersonates(world, "127.0.0.2"),
+    "answering in the gateway's place, version 6": lambda world: impersonates(world, "::1"),
+    "everybody's packets": plain("sniffs", "^tapped"),
+    "memory": plain("fills_memory", "^has 300", megabytes=300),
+    "memory of no process": plain("fills_shared_memory", "^has 300", megabytes=300),
+    "disk": plain("fills_disk", "^has 200", place="data", megabytes=200),
+    "disk, by the temporary folder": plain("fills_disk", "^has 200", place="/tmp", megabytes=200),
+    "memory, by shared files": plain("fills_disk", "^has 200", place="/dev/shm", megabytes=200),
+    "descriptors": plain("fills_descriptors", "^has 6000", count=6000),
+    "processes": plain("fills_process_table", "^had 700", count=700),
+    "leaving things for another": lambda world: leaves(world, "ben", "."),
+    "leaving things for the next": lambda world: leaves(world, "mallory", "/|tmp|umask|environment"),
+    "the gateway's file as an output": takes_output,
+}
+
+
+RIGHTS = {
+    "the disk itself": "reads_disk",
+    "the kernel's log": "reads_kernel",
+    "the kernel's keys": "reads_keys",
+    "a setting of the kernel": "sets_kernel",
+    "mounting": "mounts",
+    "a user namespace": "makes_namespaces",
+    "root": "becomes_root",
+    "precedence": "takes_precedence",
+    "everybody's packets": "sniffs",
+}
+"""Attacks that take rights which not even root has everywhere, as in some containers."""
+
+
+def may_itself(function: str, folder: Path) -> bool:
+    code = f"import sys; sys.path.insert(0, {str(ZOO)!r}); import hostile; hostile.{function}()"
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("title", ATTACKS)
+def test_it_succeeds_without_a_sandbox_and_fails_with_one(world, title):
+    found, pattern = ATTACKS[title](world)
+    succeeded = found is not None and re.search(pattern, found) is not None
+    if world.is_off and not succeeded and title in RIGHTS and not may_itself(RIGHTS[title], world.folder):
+        pytest.skip("this machine does not let root do that, even outside of a gateway")
+    assert succeeded is world.is_off, found
