@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo guide test soak fuzz check docs lock clean
+.PHONY: help install demo guide test soak fuzz mutate check docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ docs: install ## the documentation as a site in site/, English and Chinese
 	@.venv/bin/python scripts/cli_reference.py
 	@.venv/bin/python scripts/docs.py
 	@echo "Read it with: .venv/bin/python -m http.server 8008 -d site"
+
+mutate: install ## change the module that decides who may do what in every small way; its tests must notice each
+	.venv/bin/python scripts/mutate.py
 
 lock: ## resolve the dependencies anew into requirements.lock
 	$(UV) pip compile --quiet --generate-hashes --universal --upgrade --no-annotate --no-header --python-version 3.11 \

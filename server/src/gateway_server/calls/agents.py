@@ -140,7 +140,7 @@ class Agents:
             ServiceUnavailable: it cannot be reached, or broke off.
             DeadlineExceeded: it did not begin to answer in time.
         """
-        access.require_operator(principal, Scope.CALL)
+        access.may_call_agents(principal)
         trees.check_depth(principal.depth + 1, self._settings.nesting_limit)
         agent = await self.find(agent_id)
         now = time.time()

@@ -23,6 +23,7 @@ from gateway_server.files.keys import place_of
 from gateway_server.files.library import Library
 from gateway_server.files.records import StoredFile
 from gateway_server.files.wishes import Wish, key_maker
+from gateway_server.identity import access
 from gateway_server.models import Principal
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
@@ -175,11 +176,9 @@ class Uploads:
 
     async def _find(self, principal: Principal, identifier: str) -> Any:
         moment = self._library.clock().timestamp()
-        mine = uploads.c.user == principal.user, uploads.c.expires_at > moment
-        row = await self._database.read(
-            lambda c: c.execute(select(uploads).where(uploads.c.id == identifier, *mine)).first()
-        )
-        if row is None or (row.agent, row.root_id) != (principal.agent, principal.root_job_id):
+        wanted = select(uploads).where(uploads.c.id == identifier, uploads.c.expires_at > moment)
+        row = await self._database.read(lambda c: c.execute(wanted).first())
+        if row is None or not access.may_continue_upload(principal, row.user, row.agent, row.root_id):
             raise FileNotFound(f"There is no upload {identifier[:80]}, or it has ended.")
         return row
 

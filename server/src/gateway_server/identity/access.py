@@ -131,6 +131,15 @@ def may_call(principal: Principal, prefab_id: str) -> None:
     require_reach(principal, prefab_id)
 
 
+def may_call_agents(principal: Principal) -> None:
+    """Whoever calls may call agents, too; prefabs call prefabs.
+
+    Raises:
+        PermissionDenied: the key is not for calls, or the caller is code inside a call.
+    """
+    require_operator(principal, Scope.CALL)
+
+
 def reaches(principal: Principal, prefab_id: str) -> bool:
     """Whether the key behind this identity is for this prefab; what that one calls in turn is for it to decide."""
     return principal.prefabs is None or prefab_id in principal.prefabs
@@ -209,6 +218,11 @@ def may_read_file(principal: Principal, user: str, agent: str | None, in_tree: b
     own_agent = principal.agent is not None and agent == principal.agent
     if principal.job_id is not None and not in_tree and not own_agent:
         raise PermissionDenied("Code that runs inside a call may read the files that the call was given or wrote.")
+
+
+def may_continue_upload(principal: Principal, user: str, agent: str | None, root_id: str | None) -> bool:
+    """An upload belongs to who began it: a user, or an agent of one, or the code of a call tree."""
+    return (principal.user, principal.agent, principal.root_job_id) == (user, agent, root_id)
 
 
 def may_change_file(principal: Principal, user: str, agent: str | None) -> None:
