@@ -42,6 +42,7 @@ from .exceptions import (
 from .models import (
     BatchResult,
     CallStatus,
+    JobEventType,
     JobStatus,
     PrefabCall,
     PrefabResult,
@@ -78,6 +79,7 @@ __all__ = [
     "GatewayError",
     "InternalServerError",
     "Job",
+    "JobEventType",
     "JobEvents",
     "JobNotFoundError",
     "JobStatus",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from .exceptions import InternalServerError
-from .models import StreamEvent, StreamEventType, clean_files
+from .models import JobEventType, StreamEvent, StreamEventType, clean_files
 
 TERMINAL = (StreamEventType.DONE, StreamEventType.ERROR)
-_TYPES = {member.value: member for member in StreamEventType}
+_TYPES: dict[str, StreamEventType | JobEventType] = {kind.value: kind for kind in (*StreamEventType, *JobEventType)}
 # A result travels in one frame, so the bound is generous; it only keeps a broken peer from filling the memory.
 MAX_EVENT_BYTES = 256 * 1024 * 1024
 

@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "BatchResult",
     "CallStatus",
+    "JobEventType",
     "JobStatus",
     "PrefabCall",
     "PrefabResult",
@@ -40,17 +41,19 @@ class JobStatus(StrEnum):
 
 
 class StreamEventType(StrEnum):
-    """What a stream event says. A string too: `event.type == "content"` is true.
-
-    RETRY comes in the events of jobs only: an attempt has failed, and there will be another.
-    """
+    """What a stream event says. A string too: `event.type == "content"` is true."""
 
     START = "start"
     CONTENT = "content"
     PROGRESS = "progress"
-    RETRY = "retry"
     DONE = "done"
     ERROR = "error"
+
+
+class JobEventType(StrEnum):
+    """What the events of a job may say besides: an attempt has failed, and there will be another."""
+
+    RETRY = "retry"
 
 
 class _Value:
@@ -230,7 +233,8 @@ class StreamEvent(_Value):
     """One event of a stream.
 
     Attributes:
-        type: START, CONTENT, PROGRESS, DONE or ERROR, of a job also RETRY. The last event is DONE or ERROR.
+        type: START, CONTENT, PROGRESS, DONE or ERROR, of a job also `JobEventType.RETRY`. The last event is DONE or
+            ERROR.
         data: what the function yielded; for ERROR and RETRY a sentence.
         files: {key: [s3 URL, ...]}, of the last event only.
         error_code: of an ERROR event, else None.
@@ -245,7 +249,7 @@ class StreamEvent(_Value):
 
     def __init__(
         self,
-        type: StreamEventType,
+        type: StreamEventType | JobEventType,
         data: Any = None,
         files: dict[str, list[str]] | None = None,
         error_code: str | None = None,

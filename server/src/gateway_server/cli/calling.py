@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway_sdk import GatewayClient, PrefabResult, StreamEvent, StreamEventType
+from gateway_sdk import GatewayClient, JobEventType, PrefabResult, StreamEvent, StreamEventType
 from gateway_server.cli import http, terminal
 from gateway_server.cli.arguments import LONGEST
 from gateway_server.cli.failures import Code, Failure, code_of
@@ -114,7 +114,7 @@ def show_events(
             has_content, at_start_of_line = True, text.endswith("\n")
         elif event.type == StreamEventType.PROGRESS:
             terminal.say(f"progress: {_short(event.data)}")
-        elif event.type == StreamEventType.RETRY:
+        elif event.type == JobEventType.RETRY:
             terminal.say(f"another attempt follows: {event.data}")
         if event.type == StreamEventType.DONE and not manner.is_json:
             if not at_start_of_line:
