@@ -27,7 +27,7 @@ test: install ## every test
 	.venv/bin/pytest -n 2 --dist worksteal
 
 fuzz: install ## 20,000 requests of every kind, wrong ones above all, to every operation of the API
-	@.venv/bin/python scripts/fuzz.py
+	@.venv/bin/python scripts/fuzz_api.py
 
 check: install ## lint and types
 	.venv/bin/ruff check .

@@ -259,6 +259,13 @@ def _object_operation(method: str) -> dict[str, Any]:
         "security": [{}],
         "responses": {"200": {"description": "The bytes." if method == "get" else "Stored."}},
     }
+    if method == "get":
+        operation["responses"] |= {
+            "206": {"description": "The bytes that Range asks for."},
+            "304": {"description": "If-None-Match names what is there."},
+            "416": {"description": "There are no bytes in this Range.", "content": _content("Error")},
+        }
+        operation["parameters"] += [_header("Range", "Bytes that are wanted: `bytes=0-99`.")]
     if method == "put":
         binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         operation["requestBody"] = {"required": True, "content": binary}

@@ -12,6 +12,7 @@ from gateway_server.calls.logs import Masker
 from gateway_server.calls.outcomes import Outcome, of_fault, of_result
 from gateway_server.calls.preparation import Ready
 from gateway_server.calls.running import Running
+from gateway_server.calls.texts import check_event
 from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.engine.local.worker import Worker
 from gateway_server.engine.local.zygotes import ImportFailed
@@ -115,6 +116,7 @@ class Attempts:
         async for event in worker.run(told, call.log.write):
             if isinstance(event, Progress):
                 if emit is not None:
+                    check_event(event.json)
                     await emit(event)
             else:
                 last = event

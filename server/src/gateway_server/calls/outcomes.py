@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import orjson
 
+from gateway_server.calls.texts import check_result
 from gateway_server.errors import Canceled, DeadlineExceeded, GatewayFault, RuntimeCrashed
 from gateway_server.models import JobStatus, Result
 
-_json_value = msgspec.json.Decoder(msgspec.Raw)
 Files = Mapping[str, Sequence[str]]
 
 
@@ -54,16 +53,10 @@ class Outcome:
 
 
 def of_result(job_id: str, last: Result, files: Files) -> Outcome:
-    """A call whose function answered.
-
-    The result becomes part of a larger text: a worker that sends anything but one value could forge the results beside
-    it. This looks at the bytes and builds nothing.
-    """
+    """A call whose function answered, if it is an answer."""
     try:
-        _json_value.decode(last.json)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = "is nested too deep" if isinstance(error, RecursionError) else "is no JSON"
-        fault = RuntimeCrashed(f"The process that ran the function sent a result that {reason}.")
+        check_result(last.json)
+    except RuntimeCrashed as fault:
         return Outcome(job_id=job_id, fault=fault, files={})
     return Outcome(job_id=job_id, result=last.json, streamed=last.streamed, files=files)
 

@@ -85,6 +85,8 @@ class _Writer:
         return None if is_junk(path) else path
 
     def write(self, path: str, source: IO[bytes]) -> None:
+        if path == ".":
+            raise PackageError.of("a file of the archive has the name of the folder itself")
         self._names.add(path)
         target = self._folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

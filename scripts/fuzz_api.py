@@ -1,6 +1,6 @@
 """Sends requests of every kind to a gateway of its own, and says what broke its word.
 
-    .venv/bin/python scripts/fuzz.py [--requests 20000] [--seed N] [--callers 4]
+    .venv/bin/python scripts/fuzz_api.py [--requests 20000] [--seed N] [--callers 4]
 
 Ends with 1 if there is a finding, or if less than a fifth of the requests to some operation succeed.
 """
