@@ -3,10 +3,10 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo guide test soak fuzz mutate check docs lock clean
+.PHONY: help install demo guide test soak fuzz fuzz-parsers mutate check docs lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed ## make .venv with everything that requirements.lock names
 
@@ -28,6 +28,9 @@ test: install ## every test
 
 fuzz: install ## 20,000 requests of every kind, wrong ones above all, to every operation of the API
 	@.venv/bin/python scripts/fuzz_api.py
+
+fuzz-parsers: install ## ten minutes of anything for every parser that strangers' bytes come to
+	@.venv/bin/python scripts/fuzz_parsers.py
 
 check: install ## lint and types
 	.venv/bin/ruff check .

@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import itertools
 import json
 import tarfile
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +71,7 @@ pieces = st.lists(st.integers(0, 400), max_size=6)
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """The same bytes in several pieces, some of them empty."""
     places = [0, *sorted(min(place, len(data)) for place in at), len(data)]
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 @st.composite
@@ -141,10 +143,35 @@ MANIFEST: dict[str, Any] = {
 }
 PYPROJECT = b"[project]\nname='sample'\nversion='1.0.0'\ndependencies=[]\n"
 PATHS = [
-    "src/main.py", "src/a.py", "SRC/A.py", "src/A.py", "src/é.py", "src/e\u0301.py", "src", "src/", "../up", "src/../../up", "/abs",
-    "C:\\x", "a\\b", "./src/b.py", "src//c.py", "src/" + "n" * 300, "a/" * 600 + "x", "src/con", "src/\0", "src/\u202e", "", ".", "..",
-    ".git/config", "src/link/x", "src/link", "prefab-manifest.json", "pyproject.toml",
-]  # fmt: skip
+    "src/main.py",
+    "src/a.py",
+    "SRC/A.py",
+    "src/A.py",
+    "src/é.py",
+    "src/e\u0301.py",
+    "src",
+    "src/",
+    "../up",
+    "src/../../up",
+    "/abs",
+    "C:\\x",
+    "a\\b",
+    "./src/b.py",
+    "src//c.py",
+    "src/" + "n" * 300,
+    "a/" * 600 + "x",
+    "src/con",
+    "src/\0",
+    "src/\u202e",
+    "",
+    ".",
+    "..",
+    ".git/config",
+    "src/link/x",
+    "src/link",
+    "prefab-manifest.json",
+    "pyproject.toml",
+]
 KINDS = [
     tarfile.REGTYPE,
     tarfile.REGTYPE,
@@ -175,16 +202,14 @@ def tarred(members: list[tuple[str, bytes, str]]) -> bytes:
 
 def zipped(members: list[tuple[str, bytes, str]]) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        warnings.simplefilter("ignore")  # the same name twice is what is wanted
         for name, content in GOOD.items():
             archive.writestr(name, content)
         for name, kind, to in members:
             info = zipfile.ZipInfo(name.replace("\0", "") or "x")
             info.external_attr = {tarfile.SYMTYPE: 0o120777, tarfile.FIFOTYPE: 0o010666}.get(kind, 0o100644) << 16
-            try:
-                archive.writestr(info, to)
-            except UserWarning:  # the same name twice: the archive has it all the same
-                continue
+            archive.writestr(info, to)
     return out.getvalue()
 
 
@@ -258,7 +283,7 @@ def check_body(body: bytes) -> None:
             orjson.dumps(fault.detail())
             continue
         sent = json.loads(body)
-        whole = sent["calls"] if "calls" in sent else [sent]
+        whole = sent.get("calls", [sent])
         for call, raw in zip(request.calls, whole, strict=True):
             if isinstance(call, GatewayFault):
                 orjson.dumps(call.detail())
@@ -392,10 +417,17 @@ def _read_frames(chunks: list[bytes]) -> Any:
     return frames
 
 
+TYPES = ["start", "content", "progress", "done", "error", "log"]
+
+
+def _utf8(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
 EVENTS = st.one_of(
-    broken(st.fixed_dictionaries({"type": st.sampled_from(["start", "content", "progress", "done", "error", "log"]), "data": value}).map(lambda e: json.dumps(e, ensure_ascii=False).encode("utf-8", "surrogatepass"))),
+    broken(st.fixed_dictionaries({"type": st.sampled_from(TYPES), "data": value}).map(_utf8)),
     json_text,
-)  # fmt: skip
+)
 
 
 def check_event(text: bytes) -> None:
@@ -468,6 +500,18 @@ def _read_reply(chunks: list[bytes], method: str) -> Any:
     return response.status, body, response.headers
 
 
+REFUSAL = {
+    "detail": {
+        "error_code": "QUOTA_EXCEEDED",
+        "message": "m",
+        "errors": [{"pointer": "/a", "message": "m"}],
+        "limit": 1,
+        "used": 1,
+        "reset_at": "t",
+    }
+}
+
+
 def check_error(given: tuple[int, bytes, str]) -> None:
     status, body, header = given
     error = error_from_reply(status, {"retry-after": header, "content-type": header}, body, "GET http://host/")
@@ -491,9 +535,19 @@ def _tokens() -> Tokens:
 
 
 CLAIMS = {
-    "sub": "ann", "exp": 1 << 40, "iat": 1.0, "agent": "a", "key": "k1", "prefabs": ["a"], "by": "admin", "job": "1", "root": "1",
-    "tree": "1", "depth": 1, "deadline": 2.0,
-}  # fmt: skip
+    "sub": "ann",
+    "exp": 1 << 40,
+    "iat": 1.0,
+    "agent": "a",
+    "key": "k1",
+    "prefabs": ["a"],
+    "by": "admin",
+    "job": "1",
+    "root": "1",
+    "tree": "1",
+    "depth": 1,
+    "deadline": 2.0,
+}
 
 
 def check_token(given: tuple[Any, Any, str]) -> None:
@@ -525,39 +579,80 @@ urls = st.one_of(
     st.tuples(
         st.sampled_from(["http://", "https://", "HTTP://", "ftp://", "//", "http:/", "http:\\\\"]),
         st.sampled_from(["", "a@", "a:b@", "127.0.0.1@"]),
-        st.sampled_from(["h", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]", "[", "h:0", "h:99999", "h:x", "１２７.0.0.1", ""]),
+        st.sampled_from(
+            [
+                "h",
+                "127.1",
+                "2130706433",
+                "0x7f000001",
+                "[::1]",
+                "[::ffff:127.0.0.1]",
+                "[",
+                "h:0",
+                "h:99999",
+                "h:x",
+                "１２７.0.0.1",
+                "",
+            ]
+        ),
         text,
     ).map("".join),
-)  # fmt: skip
+)
+_DATE = r"[A-Z][a-z]{2}, [0-9]{1,2} [A-Z][a-z]{2} [0-9]{1,5} [0-9]{2}:[0-9]{2}:[0-9]{2} [-+]?[A-Z0-9]{3,5}"
 header_text = st.one_of(
     text,
     st.sampled_from([value for values in hostile.HEADERS.values() for value in values]),
     st.from_regex(r"bytes=[0-9]{0,22}-[0-9]{0,22}", fullmatch=True),
-    st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,2} [A-Z][a-z]{2} [0-9]{1,5} [0-9]{2}:[0-9]{2}:[0-9]{2} [-+]?[A-Z0-9]{3,5}", fullmatch=True),
-)  # fmt: skip
+    st.from_regex(_DATE, fullmatch=True),
+)
 frames = st.lists(
     st.tuples(st.sampled_from(list(Kind)), st.integers(0, 3), st.binary(max_size=30)).map(lambda f: frame(*f)),
     max_size=4,
 ).map(b"".join)
 streams = st.lists(
-    st.sampled_from([b'data: {"type":"content","data":"a"}', b"id: 7", b"\n", b"\r\n", b"\r", b": c", b"data:", b"event: x", b"id:\xb2"]), max_size=9
-).map(b"".join)  # fmt: skip
+    st.sampled_from(
+        [
+            b'data: {"type":"content","data":"a"}',
+            b"id: 7",
+            b"\n",
+            b"\r\n",
+            b"\r",
+            b": c",
+            b"data:",
+            b"event: x",
+            b"id:\xb2",
+        ]
+    ),
+    max_size=9,
+).map(b"".join)
 
 TARGETS: dict[str, Target] = {
     "archives": Target(archives, check_archive),
     "manifests": Target(st.one_of(like(MANIFEST).map(hostile.dump), json_text), check_manifest),
-    "bodies": Target(st.one_of(like(BODY).map(hostile.dump), like(CALL).map(hostile.dump), broken(like(BODY).map(hostile.dump)), json_text), check_body),
+    "bodies": Target(
+        st.one_of(
+            like(BODY).map(hostile.dump), like(CALL).map(hostile.dump), broken(like(BODY).map(hostile.dump)), json_text
+        ),
+        check_body,
+    ),
     "names": Target(text, check_name),
     "keys": Target(keys, check_key),
     "agent addresses": Target(urls, check_agent_url),
     "ranges": Target(st.tuples(header_text, st.integers(0, 1 << 40)), check_range),
     "headers": Target(header_text, check_asking),
-    "forms": Target(st.tuples(broken(st.just(FORM)), pieces, st.one_of(st.just(KIND), header_text.map(_latin))), check_form),
+    "forms": Target(
+        st.tuples(broken(st.just(FORM)), pieces, st.one_of(st.just(KIND), header_text.map(_latin))), check_form
+    ),
     "frames": Target(st.tuples(broken(frames), pieces), check_frames),
     "events": Target(EVENTS, check_event),
     "results": Target(json_text, check_result),
     "streams": Target(st.tuples(broken(streams), pieces), check_stream),
-    "replies": Target(st.tuples(broken(st.sampled_from([REPLY, CHUNKED])), pieces, st.sampled_from(["GET", "HEAD"])), check_reply),
-    "errors": Target(st.tuples(st.integers(300, 599), st.one_of(json_text, like({"detail": {"error_code": "X", "message": "m", "errors": [{"pointer": "/a", "message": "m"}], "limit": 1, "used": 1, "reset_at": "t"}}).map(hostile.dump)), header_text), check_error),
+    "replies": Target(
+        st.tuples(broken(st.sampled_from([REPLY, CHUNKED])), pieces, st.sampled_from(["GET", "HEAD"])), check_reply
+    ),
+    "errors": Target(
+        st.tuples(st.integers(300, 599), st.one_of(json_text, like(REFUSAL).map(hostile.dump)), header_text),
+        check_error,
+    ),
     "tokens": Target(st.tuples(like(CLAIMS), st.one_of(st.just("k"), value), text), check_token),
-}  # fmt: skip
+}

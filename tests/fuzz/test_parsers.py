@@ -4,7 +4,7 @@ import pytest
 from fuzz.targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 
-EXAMPLES = 400
+EXAMPLES = 40
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -248,6 +248,7 @@ def member(name: str, **changes: object) -> tarfile.TarInfo:
 
 
 HOSTILE_NAMES = [
+    ".",
     "../evil",
     "src/../../evil",
     "/tmp/evil",

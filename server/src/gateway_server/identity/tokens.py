@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, replace
 
 import jwt
+import msgspec
 from sqlalchemy import select
 
 from gateway_server.errors import Unauthenticated
@@ -24,6 +25,23 @@ REMEMBERED = 10_000
 class _Known:
     principal: Principal
     expires_at: float
+
+
+class _Claims(msgspec.Struct):
+    """What `mint` writes."""
+
+    sub: str
+    exp: float
+    iat: float = 0.0
+    agent: str | None = None
+    key: str | None = None
+    prefabs: list[str] | None = None
+    by: str | None = None
+    job: str | None = None
+    root: str | None = None
+    tree: str | None = None
+    depth: int = 0
+    deadline: float | None = None
 
 
 class Tokens:
@@ -124,22 +142,23 @@ class Tokens:
             if key is None:
                 raise Unauthenticated("The internal token is not one of this gateway's.")
             claims = jwt.decode(token, key, [ALGORITHM], options={"require": ["exp", "sub"], "verify_iat": False})
+            told = msgspec.convert(claims, _Claims)
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The internal token has expired.") from error
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, msgspec.ValidationError) as error:
             raise Unauthenticated("The internal token is not valid.") from error
         principal = Principal(
-            user=claims["sub"],
-            agent=claims.get("agent"),
+            user=told.sub,
+            agent=told.agent,
             scopes=frozenset({Scope.CALL}),
-            prefabs=frozenset(claims["prefabs"]) if "prefabs" in claims else None,
-            key_id=claims.get("key"),
-            issued_at=float(claims.get("iat", 0)),
-            made_by=claims.get("by"),
-            job_id=claims.get("job"),
-            root_job_id=claims.get("root"),
-            tree_id=claims.get("tree"),
-            depth=claims.get("depth", 0),
-            deadline=claims.get("deadline"),
+            prefabs=None if told.prefabs is None else frozenset(told.prefabs),
+            key_id=told.key,
+            issued_at=told.iat,
+            made_by=told.by,
+            job_id=told.job,
+            root_job_id=told.root,
+            tree_id=told.tree,
+            depth=told.depth,
+            deadline=told.deadline,
         )
-        return _Known(principal, float(claims["exp"]))
+        return _Known(principal, told.exp)
