@@ -68,6 +68,17 @@ class Group:
         except OSError:
             return []
 
+    def allow(self, memory: int) -> None:
+        """Lets the group have more memory, in bytes.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        # Where swapping is counted, too, that limit is never the lower one.
+        for name in ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes", "memory.max"):
+            if (self._memory / name).exists():
+                (self._memory / name).write_text(str(memory))
+
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed somebody in here because the memory was used up."""
         for name in ("memory.events", "memory.oom_control"):

@@ -23,6 +23,9 @@ from gateway_server.errors import ServiceUnavailable
 from gateway_server.models import Deployment
 
 LAST_NUMBER = 899
+FIRST_ROOM = 32
+HELD_BY_EACH = 8 << 20
+"""Bytes of the zygote's memory that a worker may keep alive; 2 to 3 MB were seen."""
 OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 """Answers, as the gateway does, who connects to a socket that listens; gives what ends that."""
 
@@ -210,6 +213,7 @@ class Zygote:
         self._kills: dict[int, asyncio.Future[None]] = {}
         self._workers: dict[int, Worker] = {}
         self._next = 0
+        self._room = 0
         self._reason = ""
 
     async def start(self, *, base_url: str, preload: bool, timeout: float) -> None:
@@ -285,6 +289,7 @@ class Zygote:
         Raises:
             ServiceUnavailable: the zygote is gone or could not fork.
         """
+        await self._make_room()
         number = self._free_number()
         folder = self._work / str(number)
         owner = self._layout.owner(self.slot, number)
@@ -321,6 +326,15 @@ class Zygote:
             for descriptor in (writing, *entries):
                 os.close(descriptor)
         return worker
+
+    async def _make_room(self) -> None:
+        """Lets the zygote's group hold what its workers keep from being freed: a page that the zygote changes stays,
+        as it was, with every worker that was forked before, and stays charged to the zygote."""
+        if self.group is None or len(self._workers) < self._room:
+            return
+        self._room = max(FIRST_ROOM, 2 * len(self._workers))
+        with suppress(OSError):  # the group has gone: so has the zygote, and that is told elsewhere
+            await asyncio.to_thread(self.group.allow, self.deployment.memory + self._room * HELD_BY_EACH)
 
     async def _new_group(self, number: int) -> Group | None:
         """The control group of worker `number`, or of the zygote as number 0; in a thread, as all of the machine waits
