@@ -56,6 +56,7 @@ from gateway_server.files.library import Library
 from gateway_server.files.uploads import Uploads
 from gateway_server.identity import audit
 from gateway_server.identity.keys import Keys
+from gateway_server.identity.signing import SigningKeys
 from gateway_server.identity.tokens import Tokens
 from gateway_server.identity.users import Users
 from gateway_server.models import Scope
@@ -64,6 +65,7 @@ from gateway_server.prefabs.environments import Environments, lay_out_support, s
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.prefabs.versions import Version
 from gateway_server.settings import Settings
+from gateway_server.store import master_key, sealed
 from gateway_server.store.cipher import Cipher, write_private
 from gateway_server.store.database import Database
 from gateway_server.store.local_objects import LocalObjects
@@ -91,13 +93,14 @@ class Gateway:
         self.base_url = settings.public_url or self.local_url
         """How everybody else does."""
         self.database = Database(settings.database) if settings.database else Database.in_folder(data)
-        self.cipher = Cipher.from_folder(data)
+        self.cipher = Cipher(*master_key.read(data, os.environ))
         self.objects = self._open_objects()
         self.users = Users(self.database)
         self.library = Library(self.database, self.objects, settings, check_principal=self.users.check_principal)
         self.uploads = Uploads(self.library, self.database, self.objects, settings)
         self.keys = Keys(self.database, self.users)
-        self.tokens = Tokens(self.database, self.cipher, self.users)
+        self.signing = SigningKeys(self.database, self.cipher)
+        self.tokens = Tokens(self.database, self.signing, self.users)
         self.vault = Vault(self.database, self.cipher)
         self.quotas = Quotas(self.database, settings.default_quota, tree_limit=settings.tree_limit)
         self.jobs = Jobs(self.database)
@@ -227,7 +230,7 @@ class Gateway:
         """Opens the database, prepares what the first start needs, and takes work."""
         self.database.open()
         await self.users.load()
-        await self.tokens.load()
+        await self._open_sealed()
         self.tokens.revoked = await self.keys.revoked()
         await self._make_admin_key()
         await self._register_default_user()
@@ -275,6 +278,20 @@ class Gateway:
         await self.exchanges.end_user(user)
         self.engine.forget_user(user)
 
+    async def _open_sealed(self) -> None:
+        """Finishes a change of the master key, or leaves behind what a lost one sealed."""
+        if self.cipher.is_changing:
+            count, lost = await sealed.rewrap(self.database, self.cipher)
+            logger.warning("%d sealed values are under the new master key now; the previous one has ended", count)
+            if lost:
+                logger.warning("%d sealed values are under neither key: gateway serve --forget-secrets", lost)
+        master_key.forget_previous(self.settings.data)
+        if self.settings.forget_secrets:
+            count = await sealed.forget_lost(self.database, self.cipher)
+            await self.database.write(lambda c: audit.record(c, None, "secret.forget", "master key", values=count))
+            logger.warning("%d values that the master key does not open are forgotten", count)
+        await self.signing.load()
+
     async def _make_admin_key(self) -> None:
         file = self.settings.data / "admin.key"
         if not file.exists():
@@ -290,6 +307,7 @@ class Gateway:
                 await self.erasure.finish()
                 await self.quotas.sweep()
                 await self.users.forget(moment - LONGEST_LIFE)
+                await self.signing.sweep(moment - LONGEST_LIFE)
                 await audit.forget(self.database, moment - self.settings.keep_audit_days * day)
                 await self.jobs.sweep(
                     records_before=moment - self.settings.keep_records_days * day,
@@ -341,7 +359,11 @@ class Gateway:
             )
         )
         web.include_router(secret_routes.routes(vault=self.vault, users=self.users, identify=identify))
-        web.include_router(key_routes.routes(keys=self.keys, tokens=self.tokens, users=self.users, identify=identify))
+        web.include_router(
+            key_routes.routes(
+                keys=self.keys, tokens=self.tokens, signing=self.signing, users=self.users, identify=identify
+            )
+        )
         web.include_router(quota_routes.routes(quotas=self.quotas, users=self.users, identify=identify))
         web.include_router(usage_routes.routes(database=self.database, identify=identify))
         web.include_router(user_routes.routes(users=self.users, erasure=self.erasure, identify=identify))

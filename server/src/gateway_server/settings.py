@@ -38,6 +38,8 @@ class Settings:
     public_url: str | None = None
     """The address under which clients reach this gateway, where it is not the one it listens on."""
     reload: bool = False
+    forget_secrets: bool = False
+    """Whether what the master key does not open is removed at the start."""
 
     workers: int = field(default_factory=lambda: max(32, 16 * _cores()))
     """Functions that run at the same time; nested calls may exceed it, so that a tree of calls cannot block itself."""

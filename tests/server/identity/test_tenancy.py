@@ -78,6 +78,7 @@ GET    /v1/keys                                       401 own 403 403 403 ok  ok
 DELETE /v1/keys/{key_id}                              401 404 403 403 403 ok  ok  ok  403 ok  ok
 POST   /v1/tokens                                     401 403 401 401 401 403 403 403 401 403 ok
 POST   /v1/auth/convert_to_internal_token             401 own 401 401 401 403 ok  ok  401 ok  own
+POST   /v1/signing-keys/rotate                        401 403 403 403 403 403 403 403 403 403 ok
 GET    /v1/quotas                                     401 own own ok  403 ok  ok  ok  ok  ok  own
 PUT    /v1/quotas/{user}                              401 403 403 403 403 403 403 403 403 403 ok
 GET    /v1/usage                                      401 own own ok  403 ok  ok  ok  ok  ok  ok
@@ -212,6 +213,7 @@ REQUESTS: dict[Route, Callable[[World], Ask]] = {
     ("DELETE", "/v1/keys/{key_id}"): lambda w: ask(f"/v1/keys/{w.key('ann', 'call')['id']}"),
     ("POST", "/v1/tokens"): lambda w: ask("/v1/tokens", json={"user": "ann", "agent": "helper"}),
     ("POST", "/v1/auth/convert_to_internal_token"): lambda w: ask("/v1/auth/convert_to_internal_token"),
+    ("POST", "/v1/signing-keys/rotate"): lambda w: ask("/v1/signing-keys/rotate"),
     ("GET", "/v1/quotas"): lambda w: ask("/v1/quotas"),
     ("PUT", "/v1/quotas/{user}"): lambda w: ask("/v1/quotas/ann", json={"limit": 50_000}),
     ("GET", "/v1/usage"): lambda w: ask("/v1/usage?by=user,prefab"),

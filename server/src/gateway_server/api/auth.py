@@ -60,13 +60,13 @@ class Authenticator:
                 raise Unauthenticated(
                     "X-Internal-Token takes an internal token; send API keys as Authorization: Bearer."
                 )
-            return self._from_token(token)
+            return await self._from_token(token)
         if proof := _bearer(headers.get("authorization")) or headers.get("x-api-key"):
-            return await self._keys.verify(proof) if proof.startswith(PREFIX) else self._from_token(proof)
+            return await self._keys.verify(proof) if proof.startswith(PREFIX) else await self._from_token(proof)
         return await self._trusted(headers, client)
 
-    def _from_token(self, token: str) -> Principal:
-        principal = self._tokens.verify(token)
+    async def _from_token(self, token: str) -> Principal:
+        principal = await self._tokens.identify(token)
         if principal.job_id is not None and self._running.find(principal.job_id) is None:
             raise Unauthenticated("The call that this token belongs to has ended.")
         return principal

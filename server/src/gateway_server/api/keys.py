@@ -10,6 +10,7 @@ from gateway_server.api.auth import Authenticator
 from gateway_server.errors import Invalid, NotFound, Problem
 from gateway_server.identity import access
 from gateway_server.identity.keys import ApiKey, Keys
+from gateway_server.identity.signing import SigningKey, SigningKeys
 from gateway_server.identity.tokens import Tokens
 from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope, rfc3339_at
@@ -74,11 +75,34 @@ class CreatedToken(ConvertedToken):
     expires_at: str
 
 
-def routes(*, keys: Keys, tokens: Tokens, users: Users, identify: Authenticator) -> APIRouter:
-    """The routes /v1/keys, /v1/tokens and the conversion of keys."""
+class Rotation(BaseModel):
+    """How the key that signs tokens is changed."""
+
+    revoke_old: bool = Field(False, description="End every token that was signed before, at once.")
+
+
+class SigningKeyAnswer(BaseModel):
+    """A key that signs tokens, or did."""
+
+    id: str
+    created_at: str
+    retired_at: str | None = Field(
+        description="Since when it only verifies what it has signed; null for the one in use."
+    )
+
+
+class SigningKeyList(BaseModel):
+    """Keys that verify tokens, newest first; the first one signs."""
+
+    signing_keys: list[SigningKeyAnswer]
+
+
+def routes(*, keys: Keys, tokens: Tokens, signing: SigningKeys, users: Users, identify: Authenticator) -> APIRouter:
+    """The routes /v1/keys, /v1/tokens, /v1/signing-keys and the conversion of keys."""
     router = APIRouter(prefix="/v1", tags=["keys"])
     _add_keys(router, keys, tokens, identify)
     _add_tokens(router, tokens, users, identify)
+    _add_signing(router, signing, identify)
     return router
 
 
@@ -140,6 +164,22 @@ def _add_tokens(router: APIRouter, tokens: Tokens, users: Users, authenticator: 
         access.require_scope(principal, Scope.CALL)  # which is what a token is good for
         identity = Principal(user=principal.user, prefabs=principal.prefabs, key_id=principal.key_id)
         return ConvertedToken(internal_token=tokens.mint(identity, expires_at=time.time() + CONVERTED_LIFE))
+
+
+def _add_signing(router: APIRouter, signing: SigningKeys, authenticator: Authenticator) -> None:
+    caller = Depends(authenticator)
+
+    @router.post("/signing-keys/rotate")
+    async def rotate_signing_key(wanted: Rotation | None = None, principal: Principal = caller) -> SigningKeyList:
+        """Signs tokens with a new key from now on; those that were signed before live on. Needs the scope admin."""
+        access.require_operator(principal, Scope.ADMIN)
+        found = await signing.rotate(principal, revoke_old=wanted is not None and wanted.revoke_old)
+        return SigningKeyList(signing_keys=[_signing_key(key) for key in found])
+
+
+def _signing_key(key: SigningKey) -> SigningKeyAnswer:
+    retired_at = None if key.retired_at is None else rfc3339_at(key.retired_at)
+    return SigningKeyAnswer(id=key.id, created_at=rfc3339_at(key.created_at), retired_at=retired_at)
 
 
 def _checked(wanted: NewKey) -> list[str] | None:

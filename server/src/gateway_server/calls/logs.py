@@ -1,7 +1,9 @@
 """What a function prints: kept up to a limit, with the values of its secrets masked."""
 
+import json
 import re
 from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
 
 MASK = "***"
 SHORTEST = 8
@@ -9,10 +11,11 @@ SHORTEST = 8
 
 
 class Masker:
-    """Replaces the values of one call's secrets wherever they appear."""
+    """Replaces the values of one call's secrets wherever they appear, quoted or in a URL, too."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        kept = sorted({value for value in values if len(value) >= SHORTEST}, key=len, reverse=True)
+        told = {spelling for value in values if len(value) >= SHORTEST for spelling in _spellings(value)}
+        kept = sorted(told, key=len, reverse=True)
         self.longest = max((len(value.encode()) for value in kept), default=0)
         """Length in bytes of the longest value: at a cut, a part of it may stand that no pattern finds."""
         self._pattern = re.compile("|".join(re.escape(value) for value in kept)) if kept else None
@@ -25,6 +28,12 @@ class Masker:
     def bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
         return data if self._bytes is None else self._bytes.sub(MASK.encode(), data)
+
+
+def _spellings(value: str) -> set[str]:
+    """How a value is written: as it is, and as Python, JSON and URLs write it."""
+    texts = {json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)}
+    return {value, quote(value), quote(value, safe=""), quote_plus(value)} | {text[1:-1] for text in texts}
 
 
 class Log:

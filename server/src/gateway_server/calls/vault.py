@@ -12,6 +12,7 @@ from gateway_server.prefabs.functions import Secret
 from gateway_server.store import schema
 from gateway_server.store.cipher import Cipher, SealBroken
 from gateway_server.store.database import Database
+from gateway_server.store.sealed import secret_context
 
 _table = schema.secrets
 
@@ -26,7 +27,7 @@ class Vault:
     async def put(self, user: str, prefab_id: str, name: str, value: str, by: Principal) -> None:
         """Sets a secret, replacing what was there."""
         key = {"user": user, "prefab_id": prefab_id, "name": name}
-        sealed = self._cipher.seal(value.encode(), _context(user, prefab_id, name))
+        sealed = self._cipher.seal(value.encode(), secret_context(user, prefab_id, name))
 
         def work(connection: Connection) -> None:
             connection.execute(delete(_table).filter_by(**key))
@@ -78,7 +79,7 @@ class Vault:
             if secret.required and secret.name not in sealed:
                 raise MissingSecret(prefab_id, secret.name, secret.instructions or None)
         try:
-            return {n: self._cipher.open(v, _context(user, prefab_id, n)).decode() for n, v in sealed.items()}
+            return {n: self._cipher.open(v, secret_context(user, prefab_id, n)).decode() for n, v in sealed.items()}
         except SealBroken as error:
             text = (
                 f"A secret of prefab {prefab_id} was sealed with another master key. Set it again, or restore the key."
@@ -90,7 +91,3 @@ def _record(connection: Connection, by: Principal, action: str, user: str, prefa
     """What users do with their own secrets is theirs alone; what an admin does with those of others is told."""
     if by.user != user:
         audit.record(connection, by, action, user, prefab_id=prefab_id, name=name)
-
-
-def _context(user: str, prefab_id: str, name: str) -> str:
-    return f"secret/{user}/{prefab_id}/{name}"

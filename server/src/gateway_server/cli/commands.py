@@ -60,6 +60,7 @@ COMMANDS: Table = {
             "set": ("Set a secret; the value comes from standard input or a prompt.", "secret:set_"),
             "list": ("List the names of what is set.", "secret:list_"),
             "rm": ("Forget a secret.", "secret:remove"),
+            "rotate-master-key": ("Put a new master key into a data folder.", "secret:rotate_master_key"),
         },
     ),
     "key": (
@@ -68,6 +69,7 @@ COMMANDS: Table = {
             "create": ("Make a key for a user.", "key:create"),
             "list": ("List keys; the keys themselves are never shown.", "key:list_"),
             "revoke": ("End a key and the tokens made from it.", "key:revoke"),
+            "rotate-signing": ("Sign tokens with a new key.", "key:rotate_signing"),
         },
     ),
     "token": (

@@ -75,3 +75,16 @@ def create_token(user: str, agent: str | None, ttl: float) -> None:
     token = http.ask("POST", "/v1/tokens", {"user": user, "agent": agent, "ttl": max(1, round(ttl))})
     terminal.data(token["internal_token"])
     terminal.say(f"It ends {terminal.moment(token['expires_at'])} UTC. Send it as X-Internal-Token.")
+
+
+@click.command()
+@click.option("--revoke-old", is_flag=True, help="End every token that was signed before, at once.")
+def rotate_signing(revoke_old: bool) -> None:
+    """Sign tokens with a new key from now on; those that were signed before live on. For an admin.
+
+    Standard output gets the id of the new key.
+    """
+    answer = http.ask("POST", "/v1/signing-keys/rotate", {"revoke_old": revoke_old})
+    terminal.data(answer["signing_keys"][0]["id"])
+    old = "Every token from before has ended." if revoke_old else "Tokens from before live on to their end."
+    terminal.say(f"Tokens are signed with it now. {old}")

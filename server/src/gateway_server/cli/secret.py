@@ -1,12 +1,14 @@
 """`gateway secret`: what prefabs need to know and nobody may see."""
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway_server.cli import arguments, http, terminal
-from gateway_server.cli.failures import Failure
+from gateway_server.cli.failures import SERVE_DATA, Failure
 
 NOT_FOUND = 404
 
@@ -84,3 +86,22 @@ def remove(prefab_id: str, name: str, user: str | None) -> None:
     place = f"/v1/secrets/{http.segment(prefab_id)}/{http.segment(name)}"
     http.ask("DELETE", place, query={"user": user}, if_none="What is set: gateway secret list")
     terminal.say(f"Removed {name} of {prefab_id}.")
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=SERVE_DATA,
+    show_default=True,
+    help="The data folder.",
+)
+def rotate_master_key(data: Path) -> None:
+    """Put a new master key into a data folder. The next start of its gateway seals everything with it.
+
+    Works on the folder itself, on the machine where it lies, while its gateway runs or not.
+    """
+    from gateway_server.store import master_key
+
+    master_key.rotate(data, os.environ)
+    terminal.say(f"{data / master_key.FILE} is a new key. Start the gateway anew: it seals everything with it.")

@@ -65,6 +65,7 @@ class NetworkType(click.ParamType[Network]):
     help="Take callers from there without a token; may be given several times.",
 )
 @click.option("--default-user", default="default", show_default=True, metavar="U", help="Who such callers are.")
+@click.option("--forget-secrets", is_flag=True, help="Remove what a lost master key sealed: secrets, and tokens end.")
 def serve(
     host: str,
     port: int,
@@ -77,6 +78,7 @@ def serve(
     allow_loopback: bool,
     trusted: tuple[Network, ...],
     default_user: str,
+    forget_secrets: bool,
 ) -> None:
     """Run a gateway.
 
@@ -98,6 +100,7 @@ def serve(
         allow_loopback=allow_loopback,
         trusted_networks=trusted,
         default_user=default_user,
+        forget_secrets=forget_secrets,
     )
     with terminal.busy(terminal.STARTING):
         from gateway_server.cli import serving

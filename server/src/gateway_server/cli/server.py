@@ -5,6 +5,7 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -37,7 +38,8 @@ _STEPS = {
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work` on the event loop of the server."""
+    """Runs `work` on the event loop of the server, in a process of which no image is written to the disk."""
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))  # 0 would still go to a program that collects them: core(5)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_worth_telling)
     with asyncio.Runner(loop_factory=uvicorn.Config(_nothing, log_config=None).get_loop_factory()) as runner:

@@ -1,19 +1,16 @@
 """Internal tokens: signed proof of a user, an agent and a place in a call tree, good for a limited time."""
 
-import secrets
 import time
 from dataclasses import dataclass, replace
 
 import jwt
 import msgspec
-from sqlalchemy import select
 
 from gateway_server.errors import Unauthenticated
 from gateway_server.identity import audit
+from gateway_server.identity.signing import SigningKeys
 from gateway_server.identity.users import Users
 from gateway_server.models import Principal, Scope
-from gateway_server.store import schema
-from gateway_server.store.cipher import Cipher
 from gateway_server.store.database import Database
 
 ALGORITHM = "HS256"
@@ -25,6 +22,7 @@ REMEMBERED = 10_000
 class _Known:
     principal: Principal
     expires_at: float
+    signed_with: str
 
 
 class _Claims(msgspec.Struct):
@@ -47,34 +45,13 @@ class _Claims(msgspec.Struct):
 class Tokens:
     """Mints and verifies internal tokens."""
 
-    def __init__(self, database: Database, cipher: Cipher, users: Users) -> None:
+    def __init__(self, database: Database, signing: SigningKeys, users: Users) -> None:
         self._database = database
         self._users = users
-        self._cipher = cipher
-        self._keys: dict[str, bytes] = {}
-        self._current = ""
+        self._signing = signing
         self._known: dict[str, _Known] = {}
         self.revoked: set[str] = set()
         """Ids of API keys that no longer count; tokens made from them are refused at once."""
-
-    async def load(self) -> None:
-        """Reads the signing keys; makes the first one on an empty database."""
-        table = schema.signing_keys
-        rows = await self._database.read(lambda c: c.execute(select(table).order_by(table.c.created_at)).all())
-        for row in rows:
-            self._keys[row.id] = self._cipher.open(row.sealed, f"signing-key/{row.id}")
-        live = [row.id for row in rows if row.retired_at is None]
-        if not live:
-            live = [await self._make_key()]
-        self._current = live[-1]
-
-    async def _make_key(self) -> str:
-        name, key = secrets.token_hex(8), secrets.token_bytes(32)
-        sealed = self._cipher.seal(key, f"signing-key/{name}")
-        values = {"id": name, "sealed": sealed, "created_at": time.time()}
-        await self._database.write(lambda c: c.execute(schema.signing_keys.insert().values(values)))
-        self._keys[name] = key
-        return name
 
     def mint(self, principal: Principal, *, expires_at: float) -> str:
         """A token for `principal`; `expires_at` in POSIX seconds.
@@ -98,7 +75,8 @@ class Tokens:
             "deadline": principal.deadline,
         }
         present = {name: value for name, value in claims.items() if value is not None}
-        return jwt.encode(present, self._keys[self._current], ALGORITHM, headers={"kid": self._current})
+        key_id, key = self._signing.signer
+        return jwt.encode(present, key, ALGORITHM, headers={"kid": key_id})
 
     async def issue(self, principal: Principal, *, expires_at: float, by: Principal) -> str:
         """A token that somebody asked for; one for another user or for an agent is written into the audit log."""
@@ -121,10 +99,31 @@ class Tokens:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[token] = known
+        if self._signing.find(known.signed_with) is None:
+            raise Unauthenticated("The internal token is not one of this gateway's, or its signing key was revoked.")
         if known.expires_at < time.time():
             raise Unauthenticated("The internal token has expired.")
         self.check(known.principal)
         return known.principal
+
+    async def identify(self, token: str) -> Principal:
+        """The same; a token whose key is unknown may be one that another gateway has signed with a new one.
+
+        Raises:
+            Unauthenticated: as `verify`.
+        """
+        try:
+            return self.verify(token)
+        except Unauthenticated:
+            if self._is_known(token) or not await self._signing.look_again():
+                raise
+            return self.verify(token)
+
+    def _is_known(self, token: str) -> bool:
+        try:
+            return self._signing.find(_key_id(token)) is not None
+        except jwt.PyJWTError:
+            return True  # it is no token at all, and no key will change that
 
     def check(self, principal: Principal) -> None:
         """Refuses an identity that was good when it was proven.
@@ -138,9 +137,12 @@ class Tokens:
 
     def _decode(self, token: str) -> _Known:
         try:
-            key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            key_id = _key_id(token)
+            key = self._signing.find(key_id)
             if key is None:
-                raise Unauthenticated("The internal token is not one of this gateway's.")
+                raise Unauthenticated(
+                    "The internal token is not one of this gateway's, or its signing key was revoked."
+                )
             claims = jwt.decode(token, key, [ALGORITHM], options={"require": ["exp", "sub"], "verify_iat": False})
             told = msgspec.convert(claims, _Claims)
         except jwt.ExpiredSignatureError as error:
@@ -161,4 +163,8 @@ class Tokens:
             depth=told.depth,
             deadline=told.deadline,
         )
-        return _Known(principal, told.exp)
+        return _Known(principal, told.exp, key_id)
+
+
+def _key_id(token: str) -> str:
+    return jwt.get_unverified_header(token).get("kid", "")  # type: ignore[no-any-return]

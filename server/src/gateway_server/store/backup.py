@@ -29,7 +29,7 @@ from gateway_server.store.migrations import HEAD
 FORMAT = 1
 DATABASE = "gateway.db"
 _HEADER = "backup.json"
-_KEYS = ("admin.key", "master.key", "urls.key")
+_KEYS = ("admin.key", "master.key", "master.key.previous", "urls.key")
 _TOP = {_HEADER, "contents.json", DATABASE, *_KEYS, "prefabs", "environments", "objects"}
 """What lies in an archive beside each other."""
 _BLOCK = 1 << 20

@@ -1,6 +1,6 @@
 """Encryption at rest. Each value is sealed with a key of its own, and that key with the master key (AES-256-GCM)."""
 
-import base64
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _FORMAT = b"\x01"
 _NONCE, _WRAPPED = 12, 32 + 16
+_HEAD = len(_FORMAT) + _NONCE + _WRAPPED
+"""Bytes before the value itself: its key, wrapped."""
 
 
 class SealBroken(Exception):
@@ -19,33 +21,19 @@ class SealBroken(Exception):
 class Cipher:
     """Seals and opens short values. `context` names the place of a value, so that none can be moved to another."""
 
-    def __init__(self, master: bytes) -> None:
+    def __init__(self, master: bytes, previous: bytes | None = None) -> None:
         self._master = AESGCM(master)
+        self._previous = None if previous is None or previous == master else AESGCM(previous)
 
-    @classmethod
-    def from_folder(cls, folder: Path) -> "Cipher":
-        """With the master key of the environment (`GATEWAY_MASTER_KEY`, 32 bytes as base64), else of a file made here.
-
-        Raises:
-            ValueError: the key is not 32 bytes of base64.
-        """
-        text = os.environ.get("GATEWAY_MASTER_KEY")
-        file = folder / "master.key"
-        if text is None:
-            if not file.exists():
-                write_private(file, base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
-            text = file.read_text()
-        master = base64.b64decode(text, validate=False)
-        if len(master) != 32:
-            raise ValueError("the master key must be 32 bytes as base64; make one with: openssl rand -base64 32")
-        return cls(master)
+    @property
+    def is_changing(self) -> bool:
+        """Whether there is another key, before the current one, that opens what it sealed."""
+        return self._previous is not None
 
     def seal(self, value: bytes, context: str) -> bytes:
         """The value as it may be stored."""
-        key, nonce, outer = secrets.token_bytes(32), secrets.token_bytes(_NONCE), secrets.token_bytes(_NONCE)
-        bound = context.encode()
-        wrapped = self._master.encrypt(outer, key, bound)
-        return _FORMAT + outer + wrapped + nonce + AESGCM(key).encrypt(nonce, value, bound)
+        key, nonce, bound = secrets.token_bytes(32), secrets.token_bytes(_NONCE), context.encode()
+        return self._wrap(key, bound) + nonce + AESGCM(key).encrypt(nonce, value, bound)
 
     def open(self, sealed: bytes, context: str) -> bytes:
         """What was sealed.
@@ -53,14 +41,36 @@ class Cipher:
         Raises:
             SealBroken: it cannot be opened.
         """
-        bound, at = context.encode(), len(_FORMAT)
-        outer, wrapped = sealed[at : at + _NONCE], sealed[at + _NONCE : at + _NONCE + _WRAPPED]
-        rest = sealed[at + _NONCE + _WRAPPED :]
+        bound, rest = context.encode(), sealed[_HEAD:]
+        key, _ = self._unwrap(sealed, context)
         try:
-            key = self._master.decrypt(outer, wrapped, bound)
             return AESGCM(key).decrypt(rest[:_NONCE], rest[_NONCE:], bound)
         except (InvalidTag, ValueError) as error:
             raise SealBroken(context) from error
+
+    def rewrap(self, sealed: bytes, context: str) -> bytes | None:
+        """The same under the current master key; None if it is. The value itself is not touched.
+
+        Raises:
+            SealBroken: no key opens it.
+        """
+        key, is_current = self._unwrap(sealed, context)
+        if is_current:
+            return None
+        return self._wrap(key, context.encode()) + sealed[_HEAD:]
+
+    def _wrap(self, key: bytes, bound: bytes) -> bytes:
+        outer = secrets.token_bytes(_NONCE)
+        return _FORMAT + outer + self._master.encrypt(outer, key, bound)
+
+    def _unwrap(self, sealed: bytes, context: str) -> tuple[bytes, bool]:
+        """The key of a value, and whether it is under the current master key."""
+        outer, wrapped = sealed[len(_FORMAT) : len(_FORMAT) + _NONCE], sealed[len(_FORMAT) + _NONCE : _HEAD]
+        for master in (self._master, self._previous):
+            with contextlib.suppress(InvalidTag, ValueError):
+                if master is not None:
+                    return master.decrypt(outer, wrapped, context.encode()), master is self._master
+        raise SealBroken(context)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -169,7 +169,7 @@ class Database:
 
 
 def _engine(url: str, begin: str) -> Engine:
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)  # which would stand in logged errors
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
