@@ -47,6 +47,7 @@ LATE = {
     "gateway_server/cli/package.py": {"gateway_server.cli.package_check", "gateway_server.cli.package_run"},
     "gateway_server/cli/doctor.py": {"gateway_server.cli.examining"},
     "gateway_server/cli/backup.py": {"gateway_server.store.backup"},
+    "gateway_server/cli/secret.py": {"gateway_server.store.master_key"},
     "gateway_server/store/migrations/__init__.py": {"alembic", "alembic.config"},
     "gateway_sdk/__init__.py": {"importlib"},
     "gateway_sdk/_blocking.py": {"concurrent.futures"},
