@@ -74,7 +74,7 @@ class AsyncJobHandle:
             print(await job.logs())
         """
         request = Request("GET", f"{self._session.base_url}{self._path}/logs", self._session._headers())
-        reply = await self._session._attempts(request)
+        reply = await self._session._as_caller(request)
         return (await reply.read()).decode("utf-8", "replace")
 
     async def cancel(self) -> bool:

@@ -131,16 +131,18 @@ class AsyncSession:
         if body is not None and content_type:
             headers["Content-Type"] = content_type
         request = Request(method, self.base_url + path, headers, body)
+        return await self._json(await self._as_caller(request, deadline), request)
+
+    async def _as_caller(self, request: Request, deadline: float | None = None, stream: bool = False) -> AsyncReplyLike:
+        """`_attempts` with a token that is good: that of a long-lived client has ended, but its key gives another."""
         try:
-            reply = await self._attempts(request, deadline)
+            return await self._attempts(request, deadline, stream)
         except AuthenticationError as error:
             if self._api_key is None or error.status_code != 401:
                 raise
-            # The token of a long-lived client has ended: the key is good for another.
             self._token = await self._convert_key(self._api_key, fresh=True)
-            headers["X-Internal-Token"] = self._token
-            reply = await self._attempts(request, deadline)
-        return await self._json(reply, request)
+            request.headers["X-Internal-Token"] = self._token
+            return await self._attempts(request, deadline, stream)
 
     async def _json(self, reply: AsyncReplyLike, request: Request) -> dict[str, Any]:
         return _wire.parse_object(await reply.read(), repr(request))

@@ -75,7 +75,7 @@ class JobHandle:
             print(job.logs())
         """
         request = Request("GET", f"{self._session.base_url}{self._path}/logs", self._session._headers())
-        reply = self._session._attempts(request)
+        reply = self._session._as_caller(request)
         return (reply.read()).decode("utf-8", "replace")
 
     def cancel(self) -> bool:

@@ -132,16 +132,18 @@ class Session:
         if body is not None and content_type:
             headers["Content-Type"] = content_type
         request = Request(method, self.base_url + path, headers, body)
+        return self._json(self._as_caller(request, deadline), request)
+
+    def _as_caller(self, request: Request, deadline: float | None = None, stream: bool = False) -> ReplyLike:
+        """`_attempts` with a token that is good: that of a long-lived client has ended, but its key gives another."""
         try:
-            reply = self._attempts(request, deadline)
+            return self._attempts(request, deadline, stream)
         except AuthenticationError as error:
             if self._api_key is None or error.status_code != 401:
                 raise
-            # The token of a long-lived client has ended: the key is good for another.
             self._token = self._convert_key(self._api_key, fresh=True)
-            headers["X-Internal-Token"] = self._token
-            reply = self._attempts(request, deadline)
-        return self._json(reply, request)
+            request.headers["X-Internal-Token"] = self._token
+            return self._attempts(request, deadline, stream)
 
     def _json(self, reply: ReplyLike, request: Request) -> dict[str, Any]:
         return _wire.parse_object(reply.read(), repr(request))

@@ -86,7 +86,7 @@ class RunRoutes:
         deadline = read_deadline(headers.get("cancel-after"))
         key = request_key(principal, headers.get("idempotency-key"), b"run", body)
         preference = read_preference(headers.get("prefer"))
-        if preference.asynchronous:
+        if preference.asynchronous and principal.job_id is None:  # a preference; inside a call it cannot be met
             await self._submitting.run(principal, body, deadline, key, preference, send)
             return
 

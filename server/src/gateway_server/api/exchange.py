@@ -241,6 +241,7 @@ class Exchanges:
         task = exchange.task = asyncio.create_task(_run(exchange, produce))
         self._running[task] = exchange
         task.add_done_callback(self._running.pop)
+        task.add_done_callback(lambda _: exchange.finish())  # one that is ended before its first step, too
         if key is not None:
             self._live[key.key] = exchange
             task.add_done_callback(lambda _: self._ended(key.key, exchange))

@@ -191,6 +191,8 @@ def _add_cancel(
             return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=running.cancel(job_id))
         job = await jobs.find_by_place(place(principal, job_id)) or await jobs.find(job_id, principal)
         canceled = await dispatcher.cancel(job)
+        if not canceled:
+            job = await jobs.find(job.id, principal)
         if canceled and job.user != principal.user:
             await jobs.record_cancel(job, principal)
         return CancelAnswer(job_id=job.id, status=JobStatus.CANCELED if canceled else job.status, canceled=canceled)

@@ -90,6 +90,8 @@ class Recorded:
         echo = [(b"x-job-id", job.id.encode()), *(version_headers(version) if version else [])]
         if stream or (stream is None and version is not None and _streams(version, job)):
             texts = await self._events.recorded(job.id)
+            if len(texts) < 2:  # but the end: what came before it was too long, or is too long ago
+                raise IdempotencyConflict(f"The stream of the job {job.id} is not kept: it was too long.")
             return Reply(200, [*sse.HEADERS, *echo], b"".join(map(sse.frame, texts)))
         if job.is_fault and job.error is not None:
             status, headers, body = answer(from_detail(job.error), job_id=job.id)

@@ -40,7 +40,8 @@ SHARE = 0.75
 """The part of the places that one user's jobs may take, and of the workers that jobs may take from calls."""
 LOOK_EVERY = 5.0
 """Seconds after which the queue is looked at although nobody told of anything."""
-LONGEST_REST = 60.0
+SHORT_REST, LONGEST_REST = 2.0, 60.0
+"""Seconds before a job is looked at again that could not even be tried."""
 _WORTH_RETRYING = (RuntimeCrashed, ServiceUnavailable, Overloaded, InternalError, DeadlineExceeded)
 _jobs = schema.jobs
 logger = logging.getLogger("gateway")
@@ -76,12 +77,15 @@ class Dispatcher:
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._to_cancel: set[str] = set()
         self._news = asyncio.Event()
+        self._look_at = 0.0
         self._loops: list[asyncio.Task[None]] = []
         self._drained_at: float | None = None
 
     async def start(self) -> None:
         """Takes over what a former life of this gateway left, and begins."""
         await self._queue.take_over(alone=True)
+        for job_id in await self._queue.canceled():  # the word was given before the gateway died
+            await self._cancel_waiting(job_id)
         self._loops = [asyncio.create_task(self._serve()), asyncio.create_task(self._beat())]
 
     def pause(self, seconds: float) -> None:
@@ -113,22 +117,30 @@ class Dispatcher:
     async def cancel(self, job: Job) -> bool:
         """Ends a job, or every call of a batch, wherever it stands; False if it has ended."""
         if job.prefab_id is not None:
-            return self._running.cancel(job.id) or await self._cancel_one(job.id)
+            return await self._cancel_one(job.id) or self._running.cancel(job.id)
         calls = await self._database.read(lambda c: below(c, job.id))
         return any([self._running.cancel(job.id), *[await self._cancel_one(call) for call in calls]])
 
     async def _cancel_one(self, job_id: str) -> bool:
-        if job_id in self._attempts:
+        is_marked = await self._queue.mark_canceled(job_id)  # from here on it is not forgotten, whatever happens to us
+        attempt = self._attempts.get(job_id)
+        if attempt is not None:
             self._to_cancel.add(job_id)
-            self._running.cancel(job_id)
+            if not self._running.cancel(job_id):  # the attempt is just ending: what comes of it?
+                await asyncio.wait([attempt])
+                return await self._cancel_waiting(job_id)
             return True
-        return await self._cancel_waiting(job_id) or await self._queue.mark_canceled(job_id)
+        return await self._cancel_waiting(job_id) or (is_marked and await self._queue.mark_canceled(job_id))
 
     async def _cancel_waiting(self, job_id: str) -> bool:
         def work(connection: Connection) -> bool:
             if not self._queue.drop_waiting(connection, job_id):
                 return False
-            self._close(connection, of_cancel(job_id), refund=True)
+            told = connection.execute(
+                select(_jobs.c.attempt, _jobs.c.interruptions).where(_jobs.c.id == job_id)
+            ).first()
+            never_ran = told is None or told.attempt <= told.interruptions
+            self._close(connection, of_cancel(job_id), refund=never_ran)
             return True
 
         if not await self._database.write(work):
@@ -137,29 +149,26 @@ class Dispatcher:
         return True
 
     async def _serve(self) -> None:
-        look = True
         while True:
             try:
-                if look:
+                if time.monotonic() >= self._look_at:
+                    self._look_at = time.monotonic() + LOOK_EVERY
                     self._turns |= dict.fromkeys(await self._queue.users())
                 self._news.clear()
                 await self._fill()
-                look = not await self._rest()
+                await self._rest()
             except Exception:  # the next round tries again; no job is lost for it
                 logger.exception("the queue of jobs could not be read")
                 await asyncio.sleep(1)
 
-    async def _rest(self) -> bool:
-        """Waits until somebody tells of news, which is True, or it is time to look."""
-        moment = await self._queue.next_moment()
-        pause = LOOK_EVERY
-        if moment is not None and len(self._attempts) < self._places:
-            pause = min(pause, max(0.05, moment - time.time()))
+    async def _rest(self) -> None:
+        """Waits until somebody tells of news, or it is time to look at the queue."""
+        moment = await self._queue.next_moment(after=time.time())
+        if moment is not None:  # a job that rests becomes free: its user may have lost the turn meanwhile
+            self._look_at = min(self._look_at, time.monotonic() + max(0.05, moment - time.time()))
         with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(max(0.0, self._look_at - time.monotonic())):
                 await self._news.wait()
-                return True
-        return False
 
     async def _fill(self) -> None:
         """Gives every free place to the next in turn."""
@@ -198,8 +207,11 @@ class Dispatcher:
                     await self._cancel_one(job_id)
                 await self._free(strays & leased.keys())
                 strays = leased.keys() - self._attempts.keys()
-                if await self._queue.take_over(alone=False):
+                if await self._queue.take_over(alone=False) or strays:
+                    self._look_at = 0.0
                     self._news.set()
+                for job_id in await self._queue.canceled():
+                    await self._cancel_waiting(job_id)
                 await self._expire()
             except Exception:  # as in the other loop
                 logger.exception("the leases of jobs could not be renewed")
@@ -286,11 +298,10 @@ class Dispatcher:
     async def _conclude(self, leased: Leased, call: Running, outcome: Outcome, begun: bool) -> None:
         """Tries again, where that is to be, or ends the job."""
         await self._events.settle(leased.job_id)
-        if not begun and isinstance(outcome.fault, ServiceUnavailable | Overloaded):  # that was not the job's fault
-            await self._put_back(leased, call, min(2.0**leased.interruptions, LONGEST_REST), interrupted=True)
-            return
-        if call.began is None and isinstance(outcome.fault, QuotaExceeded):  # it waits for a place, or for run time
-            await self._put_back(leased, call, min(outcome.fault.retry_after or 0.0, LONGEST_REST), untried=True)
+        fault = outcome.fault
+        if not begun and call.began is None and isinstance(fault, ServiceUnavailable | Overloaded | QuotaExceeded):
+            # Nothing was tried: it waits for a place, for run time, or for what does not answer.
+            await self._put_back(leased, call, min(fault.retry_after or SHORT_REST, LONGEST_REST), untried=True)
             return
         rest = None
         if (outcome.error is not None and not outcome.canceled) or isinstance(outcome.fault, _WORTH_RETRYING):
@@ -347,7 +358,7 @@ class Dispatcher:
     ) -> bool:
         """Ends a job, and with the last of its calls the batch, within the transaction that takes it from the queue."""
         row = connection.execute(select(_jobs).where(_jobs.c.id == outcome.job_id)).first()
-        if row is None or not self._pipeline.close(connection, outcome, log, ran=ran, forget_key=False, refund=refund):
+        if row is None or not self._pipeline.close(connection, outcome, log, ran=ran, is_submitted=True, refund=refund):
             return False
         event_log.store(connection, outcome.job_id, event_log.ended(outcome), ends=True)
         if row.parent_id is not None:

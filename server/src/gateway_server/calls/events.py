@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from gateway_server.calls.outcomes import Outcome
-from gateway_server.errors import PayloadTooLarge
+from gateway_server.errors import PayloadTooLarge, ServiceUnavailable
 from gateway_server.models import JobStatus
 from gateway_server.store import schema
 from gateway_server.store.database import Database
@@ -207,15 +207,21 @@ class Events:
         return await self._database.read(work)
 
     async def wait_for_end(self, job_id: str, seconds: float) -> bool:
-        """Whether the job has ended before `seconds` are over."""
+        """Whether the job has ended before `seconds` are over.
+
+        Raises:
+            ServiceUnavailable: the gateway stops.
+        """
         limit = asyncio.get_running_loop().time() + seconds
         with self._channel(job_id) as channel:
             while True:
                 turn = channel.turn
                 if await self._database.read(lambda c: _has_ended(c, job_id)):
                     return True
+                if self._closing:
+                    raise ServiceUnavailable("The gateway stops; ask again.", retry_after=2)
                 left = limit - asyncio.get_running_loop().time()
-                if left <= 0 or self._closing:
+                if left <= 0:
                     return False
                 await self._news(channel, turn, left)
 

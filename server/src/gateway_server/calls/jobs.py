@@ -18,7 +18,7 @@ from gateway_server.store import schema
 from gateway_server.store.database import Database, inserting
 
 KEPT_RESULT = 8 << 20
-"""Longest result in bytes that is kept with its job."""
+"""Longest result in bytes that is kept with the record of a plain call."""
 LONGEST_NAME = 255
 """What a refused call names may be of any length; the record of it is not."""
 SWEPT_AT_ONCE = 500
@@ -74,6 +74,8 @@ class Ending:
     is_fault: bool = False
     result: bytes | None = None
     log: bytes = b""
+    is_kept_whole: bool = False
+    """Whether a result of any length is kept: nobody may have waited for it."""
     forget_key: bool = False
     """Whether the same request, sent again, is to be run anew."""
 
@@ -165,7 +167,7 @@ class Jobs:
             change = change.values(request_key=None)
         if not connection.execute(change).rowcount:
             return False
-        if ending.result is not None and len(ending.result) <= KEPT_RESULT:
+        if ending.result is not None and (ending.is_kept_whole or len(ending.result) <= KEPT_RESULT):
             connection.execute(_results.insert().values(job_id=job_id, body=ending.result, ended_at=moment))
         self.keep_log(connection, job_id, ending.log)
         return True
@@ -331,6 +333,9 @@ class Jobs:
             (schema.job_events.c.created_at, results_before),
         ):
             gone = delete(kept_until.table).where(kept_until < before)
+            if kept_until.table is schema.job_events:  # a job that goes on is told from its beginning
+                open_jobs = select(_jobs.c.id).where(_jobs.c.ended_at.is_(None))
+                gone = gone.where(schema.job_events.c.job_id.not_in(open_jobs))
             await self._database.write(lambda c, gone=gone: c.execute(gone), durable=False)  # type: ignore[misc]
         old = select(_jobs).where(_jobs.c.created_at < records_before, _jobs.c.ended_at.is_not(None))
 

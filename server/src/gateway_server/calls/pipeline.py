@@ -188,7 +188,8 @@ class Pipeline:
         log: bytes = b"",
         *,
         ran: float = 0.0,
-        forget_key: bool,
+        forget_key: bool = False,
+        is_submitted: bool = False,
         refund: bool = False,
     ) -> bool:
         """Records, within a transaction, how a call ended, and takes the charge back where it never began (`refund`) or
@@ -200,6 +201,7 @@ class Pipeline:
             is_fault=outcome.fault is not None,
             result=outcome.envelope() if ok or outcome.files else None,
             log=log,
+            is_kept_whole=is_submitted,
             forget_key=forget_key,
         )
         if not self._jobs.close(connection, outcome.job_id, ending):

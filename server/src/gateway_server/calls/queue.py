@@ -45,6 +45,8 @@ class Order:
             "scopes": sorted(principal.scopes),
             "prefabs": None if principal.prefabs is None else sorted(principal.prefabs),
             "key_id": principal.key_id,
+            "depth": principal.depth,
+            "tree_id": principal.tree_id,
             "issued_at": principal.issued_at,
             "made_by": principal.made_by,
         }
@@ -127,9 +129,10 @@ class Queue:
         wanted = select(_table.c.user).where(_table.c.lease_owner.is_(None)).distinct()
         return set(await self._database.read(lambda c: c.execute(wanted).scalars().all()))
 
-    async def next_moment(self) -> float | None:
-        """When the next waiting job may begin, in POSIX seconds."""
-        wanted = select(func.min(_table.c.available_at)).where(_table.c.lease_owner.is_(None))
+    async def next_moment(self, after: float) -> float | None:
+        """When the next job may begin that still rests at the moment `after`, in POSIX seconds."""
+        resting = (_table.c.lease_owner.is_(None), _table.c.available_at > after)
+        wanted = select(func.min(_table.c.available_at)).where(*resting)
         return await self._database.read(lambda c: c.execute(wanted).scalar())
 
     async def take(self, user: str) -> Leased | None:
@@ -138,6 +141,7 @@ class Queue:
         wanted = (
             select(_table)
             .where(_table.c.user == user, _table.c.lease_owner.is_(None), _table.c.available_at <= moment)
+            .where(_table.c.canceled.is_(False))
             .order_by(_table.c.priority.desc(), _table.c.job_id)
             .limit(1)
         )
@@ -219,6 +223,11 @@ class Queue:
             return len(found)
 
         return await self._database.write(work)
+
+    async def canceled(self) -> list[str]:
+        """Waiting jobs that are to be ended."""
+        wanted = select(_table.c.job_id).where(_table.c.lease_owner.is_(None), _table.c.canceled)
+        return list(await self._database.read(lambda c: c.execute(wanted).scalars().all()))
 
     async def overdue(self) -> list[str]:
         """Waiting jobs whose time is over."""

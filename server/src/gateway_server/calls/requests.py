@@ -44,7 +44,8 @@ class AlreadyKnown(Exception):
 def request_key(principal: Principal, text: str | None, what: bytes, body: bytes) -> RequestKey | None:
     """The key that a request came with, if it came with one; `what` tells kinds of requests apart.
 
-    Callers are told apart by user, agent and, inside a call, by that call.
+    Callers are told apart by user, agent, API key and, inside a call, by that call: what one may not do it does not
+    get from another.
 
     Raises:
         Invalid: it is empty or too long.
@@ -63,7 +64,7 @@ def request_key(principal: Principal, text: str | None, what: bytes, body: bytes
 
 def place(principal: Principal, text: str) -> bytes:
     """What a key is known by."""
-    who = (principal.user, principal.agent or "", principal.job_id or "")
+    who = (principal.user, principal.agent or "", principal.key_id or "", principal.job_id or "")
     return _digest(*(part.encode() for part in who), text.encode("utf-8", "replace"))
 
 
