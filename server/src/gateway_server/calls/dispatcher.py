@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Set
 from contextlib import suppress
+from functools import partial
 
 from sqlalchemy import Connection, func, select
 
@@ -183,13 +184,14 @@ class Dispatcher:
             self._turns.setdefault(user)  # behind the others
             self._at_work[user] += 1
             task = self._attempts[leased.job_id] = asyncio.create_task(self._attempt(leased))
-            task.add_done_callback(lambda _, leased=leased: self._left(leased))  # type: ignore[misc]
+            task.add_done_callback(partial(self._left, leased))
 
-    def _left(self, leased: Leased) -> None:
-        task = self._attempts.pop(leased.job_id)
+    def _left(self, leased: Leased, task: asyncio.Task[None]) -> None:
+        if self._attempts.get(leased.job_id) is task:  # else the next attempt has begun already
+            del self._attempts[leased.job_id]
+            self._to_cancel.discard(leased.job_id)
         if not task.cancelled() and task.exception() is not None:  # it is given back when the leases are renewed
             logger.error("the job %s could not be brought to an end", leased.job_id, exc_info=task.exception())
-        self._to_cancel.discard(leased.job_id)
         user = leased.order.principal.user
         self._at_work[user] -= 1
         if not self._at_work[user]:
