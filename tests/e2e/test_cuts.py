@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from gateways import Gateway, memory_mb, running_gateway
 from packages import write_package
@@ -108,3 +110,37 @@ def test_a_large_file_goes_up_and_down_though_it_is_cut(folder: Path, big: tuple
             assert memory_mb(gateway.pid, "VmHWM") < MOST_MB
     with open(folder / "back.bin", "rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_an_upload_that_was_cut_stores_one_file(open_gateway: Gateway, folder: Path, direction: str):
+    source = folder / "report.txt"
+    source.write_bytes(os.urandom(200_000))
+    token = open_gateway.token("uploads", f"agent-{direction}")
+    with CuttingProxy(open_gateway.url, **{direction: 1}) as proxy:
+        client = GatewayClient(internal_token=token, base_url=proxy.url)
+        s3_url = client.upload_file(str(source))
+        assert proxy.cuts == [direction]
+        assert client.list_files() == [s3_url]
+
+
+def test_an_upload_is_known_after_a_kill(folder: Path):
+    with running_gateway(folder / "data") as gateway:
+        headers = {"X-Internal-Token": gateway.token("ann", "helper"), "Idempotency-Key": "one"}
+
+        def upload(content: bytes) -> httpx.Response:
+            form = {"file": ("a.txt", content)}
+            return httpx.post(gateway.url + "/internal/files/upload", files=form, headers=headers, trust_env=False)
+
+        def begin() -> httpx.Response:
+            wish = {"filename": "b.bin", "size": 10}
+            return httpx.post(gateway.url + "/v1/files/uploads", json=wish, headers=headers, trust_env=False)
+
+        first, begun = upload(b"content"), begin()
+        gateway.stop(signal.SIGKILL)
+        gateway.start()
+        assert (first.status_code, begun.status_code) == (200, 201)
+        assert upload(b"content").json() == first.json()
+        assert upload(b"another").json()["detail"]["error_code"] == "IDEMPOTENCY_CONFLICT"
+        assert begin().json()["upload_id"] == begun.json()["upload_id"]
+        assert len(gateway.client().list_files()) == 1

@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Header, Query
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -24,8 +24,10 @@ from gateway_server.api.file_answers import (
     UserListing,
 )
 from gateway_server.api.forms import FileForm
+from gateway_server.calls.requests import request_key
 from gateway_server.errors import Invalid, PayloadTooLarge, Problem
 from gateway_server.files import listing
+from gateway_server.files.again import Again
 from gateway_server.files.keys import Area, parse_area
 from gateway_server.files.library import Library
 from gateway_server.files.uploads import Uploads
@@ -41,6 +43,7 @@ Limit = Annotated[int, Query(ge=1, le=listing.MOST, description="Files in one an
 Prefix = Annotated[str, Query(description="The beginning of the keys, relative to the area that is listed.")]
 Token = Annotated[str | None, Query(description="`next_token` of the answer before.")]
 Session = Annotated[str | None, Query(description="Only the files of this session.")]
+Key = Annotated[str | None, Header(description="The same key with the same file stores it once.")]
 S3Url = Annotated[str, Query(description="The s3:// URL of the file.")]
 
 
@@ -83,7 +86,7 @@ def _add_transfers(router: APIRouter, library: Library, caller: Any, settings: S
         return UploadUrl(upload_url=upload_url, s3_url=s3_url)
 
     @router.post("/internal/files/upload", openapi_extra=_form({}))
-    async def upload(request: Request, principal: Principal = caller) -> Uploaded:
+    async def upload(request: Request, principal: Principal = caller, idempotency_key: Key = None) -> Uploaded:
         """Keeps a file for good, among the outputs of the caller's agent."""
         access.require_agent(principal)
         form = _open_form(request, settings)
@@ -92,11 +95,12 @@ def _add_transfers(router: APIRouter, library: Library, caller: Any, settings: S
             form.file(),
             lambda: wish(Area.OUTPUTS, form.filename, content_type=form.content_type),
             _least(request),
+            _again(principal, idempotency_key),
         )
         return file_answers.uploaded(file)
 
     @router.post("/internal/files/upload_temp", openapi_extra=_form(_TEMPORARY))
-    async def upload_temp(request: Request, principal: Principal = caller) -> Uploaded:
+    async def upload_temp(request: Request, principal: Principal = caller, idempotency_key: Key = None) -> Uploaded:
         """Keeps a file for a while, in the workspace of the caller's agent."""
         access.require_agent(principal)
         form = _open_form(request, settings)
@@ -111,6 +115,7 @@ def _add_transfers(router: APIRouter, library: Library, caller: Any, settings: S
                 session=form.fields.get("session_id") or None,
             ),
             _least(request),
+            _again(principal, idempotency_key),
         )
         return file_answers.uploaded(file)
 
@@ -180,7 +185,7 @@ def _add_user_files(router: APIRouter, library: Library, caller: Any) -> None:
 
 def _add_uploads(router: APIRouter, uploads: Uploads, caller: Any) -> None:
     @router.post("/v1/files/uploads", status_code=201)
-    async def begin_upload(body: NewUpload, principal: Principal = caller) -> UploadBegun:
+    async def begin_upload(body: NewUpload, principal: Principal = caller, idempotency_key: Key = None) -> UploadBegun:
         """Begins an upload in parts."""
         wanted = wish(
             parse_area(body.area),
@@ -189,7 +194,8 @@ def _add_uploads(router: APIRouter, uploads: Uploads, caller: Any) -> None:
             ttl=body.ttl,
             session=body.session_id,
         )
-        return UploadBegun(**file_answers.begun(await uploads.create(principal, wanted, body.size)))
+        upload = await uploads.create(principal, wanted, body.size, _again(principal, idempotency_key))
+        return UploadBegun(**file_answers.begun(upload))
 
     @router.get("/v1/files/uploads/{upload_id}")
     async def resume_upload(upload_id: str, principal: Principal = caller) -> UploadState:
@@ -209,6 +215,11 @@ def _add_uploads(router: APIRouter, uploads: Uploads, caller: Any) -> None:
         """Forgets an upload and what has arrived of it."""
         await uploads.abort(principal, upload_id)
         return Response(status_code=204)
+
+
+def _again(principal: Principal, text: str | None) -> Again | None:
+    key = request_key(principal, text, b"file", b"")
+    return None if key is None else Again(key=key.key, kept=key.kept)
 
 
 def _open_form(request: Request, settings: Settings) -> FileForm:

@@ -13,8 +13,16 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from gateway_server.errors import FileNotFound, PayloadTooLarge, PermissionDenied, QuotaExceeded, Unauthenticated
+from gateway_server.errors import (
+    FileNotFound,
+    IdempotencyConflict,
+    PayloadTooLarge,
+    PermissionDenied,
+    QuotaExceeded,
+    Unauthenticated,
+)
 from gateway_server.files import records, room
+from gateway_server.files.again import Again, check, digest_of, meet
 from gateway_server.files.keys import Area, place_of, prefab_output_key
 from gateway_server.files.outputs import Output
 from gateway_server.files.records import StoredFile
@@ -24,8 +32,11 @@ from gateway_server.models import Principal, now
 from gateway_server.settings import Settings
 from gateway_server.store.database import Database
 from gateway_server.store.objects import Incoming, Objects, Written
+from gateway_server.store.schema import files
 
 T = TypeVar("T")
+_REFUSALS = (PermissionDenied, Unauthenticated, QuotaExceeded)
+"""Of a file whose bytes are there: its user was deleted, disabled or has no room any more."""
 
 
 class Keeping:
@@ -57,17 +68,27 @@ class Keeping:
         return free
 
     async def put(
-        self, principal: Principal, chunks: AsyncIterable[bytes], wish: Callable[[], Wish], expected: int = 0
+        self,
+        principal: Principal,
+        chunks: AsyncIterable[bytes],
+        wish: Callable[[], Wish],
+        expected: int = 0,
+        again: Again | None = None,
     ) -> StoredFile:
         """Stores what arrives. `wish` is asked when all of it is there, since a form may end with what it says.
-        `expected` is how many bytes there will be at least, as far as that is known.
+        `expected` is how many bytes there will be at least, as far as that is known. What was stored before with the
+        key of `again` is the answer once more.
 
         Raises:
+            IdempotencyConflict: that key came with another file.
             MissingAgentContext: the area belongs to agents, and the caller is none.
             PayloadTooLarge: it is more than a file may have.
             QuotaExceeded: the user has no room for it.
         """
-        free = await self.room(principal.user, principal.key_id, expected)
+        if again is not None and await self._is_known(again):
+            free = Room(())  # what comes takes the place of nothing
+        else:
+            free = await self.room(principal.user, principal.key_id, expected)
         incoming_id = new_id()
         incoming = self.objects.receive(incoming_id)
         try:
@@ -80,8 +101,39 @@ class Keeping:
         finally:
             await incoming.discard()
         file = self.described(key, wanted, written, moment, principal.root_job_id, principal.key_id)
-        await self._record([file], [incoming_id], principal=principal)
-        return file
+        if again is None:
+            await self._record([file], [incoming_id], principal=principal)
+            return file
+        digest = digest_of(wanted, file.size, file.sha256)
+        return await self._record_once(file, incoming_id, again, digest, principal)
+
+    async def _record_once(
+        self, file: StoredFile, announced: str, again: Again, digest: bytes, principal: Principal
+    ) -> StoredFile:
+        """Records a file unless its key has made one; that one is the answer then, and these bytes go."""
+
+        def work(connection: Connection) -> StoredFile:
+            known = meet(connection, files, again, file.created_at.timestamp())
+            if known is not None:
+                check(known, digest)
+                return records.from_row(known, self.objects.url)
+            records.save(connection, [file], again.key, digest)
+            records.settle(connection, [announced])
+            return file
+
+        try:
+            self.check_principal(principal)
+            kept = await self._database.write(work)
+        except (*_REFUSALS, IdempotencyConflict):
+            await self._drop([file], [announced])
+            raise
+        if kept is not file:
+            await self._drop([file], [announced])
+        return kept
+
+    async def _is_known(self, again: Again) -> bool:
+        moment = self.clock().timestamp()
+        return await self._database.read(lambda c: meet(c, files, again, moment, forget=False) is not None)
 
     async def put_input(
         self, key: str, chunks: AsyncIterable[bytes], content_type: str | None, expected: int = 0
@@ -209,7 +261,7 @@ class Keeping:
 
     async def _record(
         self,
-        files: Sequence[StoredFile],
+        stored: Sequence[StoredFile],
         announced: Sequence[str],
         *,
         principal: Principal | None = None,
@@ -218,17 +270,20 @@ class Keeping:
         """What belongs to a user who was deleted meanwhile, or does not fit, is not kept, nor are its bytes."""
 
         def work(connection: Connection) -> None:
-            records.save(connection, files)
+            records.save(connection, stored)
             records.settle(connection, announced)
 
         try:
             if principal is not None:
                 self.check_principal(principal)
             await self._database.write(work, durable=durable)
-        except (PermissionDenied, Unauthenticated, QuotaExceeded):
-            await self.objects.delete([file.key for file in files])
-            await self._database.write(lambda c: records.settle(c, announced), durable=False)
+        except _REFUSALS:
+            await self._drop(stored, announced)
             raise
+
+    async def _drop(self, stored: Sequence[StoredFile], announced: Sequence[str]) -> None:
+        await self.objects.delete([file.key for file in stored])
+        await self._database.write(lambda c: records.settle(c, announced), durable=False)
 
 
 def new_id() -> str:

@@ -92,14 +92,16 @@ def _to_row(file: StoredFile) -> dict[str, Any]:
     return row
 
 
-def save(connection: Connection, stored: Sequence[StoredFile]) -> None:
-    """Records files, in the place of those that had their keys.
+def save(
+    connection: Connection, stored: Sequence[StoredFile], request_key: bytes | None = None, digest: bytes | None = None
+) -> None:
+    """Records files, in the place of those that had their keys; a single one perhaps with the key of its request.
 
     Raises:
         PermissionDenied: their user has been deleted meanwhile; the objects are left to the sweeper.
         QuotaExceeded: the user has no room for them; the same.
     """
-    rows = [_to_row(file) for file in stored]
+    rows = [_to_row(file) | {"request_key": request_key, "request_digest": digest} for file in stored]
     for user in {file.user for file in stored}:
         if user is not None and is_deleted(connection, user):
             raise PermissionDenied(f"The user {user} has been deleted.")
@@ -194,7 +196,7 @@ def page(
 
 def hide(connection: Connection, keys: Sequence[str], now: float) -> int:
     """Makes files vanish for every reader, before their objects do. Returns how many could be seen until now."""
-    change = update(files).where(files.c.key.in_(keys), _alive(now)).values(expires_at=0.0)
+    change = update(files).where(files.c.key.in_(keys), _alive(now)).values(expires_at=0.0, request_key=None)
     return connection.execute(change).rowcount
 
 

@@ -5,11 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from gateway_server.errors import (
     FileNotFound,
+    IdempotencyConflict,
     Invalid,
     PayloadTooLarge,
     PermissionDenied,
@@ -18,6 +20,7 @@ from gateway_server.errors import (
     ServiceUnavailable,
 )
 from gateway_server.files import records, room
+from gateway_server.files.again import Again, check, digest_of, meet
 from gateway_server.files.keeping import new_id
 from gateway_server.files.keys import place_of
 from gateway_server.files.library import Library
@@ -56,17 +59,25 @@ class Uploads:
         self._database = database
         self._objects = objects
         self._settings = settings
-        self._completing: set[str] = set()
+        self._beginning: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._completing: dict[str, asyncio.Task[StoredFile]] = {}
 
-    async def create(self, principal: Principal, wanted: Wish, size: int) -> Upload:
-        """Begins an upload of `size` bytes.
+    async def create(self, principal: Principal, wanted: Wish, size: int, again: Again | None = None) -> Upload:
+        """Begins an upload of `size` bytes, or gives the one that the key of `again` has begun.
 
         Raises:
+            IdempotencyConflict: that key came with another upload.
             Invalid: the size is negative.
             MissingAgentContext: the area belongs to agents, and the caller is none.
             PayloadTooLarge: it is more than a file may have.
             QuotaExceeded: the user has no room for it. What has begun keeps its room until it ends.
         """
+        if again is None:
+            return await self._create(principal, wanted, size, None)
+        async with self._beginning.setdefault(again.key, asyncio.Lock()):  # who comes at the same time waits
+            return await self._create(principal, wanted, size, again)
+
+    async def _create(self, principal: Principal, wanted: Wish, size: int, again: Again | None) -> Upload:
         if size < 0:
             raise Invalid("The size is negative.", [Problem("/size", "must be a number of bytes")])
         if size > self._settings.file_limit:
@@ -87,9 +98,15 @@ class Uploads:
             "completed": False,
             "created_at": moment.timestamp(),
             "expires_at": moment.timestamp() + records.LIFE,
+            "request_key": None if again is None else again.key,
+            "request_digest": digest_of(wanted, size, None),
         }
 
-        def begin(connection: Connection) -> str:
+        def begin(connection: Connection) -> str | Row[Any]:
+            known = None if again is None else meet(connection, uploads, again, moment.timestamp())
+            if known is not None:
+                check(known, values["request_digest"])
+                return known  # type: ignore[no-any-return]
             room.change(connection, principal.user, {principal.key_id: size})
             key = records.claim(connection, identifier, key_at, moment)
             connection.execute(uploads.insert().values(values | {"key": key}))
@@ -97,17 +114,33 @@ class Uploads:
             return key
 
         key = await self._database.write(begin)
+        if not isinstance(key, str):
+            return await self._begun_before(key)
         assembly = Assembly(
             id=identifier, key=key, size=size, part_size=values["part_size"], content_type=wanted.content_type
         )
+        return await self._signed(await self._begin(assembly), [])
+
+    async def _begin(self, assembly: Assembly) -> Assembly:
         try:
             handle = await self._objects.begin(assembly)
         except ServiceUnavailable:
-            await self._end(identifier)
+            await self._end(assembly.id)
             raise
         if handle is not None:
-            await self._change(identifier, handle=handle)
-        return await self._signed(replace(assembly, handle=handle), [])
+            await self._change(assembly.id, handle=handle)
+        return replace(assembly, handle=handle)
+
+    async def _begun_before(self, row: Row[Any]) -> Upload:
+        """What was answered when the upload began, or would have been if the gateway had not died meanwhile."""
+        assembly = records.assembly_of(row)
+        if not row.completed:
+            try:
+                await self._objects.received(assembly)
+            except FileNotFound:
+                await self._objects.discard(assembly)
+                assembly = await self._begin(assembly)
+        return await self._signed(assembly, [])
 
     async def resume(self, principal: Principal, identifier: str) -> Upload:
         """What has arrived, with new URLs for every part; the upload lives on for another day.
@@ -134,11 +167,14 @@ class Uploads:
             raise Invalid("sha256 is no digest.", [Problem("/sha256", "must be 64 hexadecimal digits")])
         row = await self._find(principal, identifier)
         if row.completed:
-            return await self._library.find(principal, self._objects.url(row.key))
-        if identifier in self._completing:
-            raise Invalid("The upload is being completed already.")
-        self._completing.add(identifier)
-        return await asyncio.shield(self._complete(row, sha256))
+            file = await self._library.find(principal, self._objects.url(row.key))
+        else:
+            if identifier not in self._completing:
+                self._completing[identifier] = asyncio.create_task(self._complete(row, sha256))
+            file = await asyncio.shield(self._completing[identifier])
+        if None not in (sha256, file.sha256) and sha256.lower() != file.sha256:  # type: ignore[union-attr]
+            raise IdempotencyConflict("The upload has been completed, with bytes of another digest.")
+        return file
 
     async def _complete(self, row: Any, sha256: str | None) -> StoredFile:
         """Goes on to the end even if the one who asked has left."""
@@ -152,7 +188,7 @@ class Uploads:
                 raise
             return file
         finally:
-            self._completing.discard(row.id)
+            del self._completing[row.id]
 
     def _file(self, row: Any, written: Written) -> StoredFile:
         place = place_of(row.key)

@@ -267,6 +267,8 @@ files = Table(
     Column("content_type", Text),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, index=True),  # from then on nobody sees it; 0 while it is being deleted
+    Column("request_key", LargeBinary(16), unique=True, index=True),  # of whoever may send the same file again
+    Column("request_digest", LargeBinary(16)),
     Index("files_of_user", "user", "key"),
 )
 
@@ -305,4 +307,6 @@ uploads = Table(
     Column("completed", Boolean, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False, index=True),
+    Column("request_key", LargeBinary(16), unique=True, index=True),
+    Column("request_digest", LargeBinary(16)),
 )

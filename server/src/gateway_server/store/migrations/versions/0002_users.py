@@ -176,8 +176,11 @@ def _widen_quotas() -> None:
     op.add_column("jobs", sa.Column("charged", sa.Boolean(), nullable=False, server_default=sa.false()))
     running = sa.text("ended_at IS NULL")
     op.create_index("jobs_open", "jobs", ["user"], sqlite_where=running, postgresql_where=running)
-    op.add_column("files", sa.Column("key_id", sa.String(40)))
-    op.add_column("uploads", sa.Column("key_id", sa.String(40)))
+    for table in ("files", "uploads"):
+        op.add_column(table, sa.Column("key_id", sa.String(40)))
+        op.add_column(table, sa.Column("request_key", sa.LargeBinary(16)))
+        op.add_column(table, sa.Column("request_digest", sa.LargeBinary(16)))
+        op.create_index(f"ix_{table}_request_key", table, ["request_key"], unique=True)
     op.execute(_MARK_CHARGED)
     op.execute(_COUNT_BYTES)
 
