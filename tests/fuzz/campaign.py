@@ -95,7 +95,9 @@ class Campaign:
         for wrong in self.judge.blame(request, answer) + changed(request, answer):
             self._note(request, wrong)
         learn(world, request, answer)
-        if request.note == "valid" and not answer.ok:
+        if request.note == "valid" and answer.status == 401:
+            world.sign_in()
+        elif request.note == "valid" and not answer.ok:
             world.forget()
 
     def _note(self, request: Request | None, wrong: str) -> None:

@@ -259,6 +259,7 @@ MAKERS: dict[str, Maker] = {
         "POST /v1/tokens", "admin", document=lambda w: {"user": w.user, "agent": _maybe(w, "helper"), "ttl": 60}
     ),
     "POST /v1/auth/convert_to_internal_token": _of("POST /v1/auth/convert_to_internal_token"),
+    "POST /v1/signing-keys/rotate": _of("POST /v1/signing-keys/rotate", "admin", document={"revoke_old": False}),
     "GET /v1/quotas": _of("GET /v1/quotas", "admin", query=lambda w: {"user": _maybe(w, w.user)}),
     "PUT /v1/quotas/{user}": _of("PUT /v1/quotas/{user}", "admin", "user", document=_new_quota),
     "GET /v1/usage": _of("GET /v1/usage", query=lambda w: {"by": _maybe(w, "day,agent", "version"), "since": None}),

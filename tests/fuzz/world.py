@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,19 @@ class World:
         self._number = 0
         self._kept: dict[str, list[Any]] = defaultdict(list)
         self._named: list[tuple[str, Any]] = []
+        self.sign_in()
+        self.publish(package(folder, self.prefab, source=SOURCE))
+        self.ask("POST", "/v1/agents", {"id": self.agent, "url": agent_url})
+        secret = {"prefab_id": self.prefab, "secret_name": "FUZZ_SECRET", "secret_value": "a secret value"}
+        self.ask("POST", "/v1/secrets", secret, self.key)
+
+    def sign_in(self) -> None:
+        """A key and a token; what came before may have been revoked."""
         key = self.ask("POST", "/v1/keys", {"user": self.user, "scopes": ["call", "publish"]}).json()["key"]
         self.key = ("Authorization", f"Bearer {key}")
         self.other_key = ("X-API-Key", key)
         token = self.ask("POST", "/v1/tokens", {"user": self.user, "agent": "helper", "ttl": 30 * 86400 - 1}).json()
         self.token = ("X-Internal-Token", token["internal_token"])
-        self.publish(package(folder, self.prefab, source=SOURCE))
-        self.ask("POST", "/v1/agents", {"id": self.agent, "url": agent_url})
-        secret = {"prefab_id": self.prefab, "secret_name": "FUZZ_SECRET", "secret_value": "a secret value"}
-        self.ask("POST", "/v1/secrets", secret, self.key)
 
     def ask(self, method: str, path: str, document: Any = None, who: tuple[str, str] | None = None) -> Answer:
         """A request that must succeed."""
@@ -115,6 +120,11 @@ class World:
 
     def _sent(self, request: Request) -> Answer:
         answer = self.line.send(request)
+        if answer.status == 401 and self.admin not in request.headers:
+            mine = {self.key: "key", self.token: "token", self.other_key: "other_key"}
+            self.sign_in()
+            headers = tuple(getattr(self, mine[pair]) if pair in mine else pair for pair in request.headers)
+            answer = self.line.send(replace(request, headers=headers))
         assert answer.ok, f"{request.method} {request.target}: {answer.status} {answer.body[:500]!r}"
         return answer
 
