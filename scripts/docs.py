@@ -37,7 +37,7 @@ NAVIGATION = (
         ),
     ),
     ({"en": "Reference", "zh": "参考"}, ("sdk", "http", "cli", "manifest", "gateway-sdk-guide")),
-    ({"en": "How it works", "zh": "工作原理"}, ("how-it-works",)),
+    ({"en": "How it works", "zh": "工作原理"}, ("how-it-works", "threat-model")),
 )
 _HEADING = re.compile(r"(#{1,6}) (.+)")
 _FILE_MARK = re.compile(r"<!-- file: (.+?) -->\n```(\w+)\n")
