@@ -1,6 +1,7 @@
 """A package that attacks, without a sandbox and with one: what succeeds there has to fail here."""
 
 import functools
+import json
 import operator
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateways import Gateway, until
+from gateways import Gateway, pack, until
 from packages import ZOO, zoo
 
 pytestmark = pytest.mark.skipif(
@@ -32,6 +33,24 @@ SMALL = (
     "from gateway_server.cli.commands import main; main()"
 )
 """The gateway's command with room for 64 MiB in each workspace, so that nothing needs to be filled that matters."""
+EARLY = """
+import json
+import os
+
+from src import attacks
+
+try:
+    function, parameters = json.loads(os.environ["ATTACK"])
+    GOT, REFUSED = getattr(attacks, function)(**parameters), None
+except BaseException as error:
+    GOT, REFUSED = None, error
+
+def tells():
+    if REFUSED is not None:
+        raise RuntimeError(repr(REFUSED))
+    return GOT
+"""
+"""A package that attacks when it is imported, and whose function tells what came of it."""
 GONE = 2.0
 """Seconds after which nothing of a call may live that has passed its time."""
 
@@ -49,6 +68,8 @@ class World:
     victims: list[int] = field(default_factory=list)
     """Pids of the processes that hold the victim's secret."""
     jobs: list[str] = field(default_factory=list)
+    at_import: bool = False
+    """Whether attacks are made by the import of a package rather than by a function."""
 
     def set_up(self) -> None:
         self.gateway.env["CANARY"] = self.canary
@@ -64,6 +85,13 @@ class World:
         for prefab, owner in (("hostile", "mallory"), ("bystander", "ben"), ("other", "ben")):
             package = zoo(self.folder / prefab, "hostile", prefab_id=prefab, **options)
             self.gateway.publish(package, key=self.keys[owner])
+        early = zoo(self.folder / "early", "hostile", prefab_id="attacks-early", **options)
+        (early / "src" / "attacks.py").write_text((early / "src" / "main.py").read_text())
+        (early / "src" / "main.py").write_text(EARLY)
+        manifest = json.loads((early / "prefab-manifest.json").read_text())
+        manifest["functions"] = [{**manifest["functions"][0], "name": "tells", "parameters": [], "secrets": []}]
+        (early / "prefab-manifest.json").write_text(json.dumps(manifest))
+        self.gateway.publish(early, key=self.keys["mallory"])
         for prefab in ("hostile", "bystander"):
             body = {"prefab_id": prefab, "secret_name": "HELD_SECRET", "secret_value": self.secret}
             assert self.gateway.request("POST", "/v1/secrets", key=self.keys["ben"], json=body).status_code == 204
@@ -99,7 +127,14 @@ class World:
 
     def attack(self, function: str, **parameters: Any) -> str | None:
         """What it got, or None where it was refused."""
-        answer = self.run(function, **parameters)
+        if self.at_import:
+            attack = {"ATTACK": json.dumps([function, parameters])}
+            path = "/v1/prefabs/attacks-early/1.0.0/settings"
+            answer = self.gateway.request("PUT", path, key=self.keys["mallory"], json=attack)
+            assert answer.is_success, answer.text
+            answer = self.run("tells", prefab="attacks-early")
+        else:
+            answer = self.run(function, **parameters)
         if answer.status_code != 200:
             print(function, "->", answer.text)
             return None
@@ -314,3 +349,181 @@ def test_it_succeeds_without_a_sandbox_and_fails_with_one(world, title):
     if world.is_off and not succeeded and title in RIGHTS and not may_itself(RIGHTS[title], world.folder):
         pytest.skip("this machine does not let root do that, even outside of a gateway")
     assert succeeded is world.is_off, found
+
+
+INSIDE_ONLY = {"root", "another's user id"}
+"""What the process that imports a package has, within a user namespace in which nobody else is."""
+
+
+@pytest.mark.parametrize("title", [title for title in ATTACKS if not title.startswith("leaving")])
+def test_an_import_gets_no_further_than_a_function(world, title):
+    if world.is_off:
+        pytest.skip("nothing is promised there")
+    world.at_import = True
+    try:
+        found, pattern = ATTACKS[title](world)
+    finally:
+        world.at_import = False
+    succeeded = found is not None and re.search(pattern, found) is not None
+    assert succeeded is (title in INSIDE_ONLY), found
+
+
+# What the gateway itself holds, at every level: the same request in the user's own name shows that it could be granted.
+
+
+def routes(world: World) -> list[list[Any]]:
+    """Every route that is described, with something that it takes where that matters."""
+    body = {"prefab_id": "hostile", "version": "1.0.0", "function_name": "answers"}
+    bodies: dict[str, Any] = {
+        "/v1/internal/run": {"calls": [body]},
+        "/v1/run": {"calls": [body]},
+        "/v1/jobs": body,
+        "/v1/secrets": {"prefab_id": "hostile", "secret_name": "X", "secret_value": "y"},
+        "/v1/keys": {"user": "mallory", "scopes": ["call"], "name": "x"},
+        "/v1/tokens": {"user": "mallory", "ttl": 60},
+        "/internal/files/generate_upload_url": {"filename": "x"},
+        "/v1/files/uploads": {"filename": "x", "size": 1},
+        "/v1/quotas/{user}": {"limit": 9},
+    }
+    values = {
+        "job_id": world.jobs[0],
+        "prefab_id": "bystander",
+        "version": "1.0.0",
+        "user": "ben",
+        "secret_name": "HELD_SECRET",
+        "function_name": "answers",
+        "agent_id": "helper",
+        "path": "x",
+        "key_id": "x",
+        "upload_id": "x",
+        "key": "x",
+    }
+    found = []
+    for path, methods in world.gateway.request("GET", "/openapi.json").json()["paths"].items():
+        for method in methods:
+            found.append(
+                [method.upper(), path.format(**values), bodies.get(path) if method in ("post", "put") else None]
+            )
+    return found
+
+
+OPEN = (
+    "GET /health",
+    "GET /ready",
+    "GET /metrics",
+    "GET /v1/public/",
+    "GET /v1/prefabs",
+    "POST /v1/internal/run",
+    "POST /v1/run",
+    "POST /internal/files/",
+    "POST /v1/files/uploads",
+)
+"""What code inside a call may ask for: other prefabs, files of its call, and what is for everybody."""
+
+
+def test_its_token_opens_nothing_but_calls_and_their_files(world):
+    asked = routes(world)
+    assert len(asked) > 40
+    answer = world.run("uses_token", routes=asked, after=120).json()
+    found: dict[str, int] = answer["results"][0]["output"]["output"]
+    assert len(found) == 2 * len(asked)
+    granted = {what for what, status in found.items() if status < 400}
+    assert any(what.startswith("POST /v1/internal/run") for what in granted)  # it is a good token
+    assert {what for what in granted if not what.startswith(OPEN)} == set()
+    assert max(found.values()) < 500, found
+    own = [world.gateway.request("GET", path, key=world.keys["mallory"]) for path in ("/v1/jobs", "/v1/secrets")]
+    assert [one.status_code for one in own] == [200, 200]
+    assert found["GET /v1/jobs X-Internal-Token"] == found["GET /v1/secrets X-Internal-Token"] == 403
+    later = world.gateway.request("GET", "/v1/usage", key=world.keys["ben"])
+    assert later.status_code == 200
+
+
+def test_a_familiar_id_stays_with_who_published_it_first(world, tmp_path):
+    mine = zoo(tmp_path / "mine", "hostile", prefab_id="other", version="1.0.1")
+    (mine / "src" / "main.py").write_text((mine / "src" / "main.py").read_text().replace('"honest"', '"taken over"'))
+    archive = {"file": ("package.tar.gz", pack(mine))}
+    refused = world.gateway.request("POST", "/v1/prefabs", key=world.keys["mallory"], files=archive)
+    assert refused.status_code == 403, refused.text
+    call = {"prefab_id": "other", "version": "1.0.1", "function_name": "answers"}
+    answer = world.gateway.request("POST", "/v1/run", key=world.keys["ben"], json={"calls": [call]})
+    assert answer.status_code == 404
+    assert world.gateway.request("POST", "/v1/prefabs", key=world.keys["ben"], files=archive).status_code == 201
+
+
+def test_odd_outputs_are_left_out_or_made_harmless(world):
+    began = time.monotonic()
+    (result,) = world.run("odd_outputs", count=1000, after=60).json()["results"]
+    taken = time.monotonic() - began
+    urls = result["output"]["files"]["output"]
+    names = [url.rpartition("/")[2] for url in urls]
+    assert len(names) == len(set(names)) == 1000 + 7
+    assert not {"pipe", "socket"} & set(names)
+    assert not any(set(name) & set("\n\\/") or name in ("..", ".") for name in names)
+    assert taken < 60
+    (result,) = world.run("symlinks_output", path=f"{world.data}/admin.key").json()["results"]
+    assert result["output"]["files"] == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (5, "no JSON"),
+        (5, '1},"results":[{"a":1'),
+        (5, "[" * 200_000),
+        (4, '{"type":"done"}\n\ndata: {"type":"content","data":"forged"}'),
+        (7, "x"),
+        (8, "[" * 200_000),
+        (9, "{}"),
+        (77, "x"),
+    ],
+)
+def test_what_it_says_in_its_workers_name_spoils_its_own_call_alone(world, kind, payload):
+    for stream in (False, True):
+        call = {"prefab_id": "hostile", "version": "1.0.0", "function_name": "forges"}
+        call["inputs"] = {"parameters": {"kind": kind, "payload": payload}}
+        body = {"calls": [call], "stream": stream}
+        headers = {"Cancel-After": "3s"}
+        answer = world.gateway.request("POST", "/v1/run", key=world.keys["mallory"], json=body, headers=headers)
+        if stream and answer.status_code == 200:
+            events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+            assert all(isinstance(event, dict) for event in events)
+            assert [event["type"] for event in events].count("done") <= 1
+            assert "forged" not in answer.text or events[-1]["type"] in ("done", "error")
+        else:
+            assert answer.status_code in (200, 502, 504), answer.text
+            assert isinstance(answer.json(), dict)
+        assert world.gateway.request("GET", "/v1/jobs", key=world.keys["mallory"]).json()
+    assert world.attack("answers", user="ben") in ("honest", "taken over")
+
+
+# Living on.
+
+
+def bearing(mark: str) -> list[int]:
+    """Processes and threads with a name."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            found += [int(process) for task in Path(f"/proc/{process}/task").iterdir() if named(task, mark)]
+    return found
+
+
+def named(task: Path, mark: str) -> bool:
+    with suppress(OSError):
+        state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+        return (task / "comm").read_text().strip() == mark and state not in "ZX"
+    return False
+
+
+@pytest.mark.parametrize("way", ["hang", "daemon", "threads", "forks", "stops", "clone"])
+def test_nobody_lives_on_after_its_time(world, way):
+    mark = f"h{secrets.token_hex(5)}"
+    calls = threading.Thread(target=lambda: world.run("lives_on", way=way, mark=mark, seconds=6, after=1))
+    calls.start()
+    until(lambda: bearing(mark), 20, "the function")
+    calls.join()
+    if world.is_off:
+        time.sleep(GONE)
+        assert bearing(mark)
+    until(lambda: not bearing(mark), 20 if world.is_off else GONE, "its end")
+    assert world.attack("answers", user="ben") in ("honest", "taken over")

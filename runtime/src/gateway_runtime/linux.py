@@ -19,6 +19,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_S
 CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_ADMIN = 5, 6, 7, 8, 21
 _KEPT_MOUNT_FLAGS = {os.ST_NOSUID: MS_NOSUID, os.ST_NODEV: MS_NODEV, os.ST_NOEXEC: 8, os.ST_NOATIME: 1024}
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_SCOPES, _SCOPED_SINCE = 3, 6
+"""Of Landlock: abstract sockets and signals; since which interface."""
 _FS_READ = (1 << 0) | (1 << 2) | (1 << 3)  # execute, read file, read directory
 _FS_FILE = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15)  # the rights that apply to a single file
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many file rights each interface knows; 16 from the fifth on
@@ -128,7 +130,8 @@ def landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
     version = landlock_version()
     everything = (1 << _FS_RIGHTS.get(version, 16)) - 1
     # Interfaces below 4 and 6 know shorter structures: tell the kernel only of the members that it has.
-    rules, size = _Ruleset(everything, 0, 3 if version >= 6 else 0), 8 if version < 4 else 16 if version < 6 else 24
+    scopes = _SCOPES if version >= _SCOPED_SINCE else 0
+    rules, size = _Ruleset(everything, 0, scopes), 8 if version < 4 else 16 if version < _SCOPED_SINCE else 24
     fd = _check(_libc.syscall(_LANDLOCK_CREATE, ctypes.byref(rules), ctypes.c_size_t(size), 0), "landlock ruleset")
     for paths, access in ((readable, _FS_READ), (writable, everything)):
         for path in paths:
@@ -139,6 +142,19 @@ def landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
             rule = struct.pack("=Qi", allowed, at)
             _check(_libc.syscall(_LANDLOCK_ADD, fd, 1, rule, 0), f"landlock rule {path}")
             os.close(at)
+    _restrict(fd)
+
+
+def landlock_scopes() -> None:
+    """Keeps signals and abstract sockets of this process and its descendants among them, where the kernel can. Files
+    are left alone, and mounts with them."""
+    if landlock_version() >= _SCOPED_SINCE:
+        rules = _Ruleset(0, 0, _SCOPES)
+        size = ctypes.c_size_t(ctypes.sizeof(rules))
+        _restrict(_check(_libc.syscall(_LANDLOCK_CREATE, ctypes.byref(rules), size, 0), "landlock ruleset"))
+
+
+def _restrict(ruleset: int) -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    _check(_libc.syscall(_LANDLOCK_RESTRICT, fd, 0), "landlock restrict")
-    os.close(fd)
+    _check(_libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock restrict")
+    os.close(ruleset)

@@ -111,10 +111,13 @@ class _Zygote:
             linux.keep_capabilities((linux.CAP_SETPCAP, linux.CAP_SYS_ADMIN))
         else:
             family.adopt_orphans()
+        if self._plan.landlock:
+            linux.landlock_scopes()  # the machine's abstract sockets belong to its network, which is ours, too
         if self._plan.seccomp:
             seccomp.confine_zygote()
         if self._plan.isolation != "none":
             _limit(resource.RLIMIT_FSIZE, self._plan.largest_file)
+            _limit_resources(is_alone=False)
         site.setquit()
         sys.path[:0] = self._plan.paths[:1]
         for path in self._plan.paths[1:]:
@@ -217,7 +220,7 @@ class _Zygote:
             for source, target in ((own, plan.workspace), (f"{own}/{workspace.TEMPORARY}", "/tmp")):  # noqa: S108
                 linux.bind(source, target, read_only=False)
             linux.bind(f"{own}/{workspace.TEMPORARY}", "/dev/shm", read_only=False)  # noqa: S108
-            _limit_resources(is_alone=plan.isolation == "uids")
+            _limit_resources(is_alone=plan.isolation == "uids")  # the zygote is not: its uid is that of root inside
             if plan.isolation == "uids":
                 os.setresgid(uid, uid, uid)
                 os.setresuid(uid, uid, uid)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_server.files.names import LONGEST, safe_name, unique
+from gateway_server.files.names import LONGEST, Names, safe_name
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None), max_size=400)
 
@@ -56,14 +56,30 @@ def test_every_name_is_safe_to_use(name: str) -> None:
 
 @given(st.lists(st.sampled_from(["a.txt", "a (2).txt", "b", "a" * LONGEST, "名" * 76 + ".x"]), max_size=12))
 def test_equal_names_are_told_apart(names: list[str]) -> None:
-    taken: list[str] = []
-    for name in names:
-        taken.append(unique(name, taken))
+    found = Names()
+    taken = [found.take(name) for name in names]
     assert len(set(taken)) == len(taken)
     assert all(len(name.encode()) <= LONGEST for name in taken)
 
 
 def test_the_second_of_a_name_is_numbered_before_its_extension() -> None:
-    assert unique("a.txt", {"a.txt"}) == "a (2).txt"
-    assert unique("a.txt", {"a.txt", "a (2).txt"}) == "a (3).txt"
-    assert unique("a", {"a"}) == "a (2)"
+    names = Names()
+    given = [names.take(name) for name in ("a.txt", "a.txt", "a.txt", "a", "a", "a (2)")]
+    assert given == ["a.txt", "a (2).txt", "a (3).txt", "a", "a (2)", "a (2) (2)"]
+
+
+def test_ten_thousand_that_look_alike_cost_no_more_than_others() -> None:
+    """The work, counted by what is looked at, grows with their number and not with its square."""
+    names, looks = Names(), Looks()
+    names._taken = looks
+    assert names.take("a.txt") == "a.txt"
+    assert [names.take("a.txt") for _ in range(10_000)][-1] == "a (10001).txt"
+    assert looks.count < 30_000
+
+
+class Looks(set[str]):
+    count = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.count += 1
+        return super().__contains__(name)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gateway_runtime.workspace import OUTPUTS
+from gateway_runtime.workspace import OUTPUTS, opened
 from gateway_server.calls.logs import Masker
 from gateway_server.calls.outcomes import Outcome, of_fault, of_result
 from gateway_server.calls.preparation import Ready
@@ -146,8 +146,9 @@ class Attempts:
 
     async def _keep_outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
         """What the function wrote, stored under the keys that the manifest declares."""
-        if not os.listdir(worker.workspace / OUTPUTS):
-            return {}
+        with opened(worker.workspace, OUTPUTS) as folder, os.scandir(folder) as entries:
+            if next(entries, None) is None:
+                return {}
         limit = self._file_limit
         collection = await asyncio.to_thread(collect, worker.workspace, owner=worker.owner, limit=limit)
         for line in collection.skipped:

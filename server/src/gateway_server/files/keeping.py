@@ -37,6 +37,8 @@ from gateway_server.store.schema import files
 T = TypeVar("T")
 _REFUSALS = (PermissionDenied, Unauthenticated, QuotaExceeded)
 """Of a file whose bytes are there: its user was deleted, disabled or has no room any more."""
+_AT_ONCE = 8
+"""Outputs of one call; thousands would stand in the way of everybody else's."""
 
 
 class Keeping:
@@ -186,11 +188,14 @@ class Keeping:
         ids = {output: new_id() for output in keys}
         await self._announce(lambda c: records.announce(c, [(ids[o], keys[o]) for o in keys], moment.timestamp()))
 
+        gate = asyncio.Semaphore(_AT_ONCE)
+
         async def keep(output: Output) -> StoredFile | None:
             try:
-                written = await self.objects.put_file(
-                    ids[output], keys[output], output.open, self._limit, durable=durable
-                )
+                async with gate:
+                    written = await self.objects.put_file(
+                        ids[output], keys[output], output.open, self._limit, durable=durable
+                    )
             except FileNotFound:
                 return None
             return StoredFile(

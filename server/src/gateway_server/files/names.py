@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Container
 from os.path import splitext
 
 LONGEST = 230
@@ -44,15 +43,22 @@ def _shortened(name: str, limit: int) -> str:
     return kept.rstrip() + extension
 
 
-def unique(name: str, taken: Container[str]) -> str:
-    """`name`, or the first of `name (2).ext`, `name (3).ext`, … that is not taken."""
-    if name not in taken:
-        return name
-    stem, extension = splitext(name)
-    number = 2
-    while True:
-        mark = f" ({number}){extension}"
-        candidate = _shortened(stem, LONGEST - len(mark.encode())) + mark
-        if candidate not in taken:
-            return candidate
-        number += 1
+class Names:
+    """Gives each name once: what comes again becomes `name (2).ext`, `name (3).ext`, …"""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The last number of each name that came again: thousands may look alike once they are safe."""
+
+    def take(self, name: str) -> str:
+        """`name`, or the first of its kind that is not taken."""
+        stem, extension = splitext(name)
+        number, candidate = self._numbers.get(name, 1), name
+        while candidate in self._taken:
+            number += 1
+            mark = f" ({number}){extension}"
+            candidate = _shortened(stem, LONGEST - len(mark.encode())) + mark
+        self._numbers[name] = number
+        self._taken.add(candidate)
+        return candidate

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway_runtime.workspace import OUTPUTS, opened
-from gateway_server.files.names import safe_name, unique
+from gateway_server.files.names import Names, safe_name
 
 MOST_FILES = 10_000
 DEEPEST = 32
@@ -93,13 +93,12 @@ class _Walk:
 
     def enter(self, folder: int, path: str, relative: str, depth: int) -> None:
         """Everything in an open folder. `path` and `relative` end in a slash, or are empty."""
-        taken: set[str] = set()
+        names = Names()
         for name in sorted(os.listdir(folder)):
             if len(self.found) >= MOST_FILES:
                 self.skip(relative, f"a call keeps at most {MOST_FILES} files; the rest is left out")
                 return
-            safe = unique(safe_name(name), taken)
-            taken.add(safe)
+            safe = names.take(safe_name(name))
             try:
                 self._visit(folder, name, path + name, relative + safe, depth)
             except OSError as error:

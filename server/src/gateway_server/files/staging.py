@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway_runtime.workspace import INPUTS, opened
 from gateway_server.errors import RuntimeCrashed, ServiceUnavailable
-from gateway_server.files.names import safe_name, unique
+from gateway_server.files.names import Names, safe_name
 from gateway_server.files.records import StoredFile
 from gateway_server.store.objects import Objects
 
@@ -59,10 +59,12 @@ async def stage(
 def _plan(files: Mapping[str, Sequence[StoredFile]]) -> dict[str, dict[str, StoredFile]]:
     """Which file goes where: folders, names in them, files."""
     plan: dict[str, dict[str, StoredFile]] = {}
+    names: dict[str, Names] = {}
     for key, group in files.items():
-        named = plan.setdefault(safe_name(key), {})
+        folder = safe_name(key)
+        taken = names.setdefault(folder, Names())
         for file in group:
-            named[unique(safe_name(file.name), named)] = file
+            plan.setdefault(folder, {})[taken.take(safe_name(file.name))] = file
     return plan
 
 

@@ -151,6 +151,24 @@ def _proportional(pid: int) -> tuple[int, int]:
     return told.get(b"Pss_Anon:", told.get(b"Pss:", 0)), told.get(b"Pss_Shmem:", 0)
 
 
+def processor_time(pids: list[int]) -> float:
+    """Seconds that processes have computed, those of their children among them that they have seen end."""
+    ticks = 0
+    for pid in pids:
+        with suppress(OSError, ValueError), open(f"/proc/{pid}/stat", "rb") as file:
+            ticks += sum(map(int, file.read().rpartition(b")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def is_any_of(uid: int) -> bool:
+    """Whether any process runs under a uid."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                return True
+    return False
+
+
 def memory_devices() -> set[int]:
     """The devices of files that lie in memory."""
     found = set()

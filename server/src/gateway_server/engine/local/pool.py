@@ -404,6 +404,8 @@ class LocalEngine:
             self._make_idle(host, worker)
             return
         await worker.kill()
+        if not await worker.is_gone() and host.zygote is not None:
+            await host.zygote.end("it did not end a worker when it was told to")
         await asyncio.to_thread(worker.remove)
 
     def _make_idle(self, host: Host, worker: Worker) -> None:

@@ -21,6 +21,8 @@ BUSY, IDLE, NEARLY_FULL = 0.25, 2.0, 0.05
 """Seconds between two looks: while something runs, while nothing does, and while the disk is nearly full."""
 SHARE = 0.05
 """Of one core, that looking may take in the mean."""
+IDLE_SHARE = 0.25
+"""Of one core, that a family may take which has nothing to do."""
 SMALLEST = 16 << 20
 """Bytes below which ending a family does not help a disk that is full."""
 RESERVE_SHARE = 0.05
@@ -38,6 +40,8 @@ class Family:
     """Bytes that its folder may hold."""
     is_busy: bool
     """Whether code of the package is known to run. What a zygote's import left running is not known."""
+    calls: int
+    """How often it has been given something to do."""
     group: Group | None
     zygote: int
     """The pid of its zygote, on the host."""
@@ -64,7 +68,10 @@ class Watchdog:
         self._reserve = reserve
         self._pause = BUSY
         self._idle_seen = 0.0
+        self._idlers: dict[Path, tuple[int, float]] = {}
+        """What those had done and taken of the processors that were idle at the last look at them."""
         self._begun = asyncio.Event()
+        self._ending: set[asyncio.Future[None]] = set()
         self._in_memory = measuring.memory_devices() if hasattr(os, "memfd_create") else set()
 
     async def run(self) -> None:
@@ -73,7 +80,7 @@ class Watchdog:
             families = self._families()
             try:
                 for family, reason in await asyncio.to_thread(self.look, families):
-                    await family.end(reason)
+                    self._end(family, reason)
             except Exception:  # whatever a package made of its folder: the next look must come
                 logger.exception("the watchdog could not look")
             if not any(family.is_busy for family in families):
@@ -87,14 +94,25 @@ class Watchdog:
         """Something begins to run."""
         self._begun.set()
 
+    def _end(self, family: Family, reason: str) -> None:
+        """Without waiting for it: a package may see to it that it takes long, and the others go on taking."""
+        task = asyncio.ensure_future(family.end(reason))
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a family of processes could not be ended", exc_info=error)
+
     def look(self, families: list[Family]) -> list[tuple[Family, str]]:
         """Whoever takes too much, and why that is too much. Blocking."""
         begun, begun_at = time.thread_time(), time.monotonic()
-        members = self._members(families)
-        taken: dict[int, int] = {}
-        doomed: list[tuple[Family, str]] = []
         is_idles_turn = begun_at - self._idle_seen >= IDLE
-        self._idle_seen = begun_at if is_idles_turn else self._idle_seen
+        pause, self._idle_seen = begun_at - self._idle_seen, begun_at if is_idles_turn else self._idle_seen
+        members = self._members(families, idle_too=is_idles_turn)
+        doomed = self._restless(families, members, pause) if is_idles_turn else []
+        taken: dict[int, int] = {}
         for number, family in enumerate(families):
             if not (family.writes or is_idles_turn):
                 continue
@@ -109,10 +127,12 @@ class Watchdog:
         self.cost = time.thread_time() - begun
         return doomed
 
-    def _members(self, families: list[Family]) -> list[list[int]]:
+    def _members(self, families: list[Family], *, idle_too: bool) -> list[list[int]]:
         """The pids of each family on the host."""
         if all(family.group is not None for family in families):
-            return [family.group.processes() if family.group and family.writes else [] for family in families]
+            return [
+                family.group.processes() if family.group and (family.writes or idle_too) else [] for family in families
+            ]
         processes = measuring.Processes()
         of_zygote = {zygote: processes.children(zygote) for zygote in {family.zygote for family in families}}
         found: list[list[int]] = []
@@ -124,6 +144,21 @@ class Watchdog:
                 theirs = {pid for at, pids in enumerate(found) if families[at].zygote == family.zygote for pid in pids}
                 found[number] = [pid for pid in processes.below(family.zygote) if pid not in theirs]
         return found
+
+    def _restless(self, families: list[Family], members: list[list[int]], pause: float) -> list[tuple[Family, str]]:
+        """Who has nothing to do and computes all the same, `pause` seconds after the last look: a function that has
+        answered and goes on, for which nobody is charged."""
+        before, self._idlers = self._idlers, {}
+        doomed = []
+        for family, pids in zip(families, members, strict=True):
+            if family.is_busy:
+                continue
+            spent = measuring.processor_time(pids)
+            self._idlers[family.folder] = family.calls, spent
+            calls, spent_before = before.get(family.folder, (-1, 0.0))
+            if calls == family.calls and spent - spent_before > IDLE_SHARE * pause:
+                doomed.append((family, "it went on computing after it had answered"))
+        return doomed
 
     def _too_much_memory(self, family: Family, pids: list[int], held: dict[tuple[int, int], int]) -> str | None:
         if family.group is not None:

@@ -27,6 +27,8 @@ HIGH_WATER, LOW_WATER = 1 << 20, 1 << 18
 """Bytes that may wait before the worker is made to wait, and how few must be left before it goes on."""
 READS_AT_ONCE = 16
 """Reads of 64 KiB after which others on the event loop get their turn."""
+PATIENCE, PAUSE = 5.0, 0.02
+"""Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks."""
 PARTING = 1.0
 """Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
 IDLE_AND_CLEAN = b'{"leftovers": false}'
@@ -147,6 +149,20 @@ class Worker(asyncio.Protocol):
         if not self._gone:
             await self._zygote.kill(self)
 
+    async def is_gone(self) -> bool:
+        """Whether nothing is left of its processes; waits for them to leave."""
+        end = asyncio.get_running_loop().time() + PATIENCE
+        while self._has_processes():
+            if asyncio.get_running_loop().time() >= end:
+                return False
+            await asyncio.sleep(PAUSE)
+        return True
+
+    def _has_processes(self) -> bool:
+        if self.group is not None:
+            return bool(self.group.processes())
+        return self.owner is not None and measuring.is_any_of(self.owner)
+
     def family(self, memory: int, room: int, zygote: int) -> Family:
         """What the watchdog is to look at: memory and room on the disk in bytes, the zygote by its pid."""
         return Family(
@@ -154,6 +170,7 @@ class Worker(asyncio.Protocol):
             memory=memory,
             disk=room + self.given,
             is_busy=self._busy,
+            calls=self._call,
             group=self.group,
             zygote=zygote,
             pid=self.pid or 0,

@@ -1,8 +1,6 @@
 """The gateway's side of the launcher and of each zygote: orders out, news in."""
 
-import array
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -12,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gateway_runtime import workspace
-from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
+from gateway_runtime.protocol import PROTOCOL
 from gateway_server.engine.local import removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Cgroups, Group
 from gateway_server.engine.local.isolation import Isolation, Layout
+from gateway_server.engine.local.packets import Packets
 from gateway_server.engine.local.watchdog import Family
 from gateway_server.engine.local.worker import Worker
 from gateway_server.errors import ServiceUnavailable
@@ -26,6 +25,8 @@ LAST_NUMBER = 899
 FIRST_ROOM = 32
 HELD_BY_EACH = 8 << 20
 """Bytes of the zygote's memory that a worker may keep alive; 2 to 3 MB were seen."""
+PATIENCE = 5.0
+"""Seconds in which a zygote ends a worker when it is told to. A package that has taken its place at import does not."""
 OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 """Answers, as the gateway does, who connects to a socket that listens; gives what ends that."""
 
@@ -36,50 +37,6 @@ class ImportFailed(Exception):
     def __init__(self, told: dict[str, str]) -> None:
         super().__init__(told["message"])
         self.told = told
-
-
-class Packets:
-    """A SOCK_SEQPACKET socket on the event loop: one JSON object a packet, descriptors beside it."""
-
-    def __init__(self, connection: socket.socket, heard: Callable[[dict[str, Any] | None], None]) -> None:
-        connection.setblocking(False)
-        self._socket = connection
-        self._heard = heard
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(connection.fileno(), self._read)
-        self._open = True
-
-    def send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
-        """Sends one packet.
-
-        Raises:
-            ServiceUnavailable: the other side is gone or does not read.
-        """
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors or []))]
-        try:
-            self._socket.sendmsg([json.dumps(message).encode()], ancillary if descriptors else [])
-        except OSError as error:
-            raise ServiceUnavailable(f"The process that runs prefabs does not answer ({error}).") from error
-
-    def close(self) -> None:
-        """Hangs up; a zygote or launcher ends itself on that."""
-        if self._open:
-            self._open = False
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
-
-    def _read(self) -> None:
-        try:
-            data = self._socket.recv(CONTROL_LIMIT)
-            message = json.loads(data) if data else None
-        except BlockingIOError:
-            return
-        except (OSError, ValueError, RecursionError):  # the end, or a package that writes what it should not
-            message = None
-        if not isinstance(message, dict):
-            message = None
-            self.close()
-        self._heard(message)
 
 
 class Launcher:
@@ -214,6 +171,7 @@ class Zygote:
         self._workers: dict[int, Worker] = {}
         self._next = 0
         self._room = 0
+        self._orders = 0
         self._reason = ""
 
     async def start(self, *, base_url: str, preload: bool, timeout: float) -> None:
@@ -314,6 +272,7 @@ class Zygote:
             await worker.connect(ours, reading)
             if not self.alive or self._packets is None:
                 raise ServiceUnavailable("The process of this prefab ended; call again.")
+            self._orders += 1
             self._packets.send({"fork": number}, [theirs.fileno(), writing, *entries])
             await self._forks[number]
         except BaseException:
@@ -348,13 +307,21 @@ class Zygote:
             raise ServiceUnavailable(f"No control group could be made: {error}", retry_after=1) from error
 
     async def kill(self, worker: Worker) -> None:
-        """Kills a worker with its whole family; returns when the signal has reached all of it."""
+        """Kills a worker with its whole family; returns when the signal has reached all of it.
+
+        A zygote that does not obey is ended itself, and everything below it with it.
+        """
         if not self.alive or self._packets is None:
             return
         number = worker.number
         future = self._kills.setdefault(number, asyncio.get_running_loop().create_future())
-        self._packets.send({"kill": number})
-        await future
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._orders += 1
+                self._packets.send({"kill": number})
+                await asyncio.shield(future)
+        except (TimeoutError, ServiceUnavailable):
+            await self.end("it did not end a worker when it was told to")
 
     def families(self, room: int) -> list[Family]:
         """Its own family of processes and those of its workers; `room` in bytes is what each may have on the disk."""
@@ -364,6 +331,7 @@ class Zygote:
             memory=memory,
             disk=room,
             is_busy=not self._ready.done(),
+            calls=self._orders,
             group=self.group,
             zygote=self.pid,
             pid=None,
@@ -395,6 +363,12 @@ class Zygote:
         raise ServiceUnavailable("All uids of this prefab's workers are in use.", retry_after=1)
 
     def _heard(self, message: dict[str, Any] | None) -> None:
+        try:
+            self._understand(message)
+        except (ArithmeticError, LookupError, TypeError, ValueError):  # the package speaks, and not the zygote
+            self.close()
+
+    def _understand(self, message: dict[str, Any] | None) -> None:
         if message is None:
             self._died()
         elif "ready" in message:
@@ -404,7 +378,7 @@ class Zygote:
             elif not self._ready.done():
                 self._ready.set_result(None)
         elif "failed" in message:
-            self._fail(ImportFailed(message["failed"]))
+            self._fail(ImportFailed({key: str(message["failed"][key]) for key in ("type", "message", "traceback")}))
         else:
             self._heard_of_worker(message)
 
