@@ -92,12 +92,24 @@ class World:
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content and "json" in answer.headers["content-type"] else answer.text
 
+    def settled(self) -> list[Any]:
+        """The state when what was accepted and what was cancelled before has come to its end."""
+        looks = [self.state()]
+
+        def is_still() -> bool:
+            looks.append(self.state())
+            return looks[-1] == looks[-2] == looks[-3 if len(looks) > 2 else 0] and not self._ending()
+
+        until(is_still, 30, "quiet")
+        return looks[-1]
+
+    def _ending(self) -> list[str]:
+        jobs = self.do("admin", "GET", "/v1/jobs?all_users=true&limit=1000")["jobs"]
+        lasting = ("sleeps", "token")
+        return [job["id"] for job in jobs if job["ended_at"] is None and job["function_name"] not in lasting]
+
     def state(self) -> list[Any]:
         """All that the gateway keeps: the rows of every table, every object, and how often the agent was called."""
-        jobs = self.do("admin", "GET", "/v1/jobs?all_users=true&limit=1000")["jobs"]
-        for job in jobs:
-            if job["ended_at"] is None and job["function_name"] == "hello":
-                self.do("admin", "GET", f"/v1/jobs/{job['id']}?wait=30")
         data, found = self.gateway.data, []
         with closing(sqlite3.connect(f"file:{data / 'gateway.db'}?mode=ro", uri=True)) as database:
             for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
