@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import Gateway, pack
+from gateways import Gateway, pack, running_gateway
 from packages import write_package
 from uv import find_uv_bin
 
@@ -101,7 +101,15 @@ def model_url():
     thread.join()
 
 
-def test_the_llm_client_chats_with_the_users_own_key(gateway: Gateway, model_url: str):
+@pytest.fixture
+def open_gateway(tmp_path: Path):
+    """One whose functions may reach this machine, where the model of the tests is."""
+    with running_gateway(tmp_path / "data", "--allow-loopback") as started:
+        yield started
+
+
+def test_the_llm_client_chats_with_the_users_own_key(open_gateway: Gateway, model_url: str):
+    gateway = open_gateway
     gateway.publish(PREFABS / "llm-client")
     key = gateway.key("chatty")
     for name, value in {"OPENAI_API_KEY": "sk-right-key", "OPENAI_BASE_URL": model_url, "OPENAI_MODEL": "m"}.items():

@@ -30,7 +30,8 @@ from gateway_server.calls.inputs import Validator, parse_run, parse_submission
 from gateway_server.calls.outcomes import Outcome
 from gateway_server.errors import GatewayFault, RuntimeCrashed, Unauthenticated
 from gateway_server.files.keys import place_of
-from gateway_server.files.names import LONGEST, safe_name, unique
+from gateway_server.files.names import LONGEST, Names, safe_name
+from gateway_server.identity.signing import SigningKeys
 from gateway_server.identity.tokens import ALGORITHM, Tokens
 from gateway_server.models import Call
 from gateway_server.prefabs.manifest import parse_manifest
@@ -302,7 +303,9 @@ def check_name(name: str) -> None:
     assert not set(safe) & set("/\\\0\r\n\u2028\u202e")
     assert len(safe.encode()) <= LONGEST
     assert safe_name(safe) == safe
-    other = unique(safe, {safe})
+    names = Names()
+    assert names.take(safe) == safe
+    other = names.take(safe)
     assert other != safe
     assert len(other.encode()) <= LONGEST
 
@@ -528,10 +531,10 @@ class _AllUsers:
 
 
 def _tokens() -> Tokens:
-    tokens = Tokens(None, None, _AllUsers())  # type: ignore[arg-type]
-    tokens._keys = {"k": b"0" * 32}
-    tokens._current = "k"
-    return tokens
+    signing = SigningKeys(None, None)  # type: ignore[arg-type]
+    signing._keys = {"k": b"0" * 32}
+    signing._current = "k"
+    return Tokens(None, signing, _AllUsers())  # type: ignore[arg-type]
 
 
 CLAIMS = {
