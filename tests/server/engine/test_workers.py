@@ -52,7 +52,7 @@ def commands(pid: int) -> bytes:
         return b""
 
 
-async def until(condition, seconds: float = 5.0):
+async def until(condition, seconds: float = 20.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not happen in time"
