@@ -62,6 +62,12 @@ def test_any_bytes_give_events_or_our_error(data, places):
         pass
 
 
+def test_a_line_that_ended_with_the_piece_before_counts_at_once():
+    decoder = EventDecoder()
+    assert decoder.feed(b'data: {"type":"content","data":1}\n\r') == []
+    assert decoder.feed(b": a comment") == [StreamEvent("content", 1)]
+
+
 def test_an_event_in_several_data_lines():
     assert EventDecoder().feed(b'data:{"type":\ndata: "progress"}\n\n') == [StreamEvent("progress")]
 

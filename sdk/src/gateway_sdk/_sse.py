@@ -24,13 +24,14 @@ class EventDecoder:
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._pending = 0
+        self._held = False  # whether it ends with a CR
         self._data: list[bytes] = []
         self._size = 0
         self._id: int | None = None
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """Events that `chunk` completes. Unknown types and comments give none."""
-        if b"\n" not in chunk and b"\r" not in chunk:
+        if b"\n" not in chunk and b"\r" not in chunk and not self._held:
             # A long line in many pieces: joined once, at its end.
             self._pieces.append(chunk)
             self._pending += len(chunk)
@@ -45,6 +46,7 @@ class EventDecoder:
             held = b""
         lines = text.split(b"\n")
         rest = lines.pop() + held
+        self._held = bool(held)
         if rest:
             self._pieces.append(rest)
             self._pending = len(rest)

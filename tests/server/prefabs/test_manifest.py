@@ -387,3 +387,10 @@ def test_any_values_are_read_or_refused(raw: dict[str, Any]) -> None:
     for each in parsed.functions:
         jsonschema_rs.Draft202012Validator(parameters_schema(each))
         jsonschema_rs.Draft202012Validator(files_schema(each))
+
+
+def test_what_is_wrong_can_be_told_even_where_names_are_no_text():
+    with pytest.raises(PackageError) as caught:
+        parse_manifest(b'{"\\ud800": {"\\u0000": 1}, "id": "\\udc00"}')
+    for problem in caught.value.problems:
+        f"{problem.pointer} {problem.message}".encode()

@@ -63,8 +63,9 @@ class Report:
 
 
 def step(pointer: str, token: object) -> str:
-    """The pointer to a member of what `pointer` points to."""
-    return f"{pointer}/{str(token).replace('~', '~0').replace('/', '~1')}"
+    """The pointer to a member of what `pointer` points to; what is no text in it is shown as its escape."""
+    text = str(token).encode("utf-8", "backslashreplace").decode()
+    return f"{pointer}/{text.replace('~', '~0').replace('/', '~1')}"
 
 
 def show(value: object, limit: int = 60) -> str:
