@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -13,11 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import Gateway, descendants, running_gateway, until
+from gateways import Gateway, command_line, descendants, running_gateway, until
 from packages import write_package
 
 WORK = """
 import os
+import subprocess
 import time
 
 from gateway_sdk import GatewayClient
@@ -28,11 +30,12 @@ def work(n: int, seconds: float = 0.05):
         yield {"type": "content", "data": f"{n}.{i}"}
         time.sleep(seconds / 3)
 
-def deep(levels: int):
+def deep(levels: int, mark: str = "600"):
+    subprocess.Popen(["sleep", mark])
     if not levels:
         time.sleep(600)
     with GatewayClient(timeout=600) as client:
-        return client.run("work", "1.0.0", "deep", {"levels": levels - 1}).get_function_result()
+        return client.run("work", "1.0.0", "deep", {"levels": levels - 1, "mark": mark}).get_function_result()
 """
 JOBS = int(os.environ.get("GATEWAY_TEST_JOBS", "120"))
 KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "5"))
@@ -152,22 +155,21 @@ def test_a_job_that_the_gateway_never_survives_is_given_up(gateway: Gateway) -> 
 
 def test_cancel_reaches_three_calls_deep_and_leaves_no_process(gateway: Gateway) -> None:
     key = gateway.key("ann")
-    job_id = gateway.request("POST", "/v1/jobs", key=key, json=call("deep", levels=3)).json()["job_id"]
-    until(lambda: _running(gateway) == 4, 30, "the call three calls deep")
+    mark = str(600 + random.random())
+    job_id = gateway.request("POST", "/v1/jobs", key=key, json=call("deep", levels=3, mark=mark)).json()["job_id"]
+    started = lambda: [p for p in descendants(gateway.pid) if command_line(p) == f"sleep\0{mark}\0".encode()]  # noqa: E731
+    until(lambda: len(started()) == 4, 30, "the call three calls deep")
+    busy = {_parent(process) for process in started()}
+    assert len(busy) == 4
     answer = gateway.request("POST", f"/v1/jobs/{job_id}/cancel", key=key).json()
     assert answer["canceled"] is True
     until(lambda: _running(gateway) == 0, 10, "the end of every record")
-    left = lambda: [pid for pid in descendants(gateway.pid) if _is_worker(pid)]  # noqa: E731
-    until(lambda: len(left()) <= 1, 10, "the end of all workers but the spare one")
+    until(lambda: not busy.intersection(descendants(gateway.pid)), 10, "the end of every worker")
+    until(lambda: not started(), 10, "the end of what the functions started")
 
 
-def _is_worker(pid: int) -> bool:
-    """Whether a process is more than the launcher or a zygote: these have no parent of the same command line."""
-    try:
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        return Path(f"/proc/{pid}/cmdline").read_bytes() == Path(f"/proc/{parent}/cmdline").read_bytes()
-    except OSError:
-        return False
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _query(gateway: Gateway, text: str) -> int:
