@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -64,65 +64,90 @@ def call(
     outcome = function(**parameters)
     if inspect.iscoroutine(outcome):
         outcome = asyncio.run(outcome)
-    if inspect.isasyncgen(outcome):
-        outcome = _drive(outcome)
-    if not _is_generator(outcome):
+    is_async = inspect.isasyncgen(outcome)
+    if not is_async and not _is_generator(outcome):
         return False, encode(outcome)
-    return stream and not fold, _exhaust(outcome, emit if stream else None, fold=fold or not stream)
+    events = _Events(emit if stream else None, keep=fold or not stream)
+    if is_async:
+        asyncio.run(_exhaust_async(outcome, events))  # type: ignore[arg-type]
+    else:
+        _exhaust(outcome, events)
+    return stream and not fold, events.result()
 
 
 def _is_generator(value: object) -> bool:
     return inspect.isgenerator(value) or (isinstance(value, Iterator) and not hasattr(value, "read"))
 
 
-def _drive(events: AsyncIterator[object]) -> Iterator[object]:
-    """An async generator as a plain one, on an event loop of its own."""
-    with asyncio.Runner() as runner:
-        while True:
-            try:
-                event = runner.run(_next(events))
-            except StopAsyncIteration:
-                return
-            yield event
-
-
-async def _next(events: AsyncIterator[object]) -> object:
-    return await events.__anext__()
-
-
-def _exhaust(events: Any, emit: Emit | None, *, fold: bool) -> bytes:
-    kept: list[dict[str, object]] = []
-    done: dict[str, object] | None = None
+def _exhaust(generator: Any, events: "_Events") -> None:
     while True:
         try:
-            event = as_event(next(events))
+            value = next(generator)
         except StopIteration as stop:
-            returned = stop.value
-            break
+            events.returned = stop.value
+            return
+        try:
+            events.take(value)
+        except EventError:
+            generator.close()
+            raise
+
+
+async def _exhaust_async(generator: Any, events: "_Events") -> None:
+    async for value in generator:
+        try:
+            events.take(value)
+        except EventError:
+            await generator.aclose()
+            raise
+
+
+class _Events:
+    """What a generator has yielded so far."""
+
+    def __init__(self, emit: Emit | None, *, keep: bool) -> None:
+        self.returned: object = None
+        """Its return value."""
+        self._emit = emit
+        self._keep = keep
+        self._kept: list[dict[str, object]] = []
+        self._done: dict[str, object] | None = None
+
+    def take(self, value: object) -> None:
+        """One more.
+
+        Raises:
+            EventError: it is the error that ends the stream.
+        """
+        event = as_event(value)
         if event is None:
-            continue
-        if done is not None:
+            return
+        kind = event["type"]
+        if self._done is not None:
             sys.stderr.write(f"event after the end dropped: {str(event)[:200]}\n")
-        elif event["type"] == "error":
-            events.close()
-            message = event.get("data")
-            code = event.get("error_code")
+        elif kind == "error":
+            message, code = event.get("data"), event.get("error_code")
             text = message if isinstance(message, str) else encode(message).decode()
             raise EventError(text, code if isinstance(code, str) else "PREFAB_ERROR")
-        elif event["type"] == "done":
-            done = event
+        elif kind == "done":
+            self._done = event
         else:
-            if emit is not None:
-                emit(str(event["type"]), encode(event))
-            if fold:
-                kept.append(event)
-    if fold:
-        return encode(folded(kept, done, returned))
-    return encode(done.get("data") if done else returned)
+            if self._emit is not None:
+                self._emit(str(kind), encode(event))
+            if self._keep:
+                self._kept.append(event)
+
+    def result(self) -> bytes:
+        """What comes of it as JSON text: folded where it was kept, else the data of its end."""
+        if self._keep:
+            return encode(folded(self._kept, self._done, self.returned))
+        return encode(self._done.get("data") if self._done else self.returned)
 
 
 def as_event(value: object) -> dict[str, object] | None:
     """What a generator yielded as an event; None for log lines, which never travel on the stream."""
+    if type(value) is dict and type(value.get("type")) is str and value["type"] in EVENT_TYPES and "data" in value:
+        return value  # as nearly all are
     if not isinstance(value, Mapping) or "type" not in value:
         return {"type": "content", "data": value}
     event = {str(key): item for key, item in value.items()}
@@ -160,7 +185,7 @@ def encode(value: object) -> bytes:
         ValueError: the value contains itself.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+        text = _encoder.encode(value)
     except ValueError as error:
         if "Circular" in str(error):
             raise ValueError("the result contains itself, which JSON cannot hold") from None
@@ -207,6 +232,10 @@ def _finite(value: object) -> object:
     if value is None or isinstance(value, str | int | bool):
         return value
     return _finite(_plain(value))
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+"""Made once: to make one costs more than to encode a small value."""
 
 
 def describe(error: BaseException) -> dict[str, str]:

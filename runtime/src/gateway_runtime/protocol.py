@@ -14,7 +14,7 @@ the engine and a zygote:
 The *worker* socket (a byte stream of frames) joins the engine and one worker:
 
     frame              length u32 | kind u8 | call u32 | payload, all big endian
-    engine -> worker   CALL    {"function", "parameters", "environment", "stream"}
+    engine -> worker   CALL    {"function", "parameters", "environment", "stream", "fold"}
     worker -> engine   HELLO   {"protocol", "pid"}
                        START   an event of type start that the function yielded itself
                        EVENT   one event as JSON text, forwarded as it stands
@@ -22,16 +22,18 @@ The *worker* socket (a byte stream of frames) joins the engine and one worker:
                        DONE    the data of a generator's done event, as JSON text; only where a stream is wanted
                        SPILLED either of them, too long for a frame: its kind as one byte; it lies in .result
                        FAILURE {"error_code", "type", "message", "traceback"}
-                       IDLE    {"leftovers": bool}         the call is over; a worker with leftovers serves no other
+                       IDLE    one byte of flags           the call is over: see `Idle`
 
-EVENT frames come in order; RESULT, DONE, SPILLED or FAILURE comes exactly once, and IDLE after it.
+EVENT frames come in order; RESULT, DONE, SPILLED or FAILURE comes exactly once, and IDLE after it, as a rule in one piece
+with it.
 """
 
 import struct
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
-PROTOCOL = 1
+PROTOCOL = 2
 HEADER = struct.Struct("!IBI")
+_HEAD = HEADER.size
 FRAME_LIMIT = 1 << 20
 """Longest payload of a frame in bytes; longer results travel as a file in the workspace."""
 RESULT_LIMIT = 64 << 20
@@ -55,6 +57,18 @@ class Kind(IntEnum):
     IDLE = 9
 
 
+class Idle(IntFlag):
+    """What a worker says of itself when a call is over."""
+
+    LEFTOVERS = 1
+    """Something of the call is still alive or changed: the worker serves no other."""
+    FILES = 2
+    """The workspace may be other than fresh: outputs, or what has to be removed."""
+
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
 def frame(kind: Kind, call: int, payload: bytes) -> bytes:
     """One frame as bytes."""
     return HEADER.pack(len(payload), kind, call) + payload
@@ -66,6 +80,8 @@ class FrameBuffer:
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
         self._limit = limit
         self._data = bytearray()
+        self._missing = 0
+        """Bytes without which no frame is complete: a long one is put together once, not with every piece of it."""
 
     def feed(self, data: bytes) -> list[tuple[Kind, int, bytes]]:
         """The frames that `data` completes.
@@ -73,18 +89,30 @@ class FrameBuffer:
         Raises:
             ValueError: a frame longer than the limit or of an unknown kind; the stream is unusable from there on.
         """
-        self._data += data
+        if self._data:
+            self._data += data
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = bytes(self._data)
+            self._data.clear()
         frames: list[tuple[Kind, int, bytes]] = []
-        at, size = 0, len(self._data)
-        while size - at >= HEADER.size:
-            length, kind, call = HEADER.unpack_from(self._data, at)
+        at, size = 0, len(data)
+        while size - at >= _HEAD:
+            length, number, call = HEADER.unpack_from(data, at)
             if length > self._limit:
                 raise ValueError(f"a frame of {length} bytes is longer than the limit of {self._limit}")
-            end = at + HEADER.size + length
+            end = at + _HEAD + length
             if end > size:
+                self._missing = end - size
                 break
-            frames.append((Kind(kind), call, bytes(self._data[at + HEADER.size : end])))
+            kind = _KINDS.get(number)
+            if kind is None:
+                raise ValueError(f"{number} is no kind of frame")
+            frames.append((kind, call, data[at + _HEAD : end]))
             at = end
-        if at:
-            del self._data[:at]
+        else:
+            self._missing = 1
+        if at < size:
+            self._data += data[at:] if at else data
         return frames

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 from gateway_runtime import functions, workspace
-from gateway_runtime.protocol import EVENT_LIMIT, FRAME_LIMIT, PROTOCOL, RESULT_LIMIT, FrameBuffer, Kind, frame
+from gateway_runtime.protocol import EVENT_LIMIT, FRAME_LIMIT, PROTOCOL, RESULT_LIMIT, FrameBuffer, Idle, Kind, frame
 
 MOST_LEFT_OPEN = 1000
 """Files that calls may leave open, as connections that are kept for the next; the limit is four times that."""
@@ -23,109 +24,135 @@ MOST_LEFT_OPEN = 1000
 def serve(connection: socket.socket, load: Callable[[], ModuleType]) -> None:
     """Says hello, then runs what it is asked to until the engine hangs up."""
     connection.sendall(frame(Kind.HELLO, 0, json.dumps({"protocol": PROTOCOL, "pid": os.getpid()}).encode()))
+    worker = _Worker(connection, load)
     buffer = FrameBuffer(limit=RESULT_LIMIT)
     while data := connection.recv(1 << 16):
         for kind, number, payload in buffer.feed(data):
             if kind is Kind.CALL:
-                _Call(connection, number, json.loads(payload)).run(load)
+                worker.run(number, json.loads(payload))
+
+
+class _Worker:
+    """What stays from call to call, and what every call has to leave as it found it."""
+
+    def __init__(self, connection: socket.socket, load: Callable[[], ModuleType]) -> None:
+        self._connection = connection
+        self._load = load
+        self._module: ModuleType | None = None
+        self._state = _State()
+        self._folders = workspace.Watch()
+
+    def run(self, number: int, order: dict[str, Any]) -> None:
+        """Runs one call to its end, whatever that is."""
+        call = _Call(self._connection, number, order)
+        environment = _Environment(order["environment"])
+        try:
+            last = call.outcome(self._find)
+        finally:
+            call.leave_if_copy()
+            environment.restore()
+            _flush()
+            os.chdir(self._state.home)
+        flags = Idle.LEFTOVERS if self._state.has_changed() or _has_descendants() else Idle(0)
+        if self._folders.has_changed():
+            flags |= Idle.FILES
+        self._connection.sendall(last + frame(Kind.IDLE, number, bytes([flags])))
+
+    def _find(self, name: str) -> Callable[..., object]:
+        if self._module is None:
+            self._module = self._load()
+            self._state = _State()  # once more: where the package is imported only now, what that started may stay
+        return functions.find(self._module, name)
 
 
 class _Call:
-    """One call: its environment, its events, its end."""
+    """One call: its events, and what became of it."""
 
-    def __init__(self, connection: socket.socket, number: int, order: dict[str, object]) -> None:
+    def __init__(self, connection: socket.socket, number: int, order: dict[str, Any]) -> None:
         self._connection = connection
         self._number = number
         self._order = order
         self._home = os.getcwd()
         self._pid = os.getpid()
-        self._state = _State()
 
-    def run(self, load: Callable[[], ModuleType]) -> None:
-        environment: dict[str, str] = self._order["environment"]  # type: ignore[assignment]
-        before, mask = os.environ.copy(), os.umask(0o077)
-        os.umask(mask)
-        os.environ.update(environment)
+    def outcome(self, find: Callable[[str], Callable[..., object]]) -> bytes:
+        """Runs the function; the frame that tells what became of it."""
+        order = self._order
         try:
-            finish = self._outcome(load)
-            self._leave_if_copy()
-            finish()
-        finally:
-            self._leave_if_copy()
-            _restore(before)
-            os.umask(mask)
-            _flush()
-            os.chdir(self._home)
-            self._send(Kind.IDLE, json.dumps({"leftovers": self._state.has_changed() or _has_descendants()}).encode())
-
-    def _outcome(self, load: Callable[[], ModuleType]) -> Callable[[], None]:
-        """Runs the function; how to tell what became of it."""
-        try:
-            kind, result = self._call(load)
-            self._leave_if_copy()
-            return self._result(kind, result)
+            streamed, result = functions.call(
+                find(order["function"]),
+                order["parameters"],
+                stream=order["stream"],
+                emit=self._emit,
+                fold=order["fold"],
+            )
+            self.leave_if_copy()
+            return self._result(Kind.DONE if streamed else Kind.RESULT, result)
         except functions.EventError as error:
             told = {"error_code": error.code, "type": "EventError", "message": str(error), "traceback": ""}
         except BaseException as error:  # SystemExit and KeyboardInterrupt of the function end its call alone
             told = {"error_code": "PREFAB_ERROR", **functions.describe(error)}
-            self._leave_if_copy()
+            self.leave_if_copy()
             _say(told["traceback"])
-        return lambda: self._fail(told)
+        told = {key: value[: FRAME_LIMIT // 16] for key, value in told.items()}
+        return frame(Kind.FAILURE, self._number, json.dumps(told).encode())
 
-    def _leave_if_copy(self) -> None:
+    def leave_if_copy(self) -> None:
         """A function that forked may return in both processes; only one of them speaks for the call."""
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _call(self, load: Callable[[], ModuleType]) -> tuple[Kind, bytes]:
-        function = functions.find(load(), str(self._order["function"]))
-        self._state = _State()  # once more: where the package is imported only now, what that started may stay
-        parameters: dict[str, object] = self._order["parameters"]  # type: ignore[assignment]
-        stream, fold = bool(self._order["stream"]), bool(self._order.get("fold"))
-        streamed, result = functions.call(function, parameters, stream=stream, emit=self._emit, fold=fold)
-        return Kind.DONE if streamed else Kind.RESULT, result
-
     def _emit(self, kind: str, event: bytes) -> None:
         if len(event) > EVENT_LIMIT:
             raise ValueError(f"an event of {len(event)} bytes is longer than the limit of {EVENT_LIMIT}")
-        self._send(Kind.START if kind == "start" else Kind.EVENT, event)
+        self._connection.sendall(frame(Kind.START if kind == "start" else Kind.EVENT, self._number, event))
 
-    def _result(self, kind: Kind, result: bytes) -> Callable[[], None]:
-        _flush()
+    def _result(self, kind: Kind, result: bytes) -> bytes:
         if len(result) > RESULT_LIMIT:
             raise ValueError(f"the result of {len(result)} bytes is longer than the limit of {RESULT_LIMIT}")
         if len(result) > FRAME_LIMIT:
             with open(os.path.join(self._home, workspace.RESULT), "wb") as file:
                 file.write(result)
             kind, result = Kind.SPILLED, bytes([kind])
-        return lambda: self._send(kind, result)
-
-    def _fail(self, error: dict[str, str]) -> None:
-        _flush()
-        told = {key: value[: FRAME_LIMIT // 16] for key, value in error.items()}
-        self._send(Kind.FAILURE, json.dumps(told).encode())
-
-    def _send(self, kind: Kind, payload: bytes) -> None:
-        self._connection.sendall(frame(kind, self._number, payload))
+        return frame(kind, self._number, result)
 
 
-def _restore(before: dict[str, str]) -> None:
-    """The environment as it was: the secrets of this call are gone before the next begins."""
-    for name in set(os.environ) - set(before):
-        del os.environ[name]
-    os.environ.update(before)
+class _Environment:
+    """The environment of one call: its secrets are there until it is over, and gone before the next begins."""
+
+    def __init__(self, added: dict[str, str]) -> None:
+        self._before = _variables().copy()
+        os.environ.update(added)
+
+    def restore(self) -> None:
+        """As it was before, whatever the function did to it."""
+        before, present = self._before, _variables()
+        for name in present.keys() - before.keys():
+            del os.environb[name]
+        for name, value in before.items():
+            if present.get(name) != value:
+                os.environb[name] = value
+
+
+def _variables() -> dict[bytes, bytes]:
+    """The environment as the interpreter holds it; a copy by `os.environ.copy()` decodes every name and value."""
+    return os.environb._data  # type: ignore[attr-defined,no-any-return]
 
 
 class _State:
     """What a call must leave as it was for the worker to serve another."""
 
     def __init__(self) -> None:
+        self.home = os.getcwd()
+        self._mask = os.umask(0o077)
+        os.umask(self._mask)
         self._streams = (sys.stdout, sys.stderr)
         self._descriptors = _identities()
         self._threads = threading.active_count()
 
     def has_changed(self) -> bool:
         """Whether the function replaced or closed its output, or left threads or an alarm behind."""
+        os.umask(self._mask)
         alarm = signal.alarm(0)
         if _count_open() > MOST_LEFT_OPEN:
             return True

@@ -10,6 +10,7 @@ outside: every step opens the next folder in the one before, and never through a
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -19,6 +20,9 @@ HOME = ".home"
 TEMPORARY = ".tmp"
 RESULT = ".result"
 FOLDERS = ("data", INPUTS, OUTPUTS, HOME, TEMPORARY)
+_WATCHED = (".", *FOLDERS)
+STEP = 50_000_000
+"""Nanoseconds after which a change certainly has another time of modification; kernels count in 1 to 10 ms."""
 
 
 @contextmanager
@@ -54,3 +58,35 @@ def lay_out(root: str | os.PathLike[str], owner: int | None = None) -> None:
     """Makes the folders that every call finds."""
     for name in FOLDERS:
         make_folder(root, name, owner)
+
+
+class Watch:
+    """Tells whether the workspace under the current directory is as fresh as every call finds it.
+
+    Whatever is made, removed or renamed in a folder moves the folder's time of modification. That time moves in steps,
+    so one that was young when we looked may hide a later change: then we look into the folders instead.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[int] | None = None
+
+    def has_changed(self) -> bool:
+        """Whether it is not, or may not be."""
+        try:
+            times = [os.stat(folder, follow_symlinks=False).st_mtime_ns for folder in _WATCHED]
+        except OSError:
+            times = None
+        if times is not None and times == self._times:
+            return False
+        is_fresh = times is not None and _is_fresh()
+        self._times = times if is_fresh and time.time_ns() - max(times) > STEP else None
+        return not is_fresh
+
+
+def _is_fresh() -> bool:
+    """Whether the folders are those that every call finds, with nothing in them."""
+    try:
+        found = [sorted(os.listdir(folder)) for folder in _WATCHED]
+    except OSError:
+        return False
+    return found == [[HOME, TEMPORARY, "data"], ["inputs", "outputs"], [], [], [], []]

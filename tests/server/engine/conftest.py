@@ -78,13 +78,14 @@ class Engine:
             "parameters": parameters,
             "environment": environment or {},
             "stream": stream,
+            "fold": False,
         }
+
+        async def emit(events: list[Progress]) -> None:
+            answer.events += [event.json for event in events]
+
         async with self.local.worker(self.deployment(package), user) as worker:
-            async for event in worker.run(order, answer.log.extend):
-                if isinstance(event, Progress):
-                    answer.events.append(event.json)
-                else:
-                    answer.last = event
+            answer.last = await worker.run(order, answer.log.extend, emit)
         return answer
 
 

@@ -204,8 +204,9 @@ def test_inputs_do_not_count(folder, sandbox):
             deployment = engine.deployment("greedy")
             async with engine.local.worker(deployment, "ann") as worker:
                 (worker.workspace / "data/inputs/large").write_bytes(bytes(40 << 20))
-                order = {"function": "waits", "parameters": {"seconds": 1}, "environment": {}, "stream": False}
-                return [event async for event in worker.run(order, lambda _data: None)][-1]
+                await worker.measure_inputs()
+                order = {"function": "waits", "parameters": {"seconds": 1}, "environment": {}}
+                return await worker.run({**order, "stream": False, "fold": False}, lambda _data: None)
 
     assert isinstance(run(main()), Result)
 

@@ -176,9 +176,9 @@ def test_absolute_paths_made_at_import_reach_the_workspace_of_the_call(folder, s
                 (inputs / "x.txt").write_text("here")
                 if worker.owner is not None:
                     os.chown(inputs / "x.txt", worker.owner, worker.owner)
-                order = {"function": "listing", "parameters": {}, "environment": {}, "stream": False}
-                events = [event async for event in worker.run(order, lambda _: None)]
-            assert json.loads(events[-1].json)["absolute"] == ["x.txt"]
+                order = {"function": "listing", "parameters": {}, "environment": {}, "stream": False, "fold": False}
+                last = await worker.run(order, lambda _: None)
+            assert json.loads(last.json)["absolute"] == ["x.txt"]
 
     run(main())
 

@@ -256,13 +256,14 @@ class _Teller:
             self._started = True
             self._exchange.write_nowait(sse.frame(sse.start(self._job_id)))
 
-    async def emit(self, event: Progress) -> None:
-        """An event of the function; its own start takes the place of ours where it comes in time."""
-        if event.is_start and not self._started:
-            self._started = True
-        else:
-            self.say_start()
-        await self._exchange.write(sse.frame(event.json))
+    async def emit(self, events: list[Progress]) -> None:
+        """Events of the function; its own start takes the place of ours where it comes in time."""
+        if not self._started:
+            if events[0].is_start:
+                self._started = True
+            else:
+                self.say_start()
+        await self._exchange.write(*(sse.frame(event.json) for event in events))
 
     def transcript(self, outcome: Outcome) -> Sequence[bytes]:
         """Every event as JSON text, to the terminal one; none where nobody can ask again, or they are too long."""

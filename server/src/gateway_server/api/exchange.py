@@ -81,20 +81,21 @@ class Exchange:
         self.begin(reply.status, reply.headers)
         self.write_nowait(reply.body)
 
-    def write_nowait(self, chunk: bytes) -> None:
-        """A piece of the body."""
+    def write_nowait(self, *chunks: bytes) -> None:
+        """Pieces of the body."""
         self._lose_stalled()
-        self.chunks.append(chunk)
-        self.size += len(chunk)
-        self._weight += len(chunk) + CHUNK_COST
+        self.chunks += chunks
+        size = sum(map(len, chunks))
+        self.size += size
+        self._weight += size + CHUNK_COST * len(chunks)
         for reader in self._readers:
-            reader.waiting += len(chunk)
+            reader.waiting += size
         self._trim()
         self._news.set()
 
-    async def write(self, chunk: bytes) -> None:
-        """A piece of the body; of a stream, waits while every reader is far behind."""
-        self.write_nowait(chunk)
+    async def write(self, *chunks: bytes) -> None:
+        """Pieces of the body; of a stream, waits while every reader is far behind."""
+        self.write_nowait(*chunks)
         while self.is_stream and self._is_ahead():
             self._taken.clear()
             await self._taken.wait()

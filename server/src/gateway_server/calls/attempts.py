@@ -21,12 +21,13 @@ from gateway_server.files.library import Library
 from gateway_server.files.outputs import collect, group
 from gateway_server.files.staging import stage
 from gateway_server.identity.tokens import Tokens
-from gateway_server.models import Event, Failure, Progress, Result
+from gateway_server.models import Failure, Progress, Result
 
 TOKEN_GRACE = 60.0
 """Seconds that a call's token outlives its deadline."""
 logger = logging.getLogger("gateway")
-Emit = Callable[[Progress], Awaitable[None]]
+Emit = Callable[[list[Progress]], Awaitable[None]]
+"""Takes events in their order, as many as have come since it took the last ones."""
 Begun = Callable[[], Awaitable[None]]
 
 
@@ -85,9 +86,11 @@ class Attempts:
                 if ready.files:
                     root_id = ready.principal.root_job_id or call.job_id
                     await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
+                    worker.has_files = True
                     await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
+                    await worker.measure_inputs()
                 last = await self._follow(worker, ready, call, emit, order)
-                files = await self._outputs(worker, ready, call)
+                files = await self._outputs(worker, ready, call) if worker.has_files else {}
                 return self._outcome(call, last, files)
         except ImportFailed as error:
             call.log.write(error.told["traceback"].encode("utf-8", "replace"))
@@ -112,16 +115,7 @@ class Attempts:
             "stream": emit is not None,
             "fold": order.fold,
         }
-        last: Event | None = None
-        async for event in worker.run(told, call.log.write):
-            if isinstance(event, Progress):
-                if emit is not None:
-                    check_event(event.json)
-                    await emit(event)
-            else:
-                last = event
-        assert last is not None
-        return last  # type: ignore[return-value]
+        return await worker.run(told, call.log.write, emit and _checked(emit))
 
     def _call_token(self, ready: Ready, job_id: str) -> str:
         """A token of this call alone: it can run prefabs as the caller and use the files of its call tree."""
@@ -168,6 +162,17 @@ class Attempts:
             error = {key: call.masker.text(value) for key, value in told.items()}
             return Outcome(job_id=call.job_id, error=error, files=files)
         return of_result(call.job_id, last, files)
+
+
+def _checked(emit: Emit) -> Emit:
+    """Lets through only what is an event."""
+
+    async def check(events: list[Progress]) -> None:
+        for event in events:
+            check_event(event.json)
+        await emit(events)
+
+    return check
 
 
 def _storable(text: str) -> str:

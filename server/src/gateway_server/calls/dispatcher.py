@@ -284,8 +284,9 @@ class Dispatcher:
         except GatewayFault as fault:
             return of_fault(leased.job_id, fault)
 
-        async def emit(event: Progress) -> None:
-            await self._events.append(leased.job_id, event.json)
+        async def emit(events: list[Progress]) -> None:
+            for event in events:
+                await self._events.append(leased.job_id, event.json)
 
         async def running() -> None:
             begun.set()

@@ -24,9 +24,17 @@ class Places:
         self._workers = workers
         self._queue = queue
         self._running = Counter[str]()
+        self._total = 0
         self._waiting: dict[int, dict[str, deque[asyncio.Future[None]]]] = {}
         """By depth, then by user: the user whose turn is next comes first."""
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
+
+    def take_now(self, user: str, depth: int) -> bool:
+        """Takes a place for a call of `user`, which must be given back, if there is one."""
+        if not self._has_place(user, depth):
+            return False
+        self._count(user)
+        return True
 
     async def take(self, user: str, depth: int) -> None:
         """Waits for a place for a call of `user`, which must be given back.
@@ -34,8 +42,7 @@ class Places:
         Raises:
             Overloaded: too many are waiting already.
         """
-        if self._has_place(user, depth):
-            self._running[user] += 1
+        if self.take_now(user, depth):
             return
         waiting = [turns for users in self._waiting.values() for turns in users.items()]
         count, theirs = sum(len(turns) for _, turns in waiting), sum(len(turns) for u, turns in waiting if u == user)
@@ -59,16 +66,17 @@ class Places:
         """A call has ended: the deepest that wait come first, since those above them cannot end before they have."""
         self._ends.append(time.monotonic())
         self._running[user] -= 1
+        self._total -= 1
         if not self._running[user]:
             del self._running[user]
-        for depth in sorted(self._waiting, reverse=True):
+        for depth in sorted(self._waiting, reverse=True) if self._waiting else ():
             while (chosen := self._next(depth)) is not None:
                 turns = self._waiting[depth].pop(chosen)
                 turn = turns.popleft()
                 if turns:
                     self._waiting[depth][chosen] = turns  # behind all others
                 if not turn.done():
-                    self._running[chosen] += 1
+                    self._count(chosen)
                     turn.set_result(None)
             if not self._waiting[depth]:
                 del self._waiting[depth]
@@ -79,7 +87,11 @@ class Places:
     def _has_place(self, user: str, depth: int) -> bool:
         """Whether a call of this depth may begin: the deeper, the more places there are."""
         places = self._workers * (1 + EACH_NESTING * depth)
-        return self._running.total() < places and self._running[user] < max(1, math.floor(places * MOST_EACH_USER))
+        return self._total < places and self._running[user] < max(1, math.floor(places * MOST_EACH_USER))
+
+    def _count(self, user: str) -> None:
+        self._running[user] += 1
+        self._total += 1
 
     def _retry_after(self, waiting: int) -> int:
         """Seconds until those who wait now will have had their turn, if calls go on ending as fast as they did."""

@@ -7,8 +7,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,13 +195,11 @@ class LocalEngine:
         try:
             await zygote.start(base_url="", preload=False, timeout=20)
             worker = await zygote.fork("")
-            events = worker.run(
-                {"function": "look", "parameters": {}, "environment": {}, "stream": False}, zygote.output.extend
-            )
-            async for event in events:
-                if not isinstance(event, Result):
-                    raise ServiceUnavailable(f"a worker could not look around: {event}")
-                facts = json.loads(event.json)
+            order = {"function": "look", "parameters": {}, "environment": {}, "stream": False, "fold": False}
+            last = await worker.run(order, zygote.output.extend)
+            if not isinstance(last, Result):
+                raise ServiceUnavailable(f"a worker could not look around: {last}")
+            facts = json.loads(last.json)
             is_inside = worker.group is not None and bool(worker.group.processes())
             self.protections = protections(
                 facts,
@@ -218,18 +215,22 @@ class LocalEngine:
         finally:
             zygote.close()
 
-    @asynccontextmanager
-    async def worker(self, deployment: Deployment, user: str, *, depth: int = 0) -> AsyncIterator[Worker]:
-        """A worker with a fresh workspace, for one call.
+    def worker(self, deployment: Deployment, user: str, *, depth: int = 0) -> "Lease":
+        """A worker with a fresh workspace, for one call: `async with` gives it, and takes it back.
 
-        Raises:
+        Entering raises:
             ImportFailed: the package cannot be imported.
             Overloaded: too many calls are waiting already.
             ServiceUnavailable: no process could be started.
         """
+        return Lease(self, deployment, user, depth)
+
+    async def take(self, deployment: Deployment, user: str, depth: int) -> tuple[Host, Worker]:
+        """Part of `worker`: what it takes must be given back."""
         if self._closed:
             raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
-        await self._places.take(user, depth)
+        if not self._places.take_now(user, depth):
+            await self._places.take(user, depth)
         self._watchdog.wake()
         host = self._host(deployment)
         host.busy += 1
@@ -237,17 +238,20 @@ class LocalEngine:
         try:
             while (worker := host.take_idle(user)) is not None and not (worker.alive and worker.fit):
                 self._take_back(host, worker)
-            if worker is None:
-                worker = await self._new_worker(host, user)
-            yield worker
-        finally:
-            host.busy -= 1
-            host.used_at = time.monotonic()
-            self._places.give_back(user)
-            if worker is not None:
-                self._take_back(host, worker)
-            if host.retired and not host.busy:
-                self._end(host)
+            return host, worker or await self._new_worker(host, user)
+        except BaseException:
+            self.give_back(host, None, user)
+            raise
+
+    def give_back(self, host: Host, worker: Worker | None, user: str) -> None:
+        """The other part of `worker`."""
+        host.busy -= 1
+        host.used_at = time.monotonic()
+        self._places.give_back(user)
+        if worker is not None:
+            self._take_back(host, worker)
+        if host.retired and not host.busy:
+            self._end(host)
 
     async def _new_worker(self, host: Host, user: str) -> Worker:
         """The spare one, or one made now; another spare is made meanwhile."""
@@ -389,7 +393,7 @@ class LocalEngine:
         return [family for zygote in living for family in zygote.families(room)]
 
     def _take_back(self, host: Host, worker: Worker) -> None:
-        if worker.fit and worker.alive and not self._closed and worker.is_clean():
+        if worker.fit and worker.alive and not self._closed and not worker.has_files:
             self._make_idle(host, worker)
             return
         self._in_background(self._clean_or_kill(host, worker))
@@ -438,6 +442,25 @@ class LocalEngine:
         if host.zygote is not None:
             host.zygote.close()
             host.zygote = None
+
+
+class Lease:
+    """A worker as long as a call has it."""
+
+    __slots__ = ("_deployment", "_depth", "_engine", "_host", "_user", "_worker")
+
+    def __init__(self, engine: LocalEngine, deployment: Deployment, user: str, depth: int) -> None:
+        self._engine = engine
+        self._deployment = deployment
+        self._user = user
+        self._depth = depth
+
+    async def __aenter__(self) -> Worker:
+        self._host, self._worker = await self._engine.take(self._deployment, self._user, self._depth)
+        return self._worker
+
+    async def __aexit__(self, *_: object) -> None:
+        self._engine.give_back(self._host, self._worker, self._user)
 
 
 def _look_at(task: asyncio.Task[Zygote]) -> None:

@@ -7,21 +7,20 @@ import shutil
 import signal
 import socket
 import stat
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import orjson
 
 from gateway_runtime import workspace
-from gateway_runtime.protocol import RESULT_LIMIT, FrameBuffer, Kind, frame
+from gateway_runtime.protocol import RESULT_LIMIT, FrameBuffer, Idle, Kind, frame
 from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Group
 from gateway_server.engine.local.watchdog import Family
 from gateway_server.errors import RuntimeCrashed
-from gateway_server.models import Event, Failure, Progress, Result
+from gateway_server.models import Failure, Progress, Result
 
 HIGH_WATER, LOW_WATER = 1 << 20, 1 << 18
 """Bytes that may wait before the worker is made to wait, and how few must be left before it goes on."""
@@ -31,8 +30,10 @@ PATIENCE, PAUSE = 5.0, 0.02
 """Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks."""
 PARTING = 1.0
 """Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
-IDLE_AND_CLEAN = b'{"leftovers": false}'
+_FLAGS = frozenset(map(int, (Idle(0), Idle.LEFTOVERS, Idle.FILES, Idle.LEFTOVERS | Idle.FILES)))
 Log = Callable[[bytes], None]
+Emit = Callable[[list[Progress]], Awaitable[None]]
+"""Takes events in their order; the function may have to wait until it has."""
 
 
 class Parent(Protocol):
@@ -69,6 +70,9 @@ class Worker(asyncio.Protocol):
         """Bytes that its family may use."""
         self.pid: int | None = None
         """Of its first process, as the zygote sees it."""
+        self.has_files = False
+        """Whether the workspace may be other than fresh. After a call the worker says it: what a package hides there, it
+        could as well keep in memory for the next call of the same user."""
         self.given = 0
         """Bytes of input files that were in the workspace when the call began."""
         self.group = group
@@ -76,10 +80,15 @@ class Worker(asyncio.Protocol):
         self._zygote = zygote
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
-        self._frames: deque[tuple[Kind, bytes]] = deque()
+        self._events: list[Progress] = []
+        """Those that nobody has taken yet, and their bytes."""
         self._queued = 0
+        self._last: tuple[Kind, bytes] | None = None
+        """What became of the call."""
+        self._flags: Idle | None = None
+        """What the worker said of itself when the call was over."""
         self._busy = False
-        self._arrival: asyncio.Future[None] | None = None
+        self._news: asyncio.Future[None] | None = None
         self._crash: str | None = None
         self._exit = "hung up"
         self._gone = False
@@ -97,43 +106,61 @@ class Worker(asyncio.Protocol):
         loop.add_reader(output, self._read_output)
         await loop.create_unix_connection(lambda: self, sock=connection)
 
-    async def run(self, order: dict[str, Any], log: Log) -> AsyncIterator[Event]:
-        """Runs one call; the last event is a Result or a Failure. What the function prints goes to `log`.
+    async def run(self, order: dict[str, Any], log: Log, emit: Emit | None = None) -> Result | Failure:
+        """Runs one call to its end. What the function prints goes to `log`, the events of its stream to `emit`, as
+        many at a time as have arrived meanwhile.
 
         Leaving early leaves the worker unfit.
 
         Raises:
             RuntimeCrashed: the process died before the function had ended.
         """
-        assert self._transport is not None
-        self.given = await self._measure_inputs()
+        transport = self._transport
+        assert transport is not None
         self._call += 1
         self._log = log
+        self._last = self._flags = None
         self.fit = False
         self._busy = True
-        self._transport.write(frame(Kind.CALL, self._call, orjson.dumps(order)))
-        last: Event | None = None
-        while True:
-            kind, payload = await self._next_frame()
-            if kind is Kind.EVENT or kind is Kind.START:
-                yield Progress(payload, is_start=kind is Kind.START)
-            elif kind is Kind.RESULT or kind is Kind.DONE:
-                last = Result(payload, streamed=kind is Kind.DONE)
-            elif kind is Kind.SPILLED:
-                last = Result(await asyncio.to_thread(self._read_spilled), streamed=payload == bytes([Kind.DONE]))
-            elif kind is Kind.FAILURE:
-                last = Failure(_read_failure(payload))
-            elif kind is Kind.IDLE:
-                break
+        transport.write(frame(Kind.CALL, self._call, orjson.dumps(order)))
+        while self._flags is None or self._events:
+            if self._events:
+                events, self._events = self._events, []
+                if emit is not None:
+                    await emit(events)
+                self._has_taken(events)
+            elif self._crash is not None:
+                raise RuntimeCrashed(self._crash)
+            else:
+                self._news = asyncio.get_running_loop().create_future()
+                await self._news
         self._busy = False
-        self.fit = payload == IDLE_AND_CLEAN and self._transport is not None and not self._transport.is_closing()
+        self.fit = not self._flags & Idle.LEFTOVERS and not transport.is_closing()
+        self.has_files = bool(self._flags & Idle.FILES)
         self._read_output()
         self._log = None
-        if last is None:
+        if self._last is None:
             raise RuntimeCrashed("The worker ended the call without a result.")
-        yield last
+        return await self._understand(*self._last)
 
-    async def _measure_inputs(self) -> int:
+    async def _understand(self, kind: Kind, payload: bytes) -> Result | Failure:
+        if kind is Kind.FAILURE:
+            return Failure(_read_failure(payload))
+        if kind is Kind.SPILLED:
+            return Result(await asyncio.to_thread(self._read_spilled), streamed=payload == bytes([Kind.DONE]))
+        return Result(payload, streamed=kind is Kind.DONE)
+
+    def _has_taken(self, events: list[Progress]) -> None:
+        self._queued -= sum(len(event.json) for event in events)
+        if self._paused and self._queued <= LOW_WATER and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    async def measure_inputs(self) -> None:
+        """Notes how much the caller has put into the workspace, which is not the function's doing."""
+        self.given = await self._measured_inputs()
+
+    async def _measured_inputs(self) -> int:
         try:
             with workspace.opened(self.workspace, workspace.INPUTS) as inputs:
                 if not os.listdir(inputs):
@@ -187,13 +214,6 @@ class Worker(asyncio.Protocol):
         """Ends the process with everything that it started, for a reason that follows a colon."""
         self.doom(reason)
         await self.kill()
-
-    def is_clean(self) -> bool:
-        """Whether the workspace is as fresh as when it was made."""
-        try:
-            return _is_fresh(self.workspace)
-        except OSError:
-            return False
 
     def clean(self) -> bool:
         """Makes the workspace fresh for the next call; False if that could not be done. May take long."""
@@ -252,19 +272,28 @@ class Worker(asyncio.Protocol):
             for kind, call, payload in self._buffer.feed(data):
                 if kind is Kind.HELLO:
                     continue
-                if call != self._call or not self._busy:
+                if call != self._call or not self._busy or self._flags is not None:
                     raise ValueError("a frame outside of a call")
-                self._frames.append((kind, payload))
-                self._queued += len(payload)
+                self._take(kind, payload)
         except ValueError:
             self._crash = "The process that ran the function sent what nobody understands."
             self.fit = False
             if self._transport is not None:
                 self._transport.abort()
-        if self._queued > HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if self._events or self._flags is not None or self._crash is not None:
+            self._wake()
+
+    def _take(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.EVENT or kind is Kind.START:
+            self._events.append(Progress(payload, kind is Kind.START))
+            self._queued += len(payload)
+            if self._queued > HIGH_WATER and not self._paused and self._transport is not None:
+                self._paused = True
+                self._transport.pause_reading()
+        elif kind is Kind.IDLE:
+            self._flags = Idle(payload[0]) if len(payload) == 1 and payload[0] in _FLAGS else Idle.LEFTOVERS
+        elif self._last is None:
+            self._last = kind, payload
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The socket has ended; the zygote's word on the exit, which has the reason, may still be on its way."""
@@ -274,22 +303,9 @@ class Worker(asyncio.Protocol):
         else:
             self._part()
 
-    async def _next_frame(self) -> tuple[Kind, bytes]:
-        while not self._frames:
-            if self._crash is not None:
-                raise RuntimeCrashed(self._crash)
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
-        kind, payload = self._frames.popleft()
-        self._queued -= len(payload)
-        if self._paused and self._queued <= LOW_WATER and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-        return kind, payload
-
     def _wake(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def _read_output(self) -> None:
         for _ in range(READS_AT_ONCE):
@@ -341,18 +357,6 @@ def _reason(code: int, number: int) -> str:
         return f"exited with code {code}"
     name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
     return f"was killed by signal {name}"
-
-
-def _is_fresh(folder: Path) -> bool:
-    with workspace.opened(folder) as root:
-        if sorted(os.listdir(root)) != sorted({"data", workspace.HOME, workspace.TEMPORARY}):
-            return False
-    contents = {"data": ["inputs", "outputs"]}
-    for name in workspace.FOLDERS:
-        with workspace.opened(folder, name) as inside:
-            if sorted(os.listdir(inside)) != contents.get(name, []):
-                return False
-    return True
 
 
 def _remove_contents(folder: Path) -> None:
