@@ -69,7 +69,7 @@ def call(
         return False, encode(outcome)
     events = _Events(emit if stream else None, keep=fold or not stream)
     if is_async:
-        asyncio.run(_exhaust_async(outcome, events))  # type: ignore[arg-type]
+        asyncio.run(_exhaust_async(outcome, events))
     else:
         _exhaust(outcome, events)
     return stream and not fold, events.result()

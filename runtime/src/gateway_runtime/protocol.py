@@ -24,8 +24,8 @@ The *worker* socket (a byte stream of frames) joins the engine and one worker:
                        FAILURE {"error_code", "type", "message", "traceback"}
                        IDLE    one byte of flags           the call is over: see `Idle`
 
-EVENT frames come in order; RESULT, DONE, SPILLED or FAILURE comes exactly once, and IDLE after it, as a rule in one piece
-with it.
+EVENT frames come in order; RESULT, DONE, SPILLED or FAILURE comes exactly once, and IDLE after it, as a rule in one
+piece with it.
 """
 
 import struct

@@ -75,10 +75,10 @@ class Watch:
         try:
             times = [os.stat(folder, follow_symlinks=False).st_mtime_ns for folder in _WATCHED]
         except OSError:
-            times = None
-        if times is not None and times == self._times:
+            return True
+        if times == self._times:
             return False
-        is_fresh = times is not None and _is_fresh()
+        is_fresh = _is_fresh()
         self._times = times if is_fresh and time.time_ns() - max(times) > STEP else None
         return not is_fresh
 

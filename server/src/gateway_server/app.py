@@ -43,11 +43,13 @@ from gateway_server.calls.dispatcher import Dispatcher
 from gateway_server.calls.erasure import ADMIN, Erasure
 from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Jobs
+from gateway_server.calls.ledger import Ledger
 from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.preparation import Preparation
 from gateway_server.calls.queue import Queue
 from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.running import RunningCalls
+from gateway_server.calls.standings import Standings
 from gateway_server.calls.submissions import Submissions
 from gateway_server.calls.vault import Vault
 from gateway_server.engine.local.pool import LocalEngine
@@ -68,6 +70,7 @@ from gateway_server.settings import Settings
 from gateway_server.store import master_key, sealed
 from gateway_server.store.cipher import Cipher, write_private
 from gateway_server.store.database import Database
+from gateway_server.store.journal import Journal
 from gateway_server.store.local_objects import LocalObjects
 from gateway_server.store.objects import Objects
 from gateway_server.store.s3_objects import S3Objects
@@ -103,8 +106,10 @@ class Gateway:
         self.tokens = Tokens(self.database, self.signing, self.users)
         self.vault = Vault(self.database, self.cipher)
         self.quotas = Quotas(self.database, settings.default_quota, tree_limit=settings.tree_limit)
+        self.standings = Standings(self.database, self.quotas)
         self.jobs = Jobs(self.database)
         self.events = Events(self.database)
+        self.ledger = Ledger(self.database, self.quotas, lambda: Journal(data / "journal"))
         self.running = RunningCalls()
         self.environments = Environments(
             data / "environments", lambda: sdk_wheel(data / "support"), settings.allow_source_builds
@@ -131,6 +136,7 @@ class Gateway:
                 vault=self.vault,
                 users=self.users,
                 quotas=self.quotas,
+                standings=self.standings,
                 running=self.running,
             ),
             attempts=Attempts(
@@ -140,6 +146,8 @@ class Gateway:
             jobs=self.jobs,
             events=self.events,
             running=self.running,
+            ledger=self.ledger,
+            standings=self.standings,
         )
         queue = Queue(self.database, self.jobs)
         self.dispatcher = Dispatcher(
@@ -153,7 +161,12 @@ class Gateway:
             tokens=self.tokens,
         )
         self.erasure = Erasure(
-            database=self.database, users=self.users, keys=self.keys, library=self.library, running=self.running
+            database=self.database,
+            users=self.users,
+            keys=self.keys,
+            library=self.library,
+            running=self.running,
+            ledger=self.ledger,
         )
         self.erasure.end_requests = self._end_requests
         self.recorded = Recorded(self.jobs, self.events, self.catalogue)
@@ -171,6 +184,7 @@ class Gateway:
             submissions=Submissions(
                 database=self.database,
                 pipeline=self.pipeline,
+                standings=self.standings,
                 jobs=self.jobs,
                 queue=queue,
                 dispatcher=self.dispatcher,
@@ -229,6 +243,7 @@ class Gateway:
     async def start(self) -> None:
         """Opens the database, prepares what the first start needs, and takes work."""
         self.database.open()
+        await self.ledger.open()
         await self.users.load()
         await self._open_sealed()
         self.tokens.revoked = await self.keys.revoked()
@@ -263,6 +278,7 @@ class Gateway:
         await self.exchanges.drain(DRAIN)
         await self.agents.close()
         await self.objects.close()
+        await self.ledger.close()
         await self.database.close()
 
     def _forget(self, version: Version) -> None:
@@ -364,7 +380,9 @@ class Gateway:
                 keys=self.keys, tokens=self.tokens, signing=self.signing, users=self.users, identify=identify
             )
         )
-        web.include_router(quota_routes.routes(quotas=self.quotas, users=self.users, identify=identify))
+        web.include_router(
+            quota_routes.routes(quotas=self.quotas, standings=self.standings, users=self.users, identify=identify)
+        )
         web.include_router(usage_routes.routes(database=self.database, identify=identify))
         web.include_router(user_routes.routes(users=self.users, erasure=self.erasure, identify=identify))
         web.include_router(audit_routes.routes(database=self.database, identify=identify))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Identify
 from gateway_server.calls.quotas import Quota, Quotas
+from gateway_server.calls.standings import Standings
 from gateway_server.errors import Invalid, Problem
 from gateway_server.identity import access
 from gateway_server.identity.users import Users
@@ -45,7 +46,7 @@ class NewQuota(BaseModel):
     key_id: str | None = Field(None, description="An API key of the user, for a limit of that key alone.")
 
 
-def routes(*, quotas: Quotas, users: Users, identify: Identify) -> APIRouter:
+def routes(*, quotas: Quotas, standings: Standings, users: Users, identify: Identify) -> APIRouter:
     """The routes below /v1/quotas."""
     router = APIRouter(prefix="/v1", tags=["quotas"])
     caller = Depends(identify)
@@ -63,7 +64,8 @@ def routes(*, quotas: Quotas, users: Users, identify: Identify) -> APIRouter:
         counter = Counter(access.check_name(user, "User"), quota.key_id or USER, quota.metric, _period(quota))
         if quota.key_id is None:
             await users.register(user, principal)
-        return _answer(await quotas.set(counter, quota.limit, principal))
+        with standings.deciding(user):
+            return _answer(await quotas.set(counter, quota.limit, principal))
 
     return router
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
+from gateway_server.calls.ledger import Ledger
 from gateway_server.calls.running import RunningCalls
 from gateway_server.errors import ServiceUnavailable
 from gateway_server.files.library import Library
@@ -50,8 +51,16 @@ class Erasure:
     """Counts what a user has, and takes it away."""
 
     def __init__(
-        self, *, database: Database, users: Users, keys: Keys, library: Library, running: RunningCalls
+        self,
+        *,
+        database: Database,
+        users: Users,
+        keys: Keys,
+        library: Library,
+        running: RunningCalls,
+        ledger: Ledger,
     ) -> None:
+        self._ledger = ledger
         self._database = database
         self._users = users
         self._keys = keys
@@ -112,6 +121,7 @@ class Erasure:
         await self._database.write(lambda connection: _take_records(connection, user))
         self._keys.reread()
         await self._users.erased(user)
+        await self._ledger.scrub()
         self._is_scrubbed = await self._database.scrub()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from gateway_server.calls import usage
 from gateway_server.calls.requests import OTHER_REQUEST, AlreadyKnown, RequestKey
@@ -24,6 +24,7 @@ LONGEST_NAME = 255
 SWEPT_AT_ONCE = 500
 """Records that go in one transaction."""
 _jobs, _results, _logs = schema.jobs, schema.job_results, schema.job_logs
+_WITH_KEY = select(_jobs.c.id).where(_jobs.c.request_key == bindparam("key"))
 _with_result = select(_jobs, _results.c.body).outerjoin(_results, _results.c.job_id == _jobs.c.id)
 
 
@@ -247,6 +248,10 @@ class Jobs:
         wanted = select(_jobs).where(_jobs.c.request_key == place)
         row = await self._database.read(lambda c: c.execute(wanted).first())
         return None if row is None else _from_row(row)
+
+    def knows(self, connection: Connection, key: RequestKey) -> bool:
+        """Whether any record bears the key, even one that it does not stand for any more."""
+        return connection.execute(_WITH_KEY, {"key": key.key}).first() is not None
 
     async def find_by_key(self, key: RequestKey) -> Job | None:
         """The job that a request began which is sent again, with its result.

@@ -4,18 +4,21 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import Connection
 
 from gateway_server.calls.attempts import Attempts, Emit
 from gateway_server.calls.events import Events, store
 from gateway_server.calls.jobs import Ending, Jobs
+from gateway_server.calls.ledger import Ledger, Opening
 from gateway_server.calls.logs import Log
 from gateway_server.calls.outcomes import Outcome, of_cancel
 from gateway_server.calls.preparation import Preparation, Ready
 from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.requests import RequestKey
 from gateway_server.calls.running import Running, RunningCalls
+from gateway_server.calls.standings import Standings
 from gateway_server.errors import InternalError, Overloaded, ServiceUnavailable
 from gateway_server.models import JobStatus
 from gateway_server.store.database import Database
@@ -37,7 +40,11 @@ class Pipeline:
         jobs: Jobs,
         events: Events,
         running: RunningCalls,
+        ledger: Ledger,
+        standings: Standings,
     ) -> None:
+        self._ledger = ledger
+        self._standings = standings
         self.prepare = preparation.prepare
         self.check_still = preparation.check_still
         self.attempt = attempts.make
@@ -69,7 +76,8 @@ class Pipeline:
             QuotaExceeded: another call took the last place meanwhile.
         """
         self.check_still(ready)
-
+        if await self._is_begun(ready, job_id, key, parent_id, position):
+            return ready
         moment = asyncio.get_running_loop().time()
         wanted = max(ready.deadline - moment, 0.0)
 
@@ -83,12 +91,44 @@ class Pipeline:
             self.close(connection, outcome, forget_key=True, refund=True)
 
         try:
-            seconds = await self._database.write(work, durable=False)
+            with self._standings.deciding(ready.principal.user):
+                seconds = await self._database.write(work, durable=False)
         except asyncio.CancelledError:
             # That write is on its way and cannot be called back; this one is behind it, and finds what it did.
             await asyncio.shield(self._database.write(undo, durable=False))
             raise
         return replace(ready, deadline=min(ready.deadline, moment + seconds))
+
+    async def _is_begun(
+        self, ready: Ready, job_id: str, key: RequestKey | None, parent_id: str | None, position: int | None
+    ) -> bool:
+        """Begins a call without the database, if it is far from every limit and new; says whether it did."""
+        principal, call = ready.principal, ready.call
+        if key is not None and not await self._ledger.is_new(key, partial(self._jobs.knows, key=key)):
+            return False
+        if not await self._standings.has_room(principal):
+            return False
+        opening = Opening(
+            id=job_id,
+            parent_id=parent_id,
+            position=position,
+            root_id=principal.root_job_id or parent_id or job_id,
+            depth=principal.depth,
+            user=principal.user,
+            agent=principal.agent,
+            key_id=principal.key_id,
+            prefab_id=call.prefab_id,
+            version=call.version,
+            function_name=call.function_name,
+            request_key=key.key if key else None,
+            request_digest=key.digest if key else None,
+            created_at=time.time(),
+        )
+        self.check_still(ready)  # there may have been a wait
+        if not self._ledger.begin(opening):
+            return False
+        self._standings.charge(principal.user)
+        return True
 
     async def begin(self, ready: Ready, job_id: str) -> Ready:
         """Reserves run time and a place for an attempt at a job that was charged before, as `admit` does.
@@ -172,13 +212,16 @@ class Pipeline:
         self, ready: Ready, call: Running, outcome: Outcome, transcript: Transcript | None = None
     ) -> None:
         log, texts, ran = call.log.read(call.masker), transcript(outcome) if transcript else (), call.ran()
+        ending = _ending(outcome, log, forget_key=_runs_anew(outcome))
+        told = b"\n".join(texts)
 
         def work(connection: Connection) -> None:
-            self.close(connection, outcome, log, ran=ran, forget_key=_runs_anew(outcome))
-            if texts:
-                store(connection, call.job_id, b"\n".join(texts), ends=True)
+            self._close(connection, outcome, ending, ran=ran, refund=_is_ours(outcome))
+            if told:
+                store(connection, call.job_id, told, ends=True)
 
-        await self._database.write(work, durable=False)
+        if not self._ledger.end(call.job_id, ending, charged=not _is_ours(outcome), events=told):
+            await self._database.write(work, durable=False)
         self._events.ended(call.job_id)
 
     def close(
@@ -194,21 +237,32 @@ class Pipeline:
     ) -> bool:
         """Records, within a transaction, how a call ended, and takes the charge back where it never began (`refund`) or
         the end was ours; `ran` are its seconds with a worker. False if it has ended before."""
-        ok = outcome.result is not None
-        ending = Ending(
-            status=outcome.status,
-            error=None if ok else outcome.told_error(),
-            is_fault=outcome.fault is not None,
-            result=outcome.envelope() if ok or outcome.files else None,
-            log=log,
-            is_kept_whole=is_submitted,
-            forget_key=forget_key,
-        )
+        ending = _ending(outcome, log, is_kept_whole=is_submitted, forget_key=forget_key)
+        return self._close(connection, outcome, ending, ran=ran, refund=refund or _is_ours(outcome))
+
+    def _close(self, connection: Connection, outcome: Outcome, ending: Ending, *, ran: float, refund: bool) -> bool:
         if not self._jobs.close(connection, outcome.job_id, ending):
             return False
-        refund = refund or isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError)
         self._quotas.settle(connection, outcome.job_id, seconds=ran, refund=refund)
         return True
+
+
+def _ending(outcome: Outcome, log: bytes, *, is_kept_whole: bool = False, forget_key: bool) -> Ending:
+    ok = outcome.result is not None
+    return Ending(
+        status=outcome.status,
+        error=None if ok else outcome.told_error(),
+        is_fault=outcome.fault is not None,
+        result=outcome.envelope() if ok or outcome.files else None,
+        log=log,
+        is_kept_whole=is_kept_whole,
+        forget_key=forget_key,
+    )
+
+
+def _is_ours(outcome: Outcome) -> bool:
+    """Whether the end was no fault of the call, so that nobody is charged for it."""
+    return isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError)
 
 
 def _runs_anew(outcome: Outcome) -> bool:

@@ -11,6 +11,7 @@ from gateway_server.calls import trees
 from gateway_server.calls.inputs import Validator
 from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.running import RunningCalls
+from gateway_server.calls.standings import Standings
 from gateway_server.calls.vault import Vault
 from gateway_server.errors import Canceled, DeadlineExceeded, Invalid, NotFound
 from gateway_server.files.library import Library
@@ -54,6 +55,7 @@ class Preparation:
         vault: Vault,
         users: Users,
         quotas: Quotas,
+        standings: Standings,
         running: RunningCalls,
     ) -> None:
         self._settings = settings
@@ -63,6 +65,7 @@ class Preparation:
         self._vault = vault
         self._users = users
         self._quotas = quotas
+        self._standings = standings
         self._running = running
         self._validators: dict[str, Validator] = {}
 
@@ -93,7 +96,7 @@ class Preparation:
         function = _function(version, call)
         self._validator(version, function).check(call)
         files = await self._readable(principal, call) if call.files else {}
-        if not is_charged:
+        if not is_charged and not await self._standings.has_room(principal):
             await self._database.read(lambda c: self._quotas.check(c, principal, waits=is_queued))
         secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
         if isinstance(deadline, Invalid):

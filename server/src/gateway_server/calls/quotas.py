@@ -111,6 +111,18 @@ class Quotas:
 
         return await self._database.read(work)
 
+    def standing(self, connection: Connection, principal: Principal, moment: float) -> list[Quota]:
+        """Where everything stands that a call more would count in."""
+        return [self._read(connection, limit, moment) for limit in self._limits(connection, principal)]
+
+    def count(self, connection: Connection, user: str, key_id: str | None, moment: float, calls: int) -> None:
+        """Counts calls of that moment which are charged whatever the limits say, within the transaction that opens
+        their records."""
+        found = {limit.counter for limit in counters.limits(connection, user, key_id)}
+        for counter in found | {Counter(user, USER, Metric.CALLS, Period.DAY)}:
+            if counter.metric is Metric.CALLS:
+                counters.add(connection, counter, moment, calls)
+
     def check(self, connection: Connection, principal: Principal, *, waits: bool = False) -> None:
         """Looks whether a call more would fit, or one that waits until there is a place and run time for it.
 

@@ -13,6 +13,7 @@ from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.preparation import Ready
 from gateway_server.calls.queue import Order, Queue
 from gateway_server.calls.requests import RequestKey
+from gateway_server.calls.standings import Standings
 from gateway_server.errors import GatewayFault, Invalid, NotFound, QuotaExceeded
 from gateway_server.identity import access
 from gateway_server.models import Call, JobStatus, Principal
@@ -30,8 +31,16 @@ class Submissions:
     """Takes jobs in."""
 
     def __init__(
-        self, *, database: Database, pipeline: Pipeline, jobs: Jobs, queue: Queue, dispatcher: Dispatcher
+        self,
+        *,
+        database: Database,
+        pipeline: Pipeline,
+        standings: Standings,
+        jobs: Jobs,
+        queue: Queue,
+        dispatcher: Dispatcher,
     ) -> None:
+        self._standings = standings
         self._database = database
         self._pipeline = pipeline
         self._jobs = jobs
@@ -64,7 +73,8 @@ class Submissions:
                 raise call
             ready = await self._pipeline.prepare(principal, call, deadline=deadline, is_queued=True)
             self._pipeline.check_still(ready)
-            await self._database.write(lambda c: self._take_in(c, ready, submission, job_id, ends, key))
+            with self._standings.deciding(principal.user):
+                await self._database.write(lambda c: self._take_in(c, ready, submission, job_id, ends, key))
         self._dispatcher.notify(principal.user)
         return Accepted(job_id, status)
 
@@ -126,7 +136,8 @@ class Submissions:
                 close_batch(connection, self._jobs, batch_id, {JobStatus.FAILED: refused})
             return JobStatus.FAILED if refused == len(prepared) else status
 
-        return await self._database.write(work)
+        with self._standings.deciding(principal.user):
+            return await self._database.write(work)
 
     def _still(self, ready: Ready | GatewayFault) -> Ready | GatewayFault:
         try:

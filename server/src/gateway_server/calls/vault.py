@@ -73,7 +73,7 @@ class Vault:
         wanted = select(_table).where(
             _table.c.user == user, _table.c.prefab_id == prefab_id, _table.c.name.in_([s.name for s in declared])
         )
-        rows = await self._database.read(lambda c: c.execute(wanted).all())
+        rows = await self._database.read(lambda c: c.execute(wanted).all(), settled=False)
         sealed = {row.name: row.sealed for row in rows}
         for secret in declared:
             if secret.required and secret.name not in sealed:

@@ -98,7 +98,8 @@ class Keys:
         key = self._known.get(digest)
         if key is None:
             table, revocations = schema.api_keys, self._revocations
-            row = await self._database.read(lambda c: c.execute(select(table).where(table.c.digest == digest)).first())
+            wanted = select(table).where(table.c.digest == digest)
+            row = await self._database.read(lambda c: c.execute(wanted).first(), settled=False)
             if row is None:
                 raise Unauthenticated("The API key is not valid.")
             key = _from_row(row)

@@ -73,7 +73,7 @@ class Catalogue:
             return known
         changes, rows = self._changes, []
         if _is_id(prefab_id):
-            rows = list(await self._database.read(lambda c: c.execute(select_versions(prefab_id)).all()))
+            rows = list(await self._database.read(lambda c: c.execute(select_versions(prefab_id)).all(), settled=False))
         for row in rows:
             if row.version == version:
                 found = self._from_row(row)
@@ -93,7 +93,7 @@ class Catalogue:
             return known
         rows = []
         if _is_id(prefab_id):
-            rows = list(await self._database.read(lambda c: c.execute(select_versions(prefab_id)).all()))
+            rows = list(await self._database.read(lambda c: c.execute(select_versions(prefab_id)).all(), settled=False))
         numbers = [row.version for row in rows if row.yanked is None]
         if not numbers:
             raise await self._not_found(prefab_id, LATEST, [row.version for row in rows])

@@ -27,7 +27,7 @@ GROUP = 256
 READERS = 2
 
 
-class _Item:
+class Item:
     """One write on its way through the writer thread."""
 
     def __init__(self, work: Work[Any], durable: bool) -> None:
@@ -56,11 +56,14 @@ class Database:
         self._is_sqlite = url.startswith("sqlite")
         self._engine = _engine(url, "BEGIN IMMEDIATE")
         self._reading = _engine(url, "BEGIN")
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._local = threading.local()
         self._connections: list[Connection] = []
+        self.ahead: Callable[[], asyncio.Future[None] | None] = lambda: None
+        """Hands over writes that have to come before whatever is asked for next; the future of these, if there are any
+        under way. Set by whoever keeps such writes back."""
 
     @classmethod
     def in_folder(cls, folder: Path) -> "Database":
@@ -100,12 +103,20 @@ class Database:
 
         Whatever `work` raises is raised here, and none of its changes is kept.
         """
-        item = _Item(work, durable)
-        self._queue.put(item)
-        return await item.future  # type: ignore[no-any-return]
+        self.ahead()
+        return await self.begin(work, durable=durable).future  # type: ignore[no-any-return]
 
-    async def read(self, work: Work[T]) -> T:
-        """Runs `work` on a connection that sees every acknowledged write."""
+    def begin(self, work: Work[Any], *, durable: bool) -> "Item":
+        """Hands `work` over to be run in a transaction, after what was handed over before it."""
+        item = Item(work, durable)
+        self._queue.put(item)
+        return item
+
+    async def read(self, work: Work[T], *, settled: bool = True) -> T:
+        """Runs `work` on a connection that sees every acknowledged write; with `settled` False, not those that are
+        kept back."""
+        if settled and (first := self.ahead()) is not None:
+            await asyncio.wait([first])
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     async def scrub(self) -> bool:
@@ -144,11 +155,12 @@ class Database:
                     for item in group:
                         item.error = error
                 for item in group:
+                    item.work = _nothing  # what it holds on to is not needed any more
                     item.loop.call_soon_threadsafe(item.settle)
                 if stop:
                     return
 
-    def _gather(self, first: _Item) -> tuple[list[_Item], bool]:
+    def _gather(self, first: Item) -> tuple[list[Item], bool]:
         group = [first]
         while len(group) < GROUP:
             try:
@@ -187,7 +199,10 @@ def _engine(url: str, begin: str) -> Engine:
     return engine
 
 
-def _commit_together(connection: Connection, group: list[_Item]) -> None:
+def _nothing(_connection: Connection) -> None: ...
+
+
+def _commit_together(connection: Connection, group: list[Item]) -> None:
     """Runs every write and commits them at once; one that raises takes only its own changes back."""
     for item in group:
         try:

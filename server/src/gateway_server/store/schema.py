@@ -194,6 +194,14 @@ job_logs = Table(
     Column("ended_at", Double, nullable=False, index=True),
 )
 
+journal = Table(
+    "journal",  # how much of the journal of this gateway's calls is in the tables above
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+)
+
 quotas = Table(
     "quotas",
     metadata,

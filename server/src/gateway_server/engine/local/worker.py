@@ -71,8 +71,8 @@ class Worker(asyncio.Protocol):
         self.pid: int | None = None
         """Of its first process, as the zygote sees it."""
         self.has_files = False
-        """Whether the workspace may be other than fresh. After a call the worker says it: what a package hides there, it
-        could as well keep in memory for the next call of the same user."""
+        """Whether the workspace may be other than fresh. After a call the worker says it: what a package hides there,
+        it could as well keep in memory for the next call of the same user."""
         self.given = 0
         """Bytes of input files that were in the workspace when the call began."""
         self.group = group

@@ -1,0 +1,100 @@
+"""How far callers are from their limits, remembered for a moment.
+
+Whoever is far from every limit need not be looked up for each call: what has been charged since the last look cannot
+have used up more than itself. At a limit, or where calls at once or run time are limited, too, the database decides.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gateway_server.calls.quotas import Quotas
+from gateway_server.models import Principal
+from gateway_server.store.counters import Metric
+from gateway_server.store.database import Database
+
+REMEMBERED_FOR = 1.0
+"""Seconds; other gateways may change a limit."""
+MOST = 10_000
+"""Users that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What was found at a look."""
+
+    charged: int
+    """Calls that had been charged here before it."""
+    room: float
+    """Calls that were left; none where the database has to decide each."""
+    until: float
+    """On the monotonic clock."""
+
+
+class Standings:
+    """Lives on the event loop."""
+
+    def __init__(self, database: Database, quotas: Quotas) -> None:
+        self._database = database
+        self._quotas = quotas
+        self._known: dict[str, dict[str | None, _Standing]] = {}  # by user, then by key
+        self._charged: Counter[str] = Counter()
+        self._deciding: Counter[str] = Counter()
+        """Users for whom the database decides at the moment."""
+        self._decisions: Counter[str] = Counter()
+        self._eras = 0
+
+    async def has_room(self, principal: Principal) -> bool:
+        """Whether it is certain that one more call is within every limit. False: ask the database."""
+        if principal.job_id is not None or principal.tree_id is not None or principal.user in self._deciding:
+            return False  # the first two are counted in their tree
+        known = self._known.get(principal.user)
+        standing = None if known is None else known.get(principal.key_id)
+        if standing is None or standing.until < time.monotonic():
+            standing = await self._look(principal)
+        return self._charged[principal.user] - standing.charged < standing.room
+
+    def charge(self, user: str) -> None:
+        """A call of the user's counts from now on, although the database does not know of it yet."""
+        self._charged[user] += 1
+
+    @contextmanager
+    def deciding(self, user: str) -> Iterator[None]:
+        """While the database decides about calls of a user, nothing that is remembered holds."""
+        self._deciding[user] += 1
+        try:
+            yield
+        finally:
+            self._deciding[user] -= 1
+            if not self._deciding[user]:
+                del self._deciding[user]
+            self.forget(user)
+
+    def forget(self, user: str) -> None:
+        """Something has changed for a user."""
+        self._known.pop(user, None)
+        self._decisions[user] += 1
+
+    async def _look(self, principal: Principal) -> _Standing:
+        if len(self._known) >= MOST:
+            for counts in (self._known, self._charged, self._decisions):
+                counts.clear()
+            self._eras += 1
+        user, moment = principal.user, time.time()
+        charged, seen = self._charged[user], (self._eras, self._decisions[user])
+        quotas = await self._database.read(lambda c: self._quotas.standing(c, principal, moment))
+        room, lasts = math.inf, REMEMBERED_FOR
+        for quota in quotas:
+            if quota.counter.metric is not Metric.CALLS:
+                room = 0
+            elif quota.limit is not None:
+                room = min(room, quota.limit - quota.used)
+                lasts = min(lasts, (quota.resets_at or math.inf) - moment)
+        standing = _Standing(charged, room, time.monotonic() + lasts)
+        if seen == (self._eras, self._decisions[user]) and user not in self._deciding:
+            self._known.setdefault(user, {})[principal.key_id] = standing
+            return standing
+        return _Standing(charged, 0, 0.0)
