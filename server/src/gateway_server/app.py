@@ -194,7 +194,7 @@ class Gateway:
             recorded=self.recorded,
             intake=intake,
         )
-        self._run_routes = RunRoutes(
+        self.runs = RunRoutes(
             settings=self.settings,
             authenticator=self.authenticator,
             pipeline=self.pipeline,
@@ -227,7 +227,7 @@ class Gateway:
         if scope["type"] == "http":
             path: str = scope["path"]
             if path in PATHS:
-                await self._run_routes(scope, receive, send)
+                await self.runs(scope, receive, send)
                 return
             if path == SUBMIT_PATH and scope["method"] == "POST":
                 await self._submitting(scope, receive, send)

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gateway_server.api import replies, sse
-from gateway_server.api.asgi import Receive, Send
-from gateway_server.api.asking import Deadline, read_deadline, read_headers, read_preference
+from gateway_server.api.asgi import Receive, Reply, Send, send_reply
+from gateway_server.api.asking import Deadline, Preference, read_deadline, read_headers, read_preference
 from gateway_server.api.auth import Authenticator
+from gateway_server.api.direct import Direct
 from gateway_server.api.exchange import Exchange, Exchanges
 from gateway_server.api.faults import logger, send_fault, unexpected
 from gateway_server.api.intake import HungUp, Intake
@@ -80,20 +81,61 @@ class RunRoutes:
         except HungUp:
             return
 
+    def direct(self, request: Direct) -> None:
+        """One request that its connection answers itself."""
+        try:
+            principal = self._authenticator.recall(request.headers)
+            if principal is None or "prefer" in request.headers:
+                request.attend(asyncio.create_task(self._introduce(request, principal)))
+            else:
+                request.follow(self._exchange(principal, request.headers, request.body))
+        except GatewayFault as fault:
+            request.refuse(fault)
+
+    async def _introduce(self, request: Direct, principal: Principal | None) -> None:
+        """Finds out who calls where that takes longer, or takes the call for a job."""
+        try:
+            if principal is None:
+                principal = await self._authenticator.identify(request.headers, request.client)
+            if (preference := self._wish(principal, request.headers)) is not None:
+                request.reply(await self._submit(principal, request.headers, request.body, preference))
+            else:
+                request.follow(self._exchange(principal, request.headers, request.body))
+        except GatewayFault as fault:
+            request.refuse(fault)
+        except Exception:
+            logger.exception("unexpected error before a run")
+            request.refuse(unexpected())
+
     async def _serve(
         self, principal: Principal, headers: Mapping[str, str], body: bytes, receive: Receive, send: Send
     ) -> None:
+        if (preference := self._wish(principal, headers)) is not None:
+            await send_reply(await self._submit(principal, headers, body, preference), send)
+        else:
+            await self._exchange(principal, headers, body).follow(receive, send)
+
+    def _wish(self, principal: Principal, headers: Mapping[str, str]) -> Preference | None:
+        """How the caller would take a job for an answer, if so; inside a call that cannot be met."""
+        preference = read_preference(headers.get("prefer"))
+        return preference if preference.asynchronous and principal.job_id is None else None
+
+    async def _submit(
+        self, principal: Principal, headers: Mapping[str, str], body: bytes, preference: Preference
+    ) -> Reply:
         deadline = read_deadline(headers.get("cancel-after"))
         key = request_key(principal, headers.get("idempotency-key"), b"run", body)
-        preference = read_preference(headers.get("prefer"))
-        if preference.asynchronous and principal.job_id is None:  # a preference; inside a call it cannot be met
-            await self._submitting.run(principal, body, deadline, key, preference, send)
-            return
+        return await self._submitting.run(principal, body, deadline, key, preference)
+
+    def _exchange(self, principal: Principal, headers: Mapping[str, str], body: bytes) -> Exchange:
+        """The answer to a request, which is begun, or has been before."""
+        deadline = read_deadline(headers.get("cancel-after"))
+        key = request_key(principal, headers.get("idempotency-key"), b"run", body)
 
         async def produce(exchange: Exchange) -> None:
             await self._answer(principal, body, deadline, key, exchange)
 
-        await self._exchanges.begin(principal, key, produce).follow(receive, send)
+        return self._exchanges.begin(principal, key, produce)
 
     async def _answer(
         self, principal: Principal, body: bytes, deadline: Deadline, key: RequestKey | None, exchange: Exchange

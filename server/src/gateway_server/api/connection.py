@@ -9,7 +9,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway_server.api.calls import PATHS
+from gateway_server.api.direct import LONGEST, Direct, Serve
 from gateway_server.api.faults import answer
+from gateway_server.api.intake import SILENCE
 from gateway_server.errors import GatewayFault, HeadTooLarge, Invalid, RequestTimeout
 
 LONGEST_HEAD = 64 << 10
@@ -28,6 +31,9 @@ ONCE = frozenset(
     )
 )
 """Headers of which a second one would be a contradiction."""
+LOOKED_AT = ONCE | {b"content-length", b"transfer-encoding", b"prefer", b"origin"}
+RUN_URLS = frozenset(path.encode() for path in PATHS)
+_NAMES = {name: name.decode() for name in LOOKED_AT}
 
 
 class Connection(HttpToolsProtocol):
@@ -38,6 +44,9 @@ class Connection(HttpToolsProtocol):
         self._head: int | None = 0  # bytes of the head that is coming in; None while none is
         self._timer: asyncio.TimerHandle | None = None
         self._refusal: GatewayFault = Invalid("The request is no valid HTTP.")
+        self._serve: Serve | None = getattr(self.app, "runs", None)
+        self._direct: Direct | None = None
+        """The request that is being answered here."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client that connects has to say what it wants."""
@@ -47,18 +56,28 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_timer()
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            self.cycle = None  # type: ignore[assignment]  # to the protocol it would be one of its own
         super().connection_lost(exc)
+        if direct is not None and not direct.response_complete:
+            direct.hung_up()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of several."""
         if self._head is not None:
             self._head += len(data)
         super().data_received(data)
-        if self._head is not None and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._head is not None:
             if self._head > LONGEST_HEAD:
                 self._refuse(HeadTooLarge(f"The head of the request has more than {LONGEST_HEAD} bytes."))
             elif self._head and self._timer is None:
                 self._timer = self.loop.call_later(HEAD_TIME, self._be_done)
+        elif self._direct is not None and self._direct.more_body:
+            self._stop_timer()
+            self._timer = self.loop.call_later(SILENCE, self._body_stopped)
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -67,27 +86,90 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its head is here."""
-        seen: set[bytes] = set()
+        seen: dict[bytes, bytes] = {}
         for name, value in self.headers:
-            if name in ONCE and name in seen:
-                self._refusal = Invalid(f"The request has more than one header {name.decode('latin-1')}.")
-                raise ValueError(name)
-            if name == b"transfer-encoding" and value.lower() != b"chunked":
-                self._refusal = Invalid("The only Transfer-Encoding of a request is chunked.")
-                raise ValueError(name)
-            seen.add(name)
+            if name in LOOKED_AT:
+                if name in seen and name in ONCE:
+                    self._refusal = Invalid(f"The request has more than one header {name.decode('latin-1')}.")
+                    raise ValueError(name)
+                seen[name] = value
+                if name == b"transfer-encoding" and value.lower() != b"chunked":
+                    self._refusal = Invalid("The only Transfer-Encoding of a request is chunked.")
+                    raise ValueError(name)
         self._head = None
         self._stop_timer()
-        super().on_headers_complete()
+        if self._serve is not None and self.url in RUN_URLS and self._is_usual(seen):
+            self.cycle = self._direct = Direct(  # type: ignore[assignment]
+                {_NAMES[name]: value.decode("latin-1") for name, value in seen.items()},
+                client=self.client,
+                transport=self.transport,
+                default_headers=self.server_state.default_headers,
+                keep_alive=self.parser.should_keep_alive(),
+                on_response=self.on_response_complete,
+            )
+        else:
+            super().on_headers_complete()
+
+    def _is_usual(self, seen: dict[bytes, bytes]) -> bool:
+        """Whether a request can be answered without a detour; the last one must have been answered."""
+        length = seen.get(b"content-length", b"")
+        return (
+            (self.cycle is None or self.cycle.response_complete)
+            and len(length) < 6
+            and length.isdigit()
+            and int(length) <= LONGEST
+            and b"transfer-encoding" not in seen
+            and not self.expect_100_continue
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+        )
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of its body."""
+        if self._direct is not None and self.cycle is self._direct:
+            self._direct.body += body
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Its body is here; what follows is the head of another."""
-        super().on_message_complete()
+        if self._direct is not None and self.cycle is self._direct:
+            self._stop_timer()
+            self._direct.more_body = False
+            assert self._serve is not None
+            self._serve.direct(self._direct)
+        else:
+            super().on_message_complete()
         self._head = 0
+
+    def on_response_complete(self) -> None:
+        """An answer is out."""
+        self._direct = None
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The client takes its answer more slowly than it comes."""
+        super().pause_writing()
+        if self._direct is not None:
+            self._direct.is_paused = True
+
+    def resume_writing(self) -> None:
+        """The client goes on."""
+        super().resume_writing()
+        if self._direct is not None:
+            self._direct.is_paused = False
+            self._direct.news()
 
     def send_400_response(self, msg: str) -> None:
         """What nobody understands is refused in the form of every refusal."""
         self._refuse(self._refusal)
+
+    def _body_stopped(self) -> None:
+        self._timer = None
+        if self._direct is not None and self._direct.more_body:
+            self._direct.keep_alive = False
+            self._direct.refuse(RequestTimeout(f"The body of the request stopped for {SILENCE:g} s."))
 
     def _be_done(self) -> None:
         self._timer = None

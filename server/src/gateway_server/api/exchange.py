@@ -27,14 +27,22 @@ KEEP_ALIVE_EVERY = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
-class _Reader:
-    """How far one connection is."""
+class Reader:
+    """One connection that follows an answer, and how far it is."""
 
     __slots__ = ("at", "waiting")
 
     def __init__(self) -> None:
         self.at = 0  # index of the chunk that it takes next
         self.waiting = 0  # bytes that were written since it took the last time
+
+    def news(self) -> None:
+        """There is more of the answer, or it is whole."""
+        raise NotImplementedError
+
+    def given_up(self) -> None:
+        """It holds what others do not wait for, and gets nothing more."""
+        raise NotImplementedError
 
 
 class Exchange:
@@ -56,10 +64,9 @@ class Exchange:
         """What has been written, without what nobody wants any more."""
         self._weight = 0
         self._first = 0  # index of the first chunk that is still there
-        self._readers: set[_Reader] = set()
+        self._readers: set[Reader] = set()
         self._was_followed = False
-        self._news: asyncio.Event = asyncio.Event()
-        self._taken: asyncio.Event = asyncio.Event()
+        self._taken: asyncio.Event | None = None  # while the producer waits for a reader
         self._farewell: asyncio.TimerHandle | None = None
 
     @property
@@ -91,14 +98,15 @@ class Exchange:
         for reader in self._readers:
             reader.waiting += size
         self._trim()
-        self._news.set()
+        self._tell()
 
     async def write(self, *chunks: bytes) -> None:
         """Pieces of the body; of a stream, waits while every reader is far behind."""
         self.write_nowait(*chunks)
         while self.is_stream and self._is_ahead():
-            self._taken.clear()
+            self._taken = asyncio.Event()
             await self._taken.wait()
+            self._taken = None
 
     def _is_ahead(self) -> bool:
         if not self._readers:
@@ -124,28 +132,57 @@ class Exchange:
         """Nothing follows."""
         self.done = True
         self.task = None
-        self._news.set()
+        self._tell()
 
-    async def follow(self, receive: Receive, send: Send) -> None:
-        """Sends the answer, from its first chunk on, over one connection."""
-        reader = _Reader()
+    def join(self, reader: Reader) -> None:
+        """Lets a connection follow the answer, from its first chunk on."""
         reader.at = self._first
         self._readers.add(reader)
         self._was_followed = True
         if self._farewell is not None:
             self._farewell.cancel()
             self._farewell = None
+
+    def leave(self, reader: Reader) -> None:
+        """A connection has the whole answer, or is gone."""
+        self._readers.discard(reader)
+        self._let_go_on()
+        self._trim()
+        if not self.done and not self._readers:
+            self._left_alone()
+
+    def take(self, reader: Reader) -> bytes:
+        """Everything that a reader has not taken yet."""
+        chunks = self.chunks[reader.at - self._first :]
+        reader.at = self._first + len(self.chunks)
+        reader.waiting = 0
+        self._let_go_on()
+        self._trim()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def has_more(self, reader: Reader) -> bool:
+        """Whether there is something that a reader has not taken yet."""
+        return reader.at < self._first + len(self.chunks)
+
+    async def follow(self, receive: Receive, send: Send) -> None:
+        """Sends the answer, from its first chunk on, over one ASGI connection."""
+        reader = _Waiting()
+        self.join(reader)
         gone = asyncio.create_task(_hung_up(receive))
-        gone.add_done_callback(lambda _: self._news.set())
+        gone.add_done_callback(lambda _: reader.news())
         try:
             await self._send_all(reader, gone, send)
         finally:
             gone.cancel()
-            self._readers.discard(reader)
+            self.leave(reader)
+
+    def _tell(self) -> None:
+        for reader in tuple(self._readers):
+            reader.news()
+
+    def _let_go_on(self) -> None:
+        if self._taken is not None:
             self._taken.set()
-            self._trim()
-            if not self.done and not self._readers:
-                self._left_alone()
 
     def _left_alone(self) -> None:
         if not self.keyed:
@@ -154,39 +191,32 @@ class Exchange:
             reason = Canceled("The caller was cut off and did not come back.")
             self._farewell = asyncio.get_running_loop().call_later(GRACE, self.cancel, reason)
 
-    async def _send_all(self, reader: _Reader, gone: asyncio.Task[None], send: Send) -> None:
+    async def _send_all(self, reader: "_Waiting", gone: asyncio.Task[None], send: Send) -> None:
         started = False
         while not gone.done() and reader in self._readers:
             if not started and (self.done or (self.is_stream and self.status)):
                 started = True
                 length = [] if self.is_stream else [(b"content-length", str(self.size).encode())]
                 await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, *length]})
-            elif started and reader.at < self._first + len(self.chunks):
-                body = self._take(reader)
-                last = self.done and reader.at == self._first + len(self.chunks)
+            elif started and self.has_more(reader):
+                body = self.take(reader)
+                last = self.done and not self.has_more(reader)
                 await send({"type": "http.response.body", "body": body, "more_body": not last})
                 if last:
                     return
             elif self.done:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            else:
-                await self._wait(send if started and self.is_stream else None)
-
-    def _take(self, reader: _Reader) -> bytes:
-        """Everything that a reader has not taken yet."""
-        body = b"".join(self.chunks[reader.at - self._first :])
-        reader.at = self._first + len(self.chunks)
-        reader.waiting = 0
-        self._taken.set()
-        self._trim()
-        return body
+            elif not await reader.wait(KEEP_ALIVE_EVERY if started and self.is_stream else None):
+                await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
     def _lose_stalled(self) -> None:
         """Gives up readers that hold what others do not wait for: as a rule, connections that are dead already."""
         stalled = {reader for reader in self._readers if reader.waiting > BUFFER}
-        if len(stalled) < len(self._readers):
+        if stalled and len(stalled) < len(self._readers):
             self._readers -= stalled
+            for reader in stalled:
+                reader.given_up()
 
     def _trim(self) -> None:
         """Lets go of what every reader has taken, unless newcomers may still want it."""
@@ -197,16 +227,31 @@ class Exchange:
         del self.chunks[: max(0, taken - self._first)]
         self._first = max(self._first, taken)
 
-    async def _wait(self, send: Send | None) -> None:
+
+class _Waiting(Reader):
+    """A reader that a task is at."""
+
+    __slots__ = ("_news",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = asyncio.Event()
+
+    def news(self) -> None:
+        self._news.set()
+
+    def given_up(self) -> None:
+        self._news.set()
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Waits for news; False if none came in time."""
         self._news.clear()
-        if send is None:
-            await self._news.wait()
-            return
         try:
-            async with asyncio.timeout(KEEP_ALIVE_EVERY):
+            async with asyncio.timeout(seconds):
                 await self._news.wait()
         except TimeoutError:
-            await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+            return False
+        return True
 
 
 async def _hung_up(receive: Receive) -> None:

@@ -74,8 +74,7 @@ class Submitting:
         deadline: Deadline,
         key: RequestKey | None,
         preference: Preference,
-        send: Send,
-    ) -> None:
+    ) -> Reply:
         """A run whose caller takes a job for an answer: the answer itself if there is one soon enough.
 
         Raises:
@@ -85,9 +84,8 @@ class Submitting:
         request = parse_run(body, size_limit=settings.request_limit, batch_limit=settings.batch_limit)
         job_id, status = await self._submit(principal, request, Submission(), deadline, key)
         if preference.wait and await self._events.wait_for_end(job_id, preference.wait):
-            await send_reply(await self._recorded.reply(await self._jobs.find(job_id, principal)), send)
-            return
-        await send_reply(_accepted(job_id, status, (b"preference-applied", b"respond-async")), send)
+            return await self._recorded.reply(await self._jobs.find(job_id, principal))
+        return _accepted(job_id, status, (b"preference-applied", b"respond-async"))
 
     async def _submit(
         self,

@@ -39,7 +39,8 @@ class Keys:
     def __init__(self, database: Database, users: Users) -> None:
         self._database = database
         self._users = users
-        self._known: dict[str, ApiKey] = {}
+        self._known: dict[str, Principal] = {}
+        """By digest."""
         self._revocations = 0
 
     async def create(
@@ -94,21 +95,36 @@ class Keys:
         Raises:
             Unauthenticated: no such key, revoked, or of a user who may not call.
         """
+        principal = self.recall(text)
+        if principal is not None:
+            return principal
         digest = _digest(text)
-        key = self._known.get(digest)
-        if key is None:
-            table, revocations = schema.api_keys, self._revocations
-            wanted = select(table).where(table.c.digest == digest)
-            row = await self._database.read(lambda c: c.execute(wanted).first(), settled=False)
-            if row is None:
-                raise Unauthenticated("The API key is not valid.")
-            key = _from_row(row)
-            if revocations == self._revocations:  # else the row may be from before a revocation
-                self._known[digest] = key
-        if key.revoked_at is not None:
+        table, revocations = schema.api_keys, self._revocations
+        wanted = select(table).where(table.c.digest == digest)
+        row = await self._database.read(lambda c: c.execute(wanted).first(), settled=False)
+        if row is None:
+            raise Unauthenticated("The API key is not valid.")
+        if row.revoked_at is not None:
             raise Unauthenticated("The API key has been revoked.")
+        key = _from_row(row)
         self._users.check(key.user, key.created_at)
-        return Principal(user=key.user, scopes=key.scopes, prefabs=key.prefabs, key_id=key.id, issued_at=key.created_at)
+        principal = Principal(
+            user=key.user, scopes=key.scopes, prefabs=key.prefabs, key_id=key.id, issued_at=key.created_at
+        )
+        if revocations == self._revocations:  # else the row may be from before a revocation
+            self._known[digest] = principal
+        return principal
+
+    def recall(self, text: str) -> Principal | None:
+        """The same for a key that has been verified lately; else None.
+
+        Raises:
+            Unauthenticated: it is of a user who may not call.
+        """
+        principal = self._known.get(_digest(text)) if self._known else None
+        if principal is not None:
+            self._users.check(principal.user, principal.issued_at)
+        return principal
 
     async def list(self, user: str | None = None) -> list[ApiKey]:
         """All keys, or those of one user, newest first."""
