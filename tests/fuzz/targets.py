@@ -455,7 +455,7 @@ def check_result(text: bytes) -> None:
     except RuntimeCrashed:
         return
     outcome = Outcome(job_id="1", result=text, files={})
-    whole = json.loads(outcome.envelope())
+    whole = json.loads(outcome.envelope)
     assert set(whole) == {"status", "output", "files"}
     assert json.dumps(whole["output"]) == json.dumps(json.loads(text))
     (told,) = EventDecoder().feed(sse.frame(sse.end(outcome)))

@@ -707,7 +707,7 @@ def forges(payload: str, kind: int):
     for number in range(3, 20):
         with suppress(OSError):
             if stat.S_ISSOCK(os.fstat(number).st_mode):
-                for one, text in ((kind, data), (9, b"\0")):
+                for one, text in ((kind, data), (9, bytes(5))):
                     os.write(number, len(text).to_bytes(4, "big") + bytes([one]) + (1).to_bytes(4, "big") + text)
     time.sleep(30)
     return "forged"

@@ -22,7 +22,7 @@ The *worker* socket (a byte stream of frames) joins the engine and one worker:
                        DONE    the data of a generator's done event, as JSON text; only where a stream is wanted
                        SPILLED either of them, too long for a frame: its kind as one byte; it lies in .result
                        FAILURE {"error_code", "type", "message", "traceback"}
-                       IDLE    one byte of flags           the call is over: see `Idle`
+                       IDLE    flags u8 (see `Idle`) | the microseconds that the function ran u32: the call is over
 
 EVENT frames come in order; RESULT, DONE, SPILLED or FAILURE comes exactly once, and IDLE after it, as a rule in one
 piece with it.
@@ -33,6 +33,8 @@ from enum import IntEnum, IntFlag
 
 PROTOCOL = 2
 HEADER = struct.Struct("!IBI")
+IDLE = struct.Struct("!BI")
+"""The payload of an IDLE frame."""
 _HEAD = HEADER.size
 FRAME_LIMIT = 1 << 20
 """Longest payload of a frame in bytes; longer results travel as a file in the workspace."""
@@ -64,6 +66,8 @@ class Idle(IntFlag):
     """Something of the call is still alive or changed: the worker serves no other."""
     FILES = 2
     """The workspace may be other than fresh: outputs, or what has to be removed."""
+    OUTPUT = 4
+    """Something that was printed may not have been read."""
 
 
 _KINDS = {kind.value: kind for kind in Kind}

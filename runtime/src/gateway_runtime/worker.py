@@ -3,20 +3,34 @@
 It runs in a process of its own, forked from the zygote and locked down before this module takes over.
 """
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import sys
+import termios
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from gateway_runtime import functions, workspace
-from gateway_runtime.protocol import EVENT_LIMIT, FRAME_LIMIT, PROTOCOL, RESULT_LIMIT, FrameBuffer, Idle, Kind, frame
+from gateway_runtime.protocol import (
+    EVENT_LIMIT,
+    FRAME_LIMIT,
+    IDLE,
+    PROTOCOL,
+    RESULT_LIMIT,
+    FrameBuffer,
+    Idle,
+    Kind,
+    frame,
+)
 
+_LONGEST = 0xFFFFFFFF
 MOST_LEFT_OPEN = 1000
 """Files that calls may leave open, as connections that are kept for the next; the limit is four times that."""
 
@@ -46,17 +60,23 @@ class _Worker:
         """Runs one call to its end, whatever that is."""
         call = _Call(self._connection, number, order)
         environment = _Environment(order["environment"])
+        began = time.perf_counter()
         try:
             last = call.outcome(self._find)
         finally:
             call.leave_if_copy()
+            took = max(time.perf_counter() - began, 0.0)
             environment.restore()
             _flush()
             os.chdir(self._state.home)
-        flags = Idle.LEFTOVERS if self._state.has_changed() or _has_descendants() else Idle(0)
+        flags = 0
+        if self._state.has_changed() or _has_descendants():
+            flags |= Idle.LEFTOVERS.value
         if self._folders.has_changed():
-            flags |= Idle.FILES
-        self._connection.sendall(last + frame(Kind.IDLE, number, bytes([flags])))
+            flags |= Idle.FILES.value
+        if _is_unread():
+            flags |= Idle.OUTPUT.value
+        self._connection.sendall(last + frame(Kind.IDLE, number, IDLE.pack(flags, min(int(took * 1e6), _LONGEST))))
 
     def _find(self, name: str) -> Callable[..., object]:
         if self._module is None:
@@ -180,6 +200,14 @@ def _identities() -> list[tuple[int, int] | None]:
         except OSError:
             found.append(None)
     return found
+
+
+def _is_unread() -> bool:
+    """Whether the pipe of our output holds anything, or is no pipe any more."""
+    try:
+        return fcntl.ioctl(1, termios.FIONREAD, b"1234") != b"\0\0\0\0"
+    except OSError:
+        return True
 
 
 def _flush() -> None:

@@ -177,9 +177,10 @@ class RunRoutes:
             raise call
         ready = await self._pipeline.prepare(principal, call, deadline=deadline)
         job_id = new_id()
-        ready = await self._pipeline.admit(ready, job_id, key=key)
+        is_stream = ready.function.streaming if request.stream is None else request.stream
+        ready = await self._pipeline.admit(ready, job_id, key=key, is_told=is_stream)
         exchange.job_id = job_id
-        if ready.function.streaming if request.stream is None else request.stream:
+        if is_stream:
             await self._stream(job_id, exchange, ready)
             return
         exchange.give(replies.single(await self._pipeline.run(ready, job_id), ready.version))

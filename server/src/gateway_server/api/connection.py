@@ -47,6 +47,8 @@ class Connection(HttpToolsProtocol):
         self._serve: Serve | None = getattr(self.app, "runs", None)
         self._direct: Direct | None = None
         """The request that is being answered here."""
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client that connects has to say what it wants."""
@@ -56,9 +58,11 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         direct, self._direct = self._direct, None
-        if direct is not None:
-            self.cycle = None  # type: ignore[assignment]  # to the protocol it would be one of its own
+        if isinstance(self.cycle, Direct):
+            self.cycle = None  # to the protocol it would be one of its own
         super().connection_lost(exc)
         if direct is not None and not direct.response_complete:
             direct.hung_up()
@@ -80,8 +84,10 @@ class Connection(HttpToolsProtocol):
             self._timer = self.loop.call_later(SILENCE, self._body_stopped)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
+        """A request begins. What it is to ASGI is put together only where it goes that way."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._head = self._head or 1
 
     def on_headers_complete(self) -> None:
@@ -108,6 +114,10 @@ class Connection(HttpToolsProtocol):
                 on_response=self.on_response_complete,
             )
         else:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expects
+            self.headers += headers
             super().on_headers_complete()
 
     def _is_usual(self, seen: dict[bytes, bytes]) -> bool:
@@ -127,14 +137,14 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
-        if self._direct is not None and self.cycle is self._direct:
+        if self._direct is not None and self._direct.more_body:
             self._direct.body += body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Its body is here; what follows is the head of another."""
-        if self._direct is not None and self.cycle is self._direct:
+        if self._direct is not None and self._direct.more_body:
             self._stop_timer()
             self._direct.more_body = False
             assert self._serve is not None
@@ -144,9 +154,23 @@ class Connection(HttpToolsProtocol):
         self._head = 0
 
     def on_response_complete(self) -> None:
-        """An answer is out."""
-        self._direct = None
-        super().on_response_complete()
+        """An answer is out. One timer watches over the silence between all requests of a connection."""
+        direct, self._direct = self._direct, None
+        if direct is None or self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_silence)
+
+    def _look_at_silence(self) -> None:
+        is_busy = self._direct is not None or (self.cycle is not None and not self.cycle.response_complete)
+        left = self.timeout_keep_alive - (0.0 if is_busy else self.loop.time() - self._idle_since)
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._look_at_silence)
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The client takes its answer more slowly than it comes."""

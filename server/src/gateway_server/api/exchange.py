@@ -86,7 +86,9 @@ class Exchange:
     def give(self, reply: Reply) -> None:
         """The whole answer at once."""
         self.begin(reply.status, reply.headers)
-        self.write_nowait(reply.body)
+        self.chunks.append(reply.body)  # it is told when the answer is whole
+        self.size = len(reply.body)
+        self._weight = self.size + CHUNK_COST
 
     def write_nowait(self, *chunks: bytes) -> None:
         """Pieces of the body."""
@@ -220,7 +222,7 @@ class Exchange:
 
     def _trim(self) -> None:
         """Lets go of what every reader has taken, unless newcomers may still want it."""
-        if not self._was_followed or (self.keyed and self._weight <= REPLAY):
+        if not self._was_followed or not self.chunks or (self.key is not None and self._weight <= REPLAY):
             return
         end = self._first + len(self.chunks)
         taken = min((reader.at for reader in self._readers), default=end)

@@ -42,7 +42,7 @@ def version_headers(version: Version) -> Headers:
 
 def item(outcome: Outcome, version: Version | None) -> bytes:
     """One result; `version` is the one that ran, if any."""
-    envelope = outcome.envelope() if outcome.result is not None or outcome.files else None
+    envelope = outcome.envelope if outcome.result is not None or outcome.files else None
     error = None if outcome.result is not None else outcome.told_error()
     warning = version.warning() if version else None
     return _item(outcome.job_id, envelope, error, version.version if version else None, warning)

@@ -32,5 +32,5 @@ def end(outcome: Outcome) -> bytes:
     if outcome.result is None:
         return events.error(outcome.told_error(), outcome.job_id, outcome.files)
     files = orjson.dumps(outcome.files)
-    data = outcome.result if outcome.streamed else outcome.envelope()
+    data = outcome.result if outcome.streamed else outcome.envelope
     return events.one_line(b'{"type":"done","data":' + data + b',"files":' + files + b"}")

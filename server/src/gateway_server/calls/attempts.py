@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway_runtime.workspace import OUTPUTS, opened
 from gateway_server.calls.logs import Masker
@@ -58,18 +58,22 @@ class Attempts:
     ) -> Outcome:
         """Runs a call within its time; whatever goes wrong becomes part of the outcome. `begun` is told once there is a
         worker."""
-        call.masker = Masker(ready.secrets.values())
+        if ready.secrets:
+            call.masker = Masker(ready.secrets.values())
+        limit = asyncio.get_running_loop().call_at(ready.deadline, call.expire)
+        fault: GatewayFault
         try:
-            async with asyncio.timeout_at(ready.deadline) as limit:
-                return await self._on_a_worker(ready, call, emit, order, begun)
-        except TimeoutError:
-            if limit.expired():
-                fault: GatewayFault = DeadlineExceeded("The call's time was over; the function was stopped.")
-            else:  # not ours: a mistake below
-                fault = InternalError("A part of the gateway timed out.")
+            return await self._on_a_worker(ready, call, emit, order, begun)
+        except asyncio.CancelledError:
+            if not call.expired or call.canceled:
+                raise
+            call.task.uncancel()
+            fault = DeadlineExceeded("The call's time was over; the function was stopped.")
         except Exception:  # a mistake of ours: whatever it is, the record must not stay open
             logger.exception("unexpected error in the call %s", call.job_id)
             fault = InternalError("The gateway made a mistake; its log tells more.")
+        finally:
+            limit.cancel()
         return of_fault(call.job_id, fault)
 
     async def _on_a_worker(
@@ -120,15 +124,7 @@ class Attempts:
     def _call_token(self, ready: Ready, job_id: str) -> str:
         """A token of this call alone: it can run prefabs as the caller and use the files of its call tree."""
         ends = time.time() + ready.deadline - asyncio.get_running_loop().time()
-        principal = replace(
-            ready.principal,
-            job_id=job_id,
-            root_job_id=ready.principal.root_job_id or job_id,
-            depth=ready.principal.depth + 1,
-            deadline=ends,
-            prefabs=None,  # the key's limit is on what its holder calls, not on what that is made of
-        )
-        return self._tokens.mint(principal, expires_at=ends + TOKEN_GRACE)
+        return self._tokens.mint_for_call(ready.principal, job_id, deadline=ends, expires_at=ends + TOKEN_GRACE)
 
     async def _outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
         """What the function wrote, unless it left its folder so that nothing can be read there."""

@@ -250,10 +250,11 @@ class Dispatcher:
             log=self._pipeline.new_log(),
         )
         begun = asyncio.Event()
-        with self._running.entered(call), self._events.written(leased.job_id):
-            if leased.job_id in self._to_cancel:
-                call.cancel()
+        with self._events.written(leased.job_id):
+            self._running.enter(call)
             try:
+                if leased.job_id in self._to_cancel:
+                    call.cancel()
                 outcome = await self._try(leased, call, begun)
             except asyncio.CancelledError:
                 if not call.canceled:  # the gateway stops
@@ -261,6 +262,8 @@ class Dispatcher:
                     raise
                 task.uncancel()
                 outcome = of_cancel(leased.job_id)
+            finally:
+                self._running.leave(call)
         await asyncio.shield(self._conclude(leased, call, outcome, begun.is_set()))
         if leased.job_id in self._to_cancel:  # it may have come too late for this attempt, and the job wait for another
             await self._cancel_waiting(leased.job_id)

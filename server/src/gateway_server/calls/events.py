@@ -299,7 +299,7 @@ def retried(told: Mapping[str, Any], attempt: int, retry_at: str) -> bytes:
 def ended(outcome: Outcome) -> bytes:
     """The event that ends a job."""
     if outcome.result is not None:
-        return done(outcome.envelope(), orjson.dumps(outcome.files))
+        return done(outcome.envelope, orjson.dumps(outcome.files))
     return error(outcome.told_error(), outcome.job_id, outcome.files)
 
 

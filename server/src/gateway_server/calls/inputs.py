@@ -143,11 +143,14 @@ def _check_integers(body: bytes) -> None:
 def _read_call(raw: object, pointer: str) -> Call | GatewayFault:
     if not isinstance(raw, dict):
         return _invalid(pointer, "must be an object")
-    problems = [
-        Problem(f"{pointer}/{name}", "is missing" if name not in raw else "must be a string")
-        for name in ("prefab_id", "version", "function_name")
-        if not isinstance(raw.get(name), str)
-    ]
+    prefab_id, version, function_name = raw.get("prefab_id"), raw.get("version"), raw.get("function_name")
+    problems: list[Problem] = []
+    if not (isinstance(prefab_id, str) and isinstance(version, str) and isinstance(function_name, str)):
+        problems = [
+            Problem(f"{pointer}/{name}", "is missing" if name not in raw else "must be a string")
+            for name in ("prefab_id", "version", "function_name")
+            if not isinstance(raw.get(name), str)
+        ]
     inputs = raw.get("inputs", {})
     if not isinstance(inputs, dict):
         problems.append(Problem(f"{pointer}/inputs", "must be an object"))
@@ -156,14 +159,14 @@ def _read_call(raw: object, pointer: str) -> Call | GatewayFault:
     parameters, files = _split(inputs)
     if not isinstance(parameters, dict):
         return _invalid(f"{pointer}/inputs/parameters", "must be an object")
-    if problem := _check_files(files, f"{pointer}/inputs/files"):
+    if files and (problem := _check_files(files, f"{pointer}/inputs/files")):
         return Invalid(_summary([problem]), [problem])
     return Call(
         prefab_id=raw["prefab_id"],
         version=raw["version"],
         function_name=raw["function_name"],
         parameters=parameters,
-        files={key: tuple(urls) for key, urls in files.items()},
+        files={key: tuple(urls) for key, urls in files.items()} if files else {},
     )
 
 
@@ -195,6 +198,8 @@ class Validator:
         self._function = function
         self._parameters = jsonschema_rs.Draft202012Validator(parameters_schema(function))
         self._files = jsonschema_rs.Draft202012Validator(files_schema(function))
+        self._takes_none = self._files.is_valid({})
+        """Whether no files will do."""
 
     def check(self, call: Call) -> None:
         """Holds the arguments and file groups against the manifest.
@@ -202,6 +207,8 @@ class Validator:
         Raises:
             Invalid: with every violation.
         """
+        if self._parameters.is_valid(call.parameters) and self._takes_none and not call.files:
+            return
         files = {key: list(urls) for key, urls in call.files.items()}
         if self._parameters.is_valid(call.parameters) and self._files.is_valid(files):
             return

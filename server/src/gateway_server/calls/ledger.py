@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -79,6 +80,7 @@ _COLUMNS = (
     *Opening._fields,
     *("status", "attempt", "interruptions", "started_at", "ended_at", "error", "is_fault", "charged"),
 )
+_USER, _KEY_ID, _CREATED_AT, _CHARGED = map(_COLUMNS.index, ("user", "key_id", "created_at", "charged"))
 _decoder = msgspec.msgpack.Decoder(tuple[Opening | None, Closing | None])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -94,8 +96,9 @@ class Ledger:
         self._opened: dict[str, Opening] = {}
         """Calls whose beginning is not in the database."""
         self._closed: dict[str, Closing] = {}
-        self._live: dict[str, bytes | None] = {}
-        """Calls that were opened here and have not been closed, with the keys of their requests."""
+        self._live: dict[str, tuple[bytes | None, bool]] = {}
+        """Calls that were opened here and have not been closed: the key of the request, and whether the journal knows
+        of them."""
         self._keys: dict[bytes, tuple[str, bytes]] = {}
         """The keys of requests whose records came here lately, with job and digest."""
         self._old_keys: dict[bytes, tuple[str, bytes]] = {}
@@ -125,15 +128,17 @@ class Ledger:
         await self.settle()
         journal.restart()
 
-    def begin(self, opening: Opening) -> bool:
-        """Records that a call has begun. False where the journal takes nothing more at the moment."""
-        if self._journal is None or not self._journal.append(_encode((opening, None))):
+    def begin(self, opening: Opening, *, is_told: bool) -> bool:
+        """Records that a call has begun. False where the journal takes nothing more at the moment. Where nobody is told
+        of it before its end, it reaches the journal with that, or the database with the next that are taken over."""
+        if self._journal is None or (is_told and not self._journal.append(_encode((opening, None)))):
             return False
         self._opened[opening.id] = opening
-        self._live[opening.id] = opening.request_key
+        self._live[opening.id] = (opening.request_key, is_told)
         if opening.request_key is not None:
             self._keys[opening.request_key] = (opening.id, opening.request_digest or b"")
-        self._schedule()
+        if self._timer is None:
+            self._schedule()
         return True
 
     def end(self, job_id: str, ending: Ending, *, charged: bool, events: bytes) -> bool:
@@ -141,28 +146,23 @@ class Ledger:
         where it did not begin here, or where that is too long for the journal."""
         if job_id not in self._live or self._journal is None:
             return False
-        key = self._live.pop(job_id)
+        opening = self._opened.get(job_id)
+        key, is_told = self._live.pop(job_id)
         if key is not None and ending.forget_key:
             self._keys.pop(key, None)
             self._old_keys.pop(key, None)
         error = None if ending.error is None else orjson.dumps(ending.error, default=str).decode()
         size = len(ending.result or b"") + len(ending.log) + len(events) + len(error or "")
         closing = Closing(
-            id=job_id,
-            status=ending.status,
-            ended_at=time.time(),
-            error=error,
-            is_fault=ending.is_fault,
-            charged=charged,
-            forget_key=ending.forget_key,
-            result=ending.result,
-            log=ending.log,
-            events=events,
+            *(job_id, ending.status.value, time.time(), error, ending.is_fault, charged, ending.forget_key),
+            *(ending.result, ending.log, events),
         )
-        if size > LONGEST_BODY or not self._journal.append(_encode((None, closing))):
+        record = _encode((None if is_told else opening, closing))
+        if size > LONGEST_BODY or not self._journal.append(record):
             return False
-        self._closed[closing.id] = closing
-        self._schedule()
+        self._closed[job_id] = closing
+        if self._timer is None or len(self._closed) >= MANY:
+            self._schedule()
         return True
 
     async def is_new(self, key: RequestKey, find: Callable[[Connection], bool]) -> bool:
@@ -215,7 +215,7 @@ class Ledger:
             self._journal = None
 
     def _schedule(self) -> None:
-        if len(self._opened) + len(self._closed) >= MANY and self._taking is None:
+        if len(self._closed) >= MANY and self._taking is None:
             self.take_over()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(EVERY, self._on_time)
@@ -270,33 +270,21 @@ class Ledger:
 
 def _take_over(connection: Connection, quotas: Quotas, opened: dict[str, Opening], closed: dict[str, Closing]) -> None:
     """Writes records, within a transaction."""
-    rows, endings = [], []
-    charges: Counter[tuple[str, str | None, int]] = Counter()
-    for opening in opened.values():
-        closing = closed.get(opening.id)
-        rows.append(_row(opening, closing))
-        if closing is None or closing.charged:
-            charges[opening.user, opening.key_id, int(opening.created_at // 60) * 60] += 1
-    for closing in closed.values():
-        if closing.id not in opened:
-            endings.append(closing)
+    rows = [_row(opening, closed.get(job_id)) for job_id, opening in opened.items()]
     _insert_jobs(connection, rows)
-    for (user, key_id, moment), count in charges.items():
-        quotas.count(connection, user, key_id, float(moment), count)
-    gone = {closing.id for closing in endings if not _end(connection, quotas, closing)}
-    kept = [closing for closing in closed.values() if closing.id not in gone]
-    _insert(
-        connection,
-        "job_results",
-        ("job_id", "body", "ended_at"),
-        [(one.id, one.result, one.ended_at) for one in kept if one.result is not None],
-    )
-    _insert(
-        connection,
-        "job_logs",
-        ("job_id", "body", "ended_at"),
-        [(one.id, one.log, one.ended_at) for one in kept if one.log],
-    )
+    charged = (row for row in rows if row[_CHARGED])
+    for (user, key_id, minute), count in Counter(
+        (row[_USER], row[_KEY_ID], row[_CREATED_AT] // 60) for row in charged
+    ).items():
+        quotas.count(connection, user, key_id, minute * 60, count)
+    gone = {
+        job_id for job_id, closing in closed.items() if job_id not in opened and not _end(connection, quotas, closing)
+    }
+    kept = [closing for job_id, closing in closed.items() if job_id not in gone] if gone else closed.values()
+    results = [(one.id, one.result, one.ended_at) for one in kept if one.result is not None]
+    logs = [(one.id, one.log, one.ended_at) for one in kept if one.log]
+    _insert(connection, "job_results", ("job_id", "body", "ended_at"), results)
+    _insert(connection, "job_logs", ("job_id", "body", "ended_at"), logs)
     for one in kept:
         if one.events:
             store(connection, one.id, one.events, ends=True)
@@ -305,11 +293,11 @@ def _take_over(connection: Connection, quotas: Quotas, opened: dict[str, Opening
 def _row(opening: Opening, closing: Closing | None) -> tuple[Any, ...]:
     created_at = opening.created_at
     if closing is None:
-        return (*opening, "running", 1, 0, created_at, None, None, None, True)
-    if closing.forget_key:
+        return opening + ("running", 1, 0, created_at, None, None, None, True)  # noqa: RUF005  # the faster way
+    _, status, ended_at, error, is_fault, charged, forget_key, *_ = closing
+    if forget_key:
         opening = opening._replace(request_key=None)
-    ended = (created_at, closing.ended_at, closing.error, closing.is_fault, closing.charged)
-    return (*opening, closing.status, 1, 0, *ended)
+    return opening + (status, 1, 0, created_at, ended_at, error, is_fault, charged)  # noqa: RUF005
 
 
 def _insert_jobs(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -339,8 +327,7 @@ def _insert(connection: Connection, table: str, columns: Sequence[str], rows: Se
         text = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * count)} ON CONFLICT DO NOTHING'  # noqa: S608
         if table == "jobs":
             text = text.replace("ON CONFLICT DO", "ON CONFLICT (id) DO")
-        values = tuple(value for one in rows[at : at + count] for value in one)
-        connection.exec_driver_sql(text, values)
+        connection.exec_driver_sql(text, tuple(chain.from_iterable(rows[at : at + count])))
         at += count
 
 

@@ -36,6 +36,9 @@ def _spellings(value: str) -> set[str]:
     return {value, quote(value), quote(value, safe=""), quote_plus(value)} | {text[1:-1] for text in texts}
 
 
+NOTHING_TO_MASK = Masker(())
+
+
 class Log:
     """Collects output; beyond the limit the beginning and the end are kept and the middle is left out."""
 
@@ -44,9 +47,11 @@ class Log:
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
+        self.is_empty = True
 
     def write(self, data: bytes) -> None:
         """Adds output."""
+        self.is_empty = False
         room = self._half - len(self._head)
         self._head += data[:room]
         self._tail += data[max(room, 0) :]
@@ -57,6 +62,8 @@ class Log:
 
     def read(self, masker: Masker) -> bytes:
         """What is kept, masked."""
+        if self.is_empty:
+            return b""
         surplus = max(0, len(self._tail) - self._half)
         tail, dropped = self._tail[surplus:], self._dropped + surplus
         if not dropped:

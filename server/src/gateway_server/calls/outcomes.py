@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from gateway_server.models import JobStatus, Result
 Files = Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Outcome:
     """How a call ended. Exactly one of `result`, `error` and `fault` is there."""
 
@@ -41,8 +42,11 @@ class Outcome:
             return JobStatus.TIMED_OUT if self.begun else JobStatus.EXPIRED
         return JobStatus.FAILED
 
+    @cached_property
     def envelope(self) -> bytes:
         """The result with its files, as JSON text."""
+        if self.result is not None and not self.files:
+            return b'{"status":"SUCCESS","output":' + self.result + b',"files":{}}'
         status = b"FAILED" if self.result is None else b"SUCCESS"
         files = orjson.dumps(self.files)
         return b'{"status":"' + status + b'","output":' + (self.result or b"null") + b',"files":' + files + b"}"

@@ -64,9 +64,11 @@ class Pipeline:
         key: RequestKey | None = None,
         parent_id: str | None = None,
         position: int | None = None,
+        is_told: bool = False,
     ) -> Ready:
         """Charges the quota and opens the record: from here on the call counts. The call that it gives
-        ends earlier where less run time is left to the user.
+        ends earlier where less run time is left to the user. `is_told` says that the caller hears the id of the job
+        before its end.
 
         Raises:
             AlreadyKnown: the same request has been admitted before.
@@ -76,7 +78,7 @@ class Pipeline:
             QuotaExceeded: another call took the last place meanwhile.
         """
         self.check_still(ready)
-        if await self._is_begun(ready, job_id, key, parent_id, position):
+        if await self._is_begun(ready, job_id, key, parent_id, position, is_told):
             return ready
         moment = asyncio.get_running_loop().time()
         wanted = max(ready.deadline - moment, 0.0)
@@ -100,32 +102,39 @@ class Pipeline:
         return replace(ready, deadline=min(ready.deadline, moment + seconds))
 
     async def _is_begun(
-        self, ready: Ready, job_id: str, key: RequestKey | None, parent_id: str | None, position: int | None
+        self,
+        ready: Ready,
+        job_id: str,
+        key: RequestKey | None,
+        parent_id: str | None,
+        position: int | None,
+        is_told: bool,
     ) -> bool:
         """Begins a call without the database, if it is far from every limit and new; says whether it did."""
         principal, call = ready.principal, ready.call
-        if key is not None and not await self._ledger.is_new(key, partial(self._jobs.knows, key=key)):
+        if key is not None:
+            if not await self._ledger.is_new(key, partial(self._jobs.knows, key=key)):
+                return False
+            self.check_still(ready)  # there was a wait
+        if not self._standings.still_has_room(principal):
             return False
-        if not await self._standings.has_room(principal):
-            return False
-        opening = Opening(
-            id=job_id,
-            parent_id=parent_id,
-            position=position,
-            root_id=principal.root_job_id or parent_id or job_id,
-            depth=principal.depth,
-            user=principal.user,
-            agent=principal.agent,
-            key_id=principal.key_id,
-            prefab_id=call.prefab_id,
-            version=call.version,
-            function_name=call.function_name,
-            request_key=key.key if key else None,
-            request_digest=key.digest if key else None,
-            created_at=time.time(),
+        opening = Opening(  # by position: this is done for every call
+            job_id,
+            parent_id,
+            position,
+            principal.root_job_id or parent_id or job_id,
+            principal.depth,
+            principal.user,
+            principal.agent,
+            principal.key_id,
+            call.prefab_id,
+            call.version,
+            call.function_name,
+            key.key if key is not None else None,
+            key.digest if key is not None else None,
+            time.time(),
         )
-        self.check_still(ready)  # there may have been a wait
-        if not self._ledger.begin(opening):
+        if not self._ledger.begin(opening, is_told=is_told):
             return False
         self._standings.charge(principal.user)
         return True
@@ -195,16 +204,18 @@ class Pipeline:
             task=task,
             log=self.new_log(),
         )
-        with self._running.entered(call):
-            try:
-                outcome = await self.attempt(ready, call, emit=emit)
-            except asyncio.CancelledError:
-                outcome = of_cancel(job_id)
-                await asyncio.shield(self._record(ready, call, outcome))
-                if not call.canceled:
-                    raise
-                task.uncancel()
-                return outcome
+        self._running.enter(call)
+        try:
+            outcome = await self.attempt(ready, call, emit=emit)
+        except asyncio.CancelledError:
+            outcome = of_cancel(job_id)
+            await asyncio.shield(self._record(ready, call, outcome))
+            if not call.canceled:
+                raise
+            task.uncancel()
+            return outcome
+        finally:
+            self._running.leave(call)
         await self._record(ready, call, outcome, transcript)
         return outcome
 
@@ -253,7 +264,7 @@ def _ending(outcome: Outcome, log: bytes, *, is_kept_whole: bool = False, forget
         status=outcome.status,
         error=None if ok else outcome.told_error(),
         is_fault=outcome.fault is not None,
-        result=outcome.envelope() if ok or outcome.files else None,
+        result=outcome.envelope if ok or outcome.files else None,
         log=log,
         is_kept_whole=is_kept_whole,
         forget_key=forget_key,

@@ -28,7 +28,7 @@ from gateway_server.store.database import Database
 MOST_VALIDATORS = 10_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Ready:
     """A call that nothing speaks against any more."""
 
@@ -67,7 +67,7 @@ class Preparation:
         self._quotas = quotas
         self._standings = standings
         self._running = running
-        self._validators: dict[str, Validator] = {}
+        self._validators: dict[tuple[str, str], Validator] = {}
 
     async def prepare(
         self,
@@ -131,7 +131,7 @@ class Preparation:
 
     def _validator(self, version: Version, function: Function) -> Validator:
         assert version.deployment is not None
-        key = f"{version.deployment.key}/{function.name}"
+        key = version.deployment.key, function.name
         validator = self._validators.get(key)
         if validator is None:
             if len(self._validators) >= MOST_VALIDATORS:  # of versions that are gone, mostly

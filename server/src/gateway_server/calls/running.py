@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gateway_server.calls.logs import Log, Masker
+from gateway_server.calls.logs import NOTHING_TO_MASK, Log, Masker
 
 
 @dataclass(kw_only=True, eq=False)
@@ -20,14 +20,20 @@ class Running:
     """The job whose function made this call."""
     task: asyncio.Task[object]
     log: Log
-    masker: Masker = field(default_factory=lambda: Masker(()))
+    masker: Masker = NOTHING_TO_MASK
     began: float | None = None
     """When it had its worker, on the clock of the event loop."""
     canceled: bool = False
+    expired: bool = False
 
     def ran(self) -> float:
         """Seconds with a worker so far."""
         return 0.0 if self.began is None else asyncio.get_running_loop().time() - self.began
+
+    def expire(self) -> None:
+        """Ends the call: its time is over."""
+        self.expired = True
+        self.task.cancel()
 
     def cancel(self) -> None:
         """Ends the call; its record will say so."""
@@ -47,43 +53,42 @@ class RunningCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    @contextmanager
-    def entered(self, call: Running) -> Iterator[Running]:
-        """Registers a call while it runs. When it leaves, so do the calls that its function made: nobody waits for
-        them any more."""
+    def enter(self, call: Running) -> None:
+        """Registers a call while it runs; it has to `leave`."""
         self._calls[call.job_id] = call
         if self._has_ended(call.caller_id):
             call.cancel()
-        try:
-            with self._placed(call.job_id, call.parent_id, call.caller_id):
-                yield call
-        finally:
-            del self._calls[call.job_id]
+        for place in (call.parent_id, call.caller_id):
+            if place is not None:
+                self._below.setdefault(place, set()).add(call.job_id)
+
+    def leave(self, call: Running) -> None:
+        """A call is over. So are the calls that its function made: nobody waits for them any more."""
+        for place in (call.parent_id, call.caller_id):
+            if place is not None:
+                self._take_away(place, call.job_id)
+        del self._calls[call.job_id]
+        if self._below:
             self.cancel(call.job_id)
 
     @contextmanager
     def batch(self, job_id: str, caller_id: str | None) -> Iterator[None]:
         """Registers a batch while its calls run, below the job whose function sent it."""
         self._batches[job_id] = self._has_ended(caller_id)
-        try:
-            with self._placed(job_id, caller_id):
-                yield
-        finally:
-            del self._batches[job_id]
-
-    @contextmanager
-    def _placed(self, job_id: str, *above: str | None) -> Iterator[None]:
-        """Makes a call or batch findable from those above it."""
-        places = [place for place in above if place is not None]
-        for place in places:
-            self._below.setdefault(place, set()).add(job_id)
+        if caller_id is not None:
+            self._below.setdefault(caller_id, set()).add(job_id)
         try:
             yield
         finally:
-            for place in places:
-                self._below[place].discard(job_id)
-                if not self._below[place]:
-                    del self._below[place]
+            if caller_id is not None:
+                self._take_away(caller_id, job_id)
+            del self._batches[job_id]
+
+    def _take_away(self, place: str, job_id: str) -> None:
+        below = self._below[place]
+        below.discard(job_id)
+        if not below:
+            del self._below[place]
 
     def _has_ended(self, caller_id: str | None) -> bool:
         return caller_id is not None and caller_id not in self._calls

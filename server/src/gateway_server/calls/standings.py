@@ -57,6 +57,14 @@ class Standings:
             standing = await self._look(principal)
         return self._charged[principal.user] - standing.charged < standing.room
 
+    def still_has_room(self, principal: Principal) -> bool:
+        """The same without a look: False where there would have to be one."""
+        known = self._known.get(principal.user)
+        standing = None if known is None else known.get(principal.key_id)
+        if standing is None or principal.user in self._deciding or principal.job_id or principal.tree_id:
+            return False
+        return self._charged[principal.user] - standing.charged < standing.room
+
     def charge(self, user: str) -> None:
         """A call of the user's counts from now on, although the database does not know of it yet."""
         self._charged[user] += 1

@@ -3,11 +3,13 @@
 import asyncio
 import errno
 import fcntl
+import gc
 import logging
 import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -30,6 +32,8 @@ LEEWAY = 5
 USUAL_URL = "http://127.0.0.1:8000"
 """Where commands look for a gateway if nothing else is said."""
 KEEP_ALIVE = 75
+SWITCH = 0.0005
+"""Seconds for which calls wait for a thread that works for the database."""
 BACKLOG = 2048
 _STEPS = {
     errno.EADDRINUSE: "Choose another port with --port; --port 0 takes a free one.",
@@ -40,6 +44,7 @@ _STEPS = {
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Runs `work` on the event loop of the server, in a process of which no image is written to the disk."""
     resource.setrlimit(resource.RLIMIT_CORE, (1, 1))  # 0 would still go to a program that collects them: core(5)
+    sys.setswitchinterval(SWITCH)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_worth_telling)
     with asyncio.Runner(loop_factory=uvicorn.Config(_nothing, log_config=None).get_loop_factory()) as runner:
@@ -62,6 +67,8 @@ async def running(settings: Settings, *, grace: int = GRACE) -> AsyncIterator[Ga
         try:
             await gateway.start()
             async with _answering(gateway, server, listener, grace):
+                gc.collect()
+                gc.freeze()  # what is there now stays: to look through it again and again would hold calls up
                 yield gateway
         finally:
             await gateway.stop()

@@ -2,9 +2,8 @@
 
 import hmac
 import time
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from dataclasses import dataclass, replace
-from functools import cache
 
 import jwt
 import msgspec
@@ -53,6 +52,8 @@ class Tokens:
         self._users = users
         self._signing = signing
         self._known: dict[str, _Known] = {}
+        self._signer: tuple[str, bytes, hmac.HMAC] = ("", b"", hmac.new(b"", digestmod="sha256"))
+        """The key that signs: its id, the head of its tokens, and a signature that has taken in the key alone."""
         self.revoked: set[str] = set()
         """Ids of API keys that no longer count; tokens made from them are refused at once."""
 
@@ -63,23 +64,49 @@ class Tokens:
             Unauthenticated: the user may not call any more.
         """
         self._users.check_principal(principal)
-        claims = _Claims(
-            sub=principal.user,
-            iat=time.time(),
-            exp=int(expires_at) + 1,
-            agent=principal.agent,
-            key=principal.key_id,
-            prefabs=None if principal.prefabs is None else sorted(principal.prefabs),
-            by=principal.made_by,
-            job=principal.job_id,
-            root=principal.root_job_id,
-            tree=principal.tree_id,
-            depth=principal.depth,
-            deadline=principal.deadline,
+        return self._sign(
+            _Claims(
+                sub=principal.user,
+                iat=time.time(),
+                exp=int(expires_at) + 1,
+                agent=principal.agent,
+                key=principal.key_id,
+                prefabs=None if principal.prefabs is None else sorted(principal.prefabs),
+                by=principal.made_by,
+                job=principal.job_id,
+                root=principal.root_job_id,
+                tree=principal.tree_id,
+                depth=principal.depth,
+                deadline=principal.deadline,
+            )
         )
+
+    def mint_for_call(self, caller: Principal, job_id: str, *, deadline: float, expires_at: float) -> str:
+        """A token for the code inside a call that `caller` makes; moments in POSIX seconds. A limit of the caller's key
+        to some prefabs is on what its holder calls, not on what that is made of.
+
+        Raises:
+            Unauthenticated: the user may not call any more.
+        """
+        self._users.check_principal(caller)
+        root = caller.root_job_id or job_id
+        iat, exp, depth = time.time(), int(expires_at) + 1, caller.depth + 1
+        return self._sign(
+            _Claims(  # by position: this is done for every call
+                *(caller.user, exp, iat, caller.agent, caller.key_id, None, caller.made_by),
+                *(job_id, root, caller.tree_id, depth, deadline),
+            )
+        )
+
+    def _sign(self, claims: "_Claims") -> str:
         key_id, key = self._signing.signer
-        text = _header(key_id) + b"." + _base64(_encode(claims))
-        return (text + b"." + _base64(hmac.digest(key, text, "sha256"))).decode()
+        if key_id != self._signer[0]:
+            self._signer = key_id, _header(key_id), hmac.new(key, digestmod="sha256")
+        _, header, seeded = self._signer
+        text = header + b"." + b2a_base64(_encode(claims), newline=False).translate(_URL_SAFE, b"=")
+        signature = seeded.copy()
+        signature.update(text)
+        return (text + b"." + b2a_base64(signature.digest(), newline=False).translate(_URL_SAFE, b"=")).decode()
 
     async def issue(self, principal: Principal, *, expires_at: float, by: Principal) -> str:
         """A token that somebody asked for; one for another user or for an agent is written into the audit log."""
@@ -177,16 +204,13 @@ class Tokens:
         return _Known(principal, told.exp, key_id)
 
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _encode = msgspec.json.Encoder().encode
 
 
-@cache
 def _header(key_id: str) -> bytes:
-    return _base64(msgspec.json.encode({"alg": ALGORITHM, "kid": key_id, "typ": "JWT"}))
-
-
-def _base64(data: bytes) -> bytes:
-    return urlsafe_b64encode(data).rstrip(b"=")
+    text = msgspec.json.encode({"alg": ALGORITHM, "kid": key_id, "typ": "JWT"})
+    return b2a_base64(text, newline=False).translate(_URL_SAFE, b"=")
 
 
 def _key_id(token: str) -> str:

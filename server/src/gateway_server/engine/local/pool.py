@@ -18,6 +18,7 @@ from gateway_server.engine.local.isolation import Isolation, Layout, candidates
 from gateway_server.engine.local.network import Network
 from gateway_server.engine.local.places import Places
 from gateway_server.engine.local.protections import Protection, missing_core, protections
+from gateway_server.engine.local.turns import Turns
 from gateway_server.engine.local.uids import Uids
 from gateway_server.engine.local.watchdog import Family, Watchdog
 from gateway_server.engine.local.worker import Worker
@@ -40,6 +41,8 @@ class Host:
         self.preload = True
         self.failed: tuple[float, ImportFailed] | None = None
         self.idle: dict[str, deque[Worker]] = {}
+        self.turns: dict[str, Turns] = {}
+        """By user."""
         self.busy = 0
         self.spare: Worker | None = None
         """One that has served nobody yet: the kernel takes 5 ms to let a process into control groups, now and then."""
@@ -225,7 +228,7 @@ class LocalEngine:
         """
         return Lease(self, deployment, user, depth)
 
-    async def take(self, deployment: Deployment, user: str, depth: int) -> tuple[Host, Worker]:
+    async def take(self, deployment: Deployment, user: str, depth: int) -> tuple[Host, Worker, int]:
         """Part of `worker`: what it takes must be given back."""
         if self._closed:
             raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
@@ -235,17 +238,24 @@ class LocalEngine:
         host = self._host(deployment)
         host.busy += 1
         worker: Worker | None = None
+        turn: int | None = None
         try:
+            turns = host.turns.get(user)
+            if turns is None:
+                turns = host.turns[user] = Turns()
+            turn = await turns.take()
             while (worker := host.take_idle(user)) is not None and not (worker.alive and worker.fit):
                 self._take_back(host, worker)
-            return host, worker or await self._new_worker(host, user)
+            return host, worker or await self._new_worker(host, user), turn
         except BaseException:
-            self.give_back(host, None, user)
+            self.give_back(host, None, user, turn)
             raise
 
-    def give_back(self, host: Host, worker: Worker | None, user: str) -> None:
+    def give_back(self, host: Host, worker: Worker | None, user: str, turn: int | None) -> None:
         """The other part of `worker`."""
         host.busy -= 1
+        if turn is not None:
+            host.turns[user].end(turn, worker.took if worker is not None else None)
         host.used_at = time.monotonic()
         self._places.give_back(user)
         if worker is not None:
@@ -432,6 +442,8 @@ class LocalEngine:
                         self._take_back(host, worker)
                     if not waiting:
                         del host.idle[user]
+                for user in [user for user, turns in host.turns.items() if turns.are_unused and user not in host.idle]:
+                    del host.turns[user]
                 if not host.busy and not host.idle and now - host.used_at > self._settings.zygote_idle:
                     del self._hosts[key]
                     self._end(host)
@@ -447,7 +459,7 @@ class LocalEngine:
 class Lease:
     """A worker as long as a call has it."""
 
-    __slots__ = ("_deployment", "_depth", "_engine", "_host", "_user", "_worker")
+    __slots__ = ("_deployment", "_depth", "_engine", "_host", "_turn", "_user", "_worker")
 
     def __init__(self, engine: LocalEngine, deployment: Deployment, user: str, depth: int) -> None:
         self._engine = engine
@@ -456,11 +468,11 @@ class Lease:
         self._depth = depth
 
     async def __aenter__(self) -> Worker:
-        self._host, self._worker = await self._engine.take(self._deployment, self._user, self._depth)
+        self._host, self._worker, self._turn = await self._engine.take(self._deployment, self._user, self._depth)
         return self._worker
 
     async def __aexit__(self, *_: object) -> None:
-        self._engine.give_back(self._host, self._worker, self._user)
+        self._engine.give_back(self._host, self._worker, self._user, self._turn)
 
 
 def _look_at(task: asyncio.Task[Zygote]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import orjson
 
 from gateway_runtime import workspace
-from gateway_runtime.protocol import RESULT_LIMIT, FrameBuffer, Idle, Kind, frame
+from gateway_runtime.protocol import IDLE, RESULT_LIMIT, FrameBuffer, Idle, Kind, frame
 from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Group
@@ -30,7 +30,7 @@ PATIENCE, PAUSE = 5.0, 0.02
 """Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks."""
 PARTING = 1.0
 """Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
-_FLAGS = frozenset(map(int, (Idle(0), Idle.LEFTOVERS, Idle.FILES, Idle.LEFTOVERS | Idle.FILES)))
+_LEFTOVERS, _FILES, _OUTPUT = (flag.value for flag in (Idle.LEFTOVERS, Idle.FILES, Idle.OUTPUT))
 Log = Callable[[bytes], None]
 Emit = Callable[[list[Progress]], Awaitable[None]]
 """Takes events in their order; the function may have to wait until it has."""
@@ -73,6 +73,8 @@ class Worker(asyncio.Protocol):
         self.has_files = False
         """Whether the workspace may be other than fresh. After a call the worker says it: what a package hides there,
         it could as well keep in memory for the next call of the same user."""
+        self.took: float | None = None
+        """Seconds that the function ran of the call before, as the worker says."""
         self.given = 0
         """Bytes of input files that were in the workspace when the call began."""
         self.group = group
@@ -85,7 +87,7 @@ class Worker(asyncio.Protocol):
         self._queued = 0
         self._last: tuple[Kind, bytes] | None = None
         """What became of the call."""
-        self._flags: Idle | None = None
+        self._flags: int | None = None
         """What the worker said of itself when the call was over."""
         self._busy = False
         self._news: asyncio.Future[None] | None = None
@@ -119,7 +121,7 @@ class Worker(asyncio.Protocol):
         assert transport is not None
         self._call += 1
         self._log = log
-        self._last = self._flags = None
+        self._last = self._flags = self.took = None
         self.fit = False
         self._busy = True
         transport.write(frame(Kind.CALL, self._call, orjson.dumps(order)))
@@ -135,9 +137,10 @@ class Worker(asyncio.Protocol):
                 self._news = asyncio.get_running_loop().create_future()
                 await self._news
         self._busy = False
-        self.fit = not self._flags & Idle.LEFTOVERS and not transport.is_closing()
-        self.has_files = bool(self._flags & Idle.FILES)
-        self._read_output()
+        self.fit = not self._flags & _LEFTOVERS and not transport.is_closing()
+        self.has_files = bool(self._flags & _FILES)
+        if self._flags & (_LEFTOVERS | _OUTPUT):
+            self._read_output()
         self._log = None
         if self._last is None:
             raise RuntimeCrashed("The worker ended the call without a result.")
@@ -291,7 +294,10 @@ class Worker(asyncio.Protocol):
                 self._paused = True
                 self._transport.pause_reading()
         elif kind is Kind.IDLE:
-            self._flags = Idle(payload[0]) if len(payload) == 1 and payload[0] in _FLAGS else Idle.LEFTOVERS
+            if len(payload) != IDLE.size:
+                raise ValueError("no end of a call")
+            self._flags, took = IDLE.unpack(payload)
+            self.took = took / 1e6
         elif self._last is None:
             self._last = kind, payload
 
