@@ -1,10 +1,11 @@
 """What one call costs through several clients, for `parts.client`: `python -m bench.client_timing ORDER`.
 
-The order is JSON: port, rounds, calls. In every round each client makes so many calls, one at a time. Writes, as one
-line of JSON, the median seconds of each client in each round.
+The order is JSON: port, rounds, calls, core. It runs on that core. In every round each client makes so many calls, one
+at a time. Writes, as one line of JSON, the median seconds of each client in each round.
 """
 
 import json
+import os
 import socket
 import statistics
 import sys
@@ -73,6 +74,7 @@ CLIENTS = {
 def main() -> None:
     """Does what the order says."""
     order = json.loads(sys.argv[1])
+    os.sched_setaffinity(0, {order["core"]})
     calls = {name: make(order["port"]) for name, make in CLIENTS.items()}
     for call in calls.values():
         for _ in range(20):

@@ -98,8 +98,8 @@ def _legend(y: float) -> Iterable[str]:
     x = float(LEFT)
     for verdict, said in ((Verdict.REACHED, "reached"), (Verdict.MET, "met"), (Verdict.MISSED, "missed")):
         yield f'<circle class="{verdict}" cx="{x + 5}" cy="{y - 4}" r="4.5"/>{_text(x + 15, y, said, "soft")}'
-        x += 80
-    said = "1× is what it must keep; the mark in a line is what it is to reach"
+        x += 30 + 7 * len(said)
+    said = "1×: what it must keep; mark: what it is to reach; right is better"
     yield _text(LEFT - 14, y, said, "soft end")
 
 

@@ -10,7 +10,7 @@ from bench.product import Product
 from bench.results import Bar, Table, spread_text, text
 from bench.server import Failed, Server
 from bench.session import Session
-from bench.spread import Spread, ratios
+from bench.spread import Spread, ratios, ratios_of
 
 CONNECTIONS = 16
 HEAD: tuple[str, ...] = ("", "version", "requests/s", "against Starlette", "gateway against it", "p50 ms", "p99 ms")
@@ -25,6 +25,7 @@ def measure(session: Session) -> None:
     bare, bare_endpoint = session.bare()
     rows: list[list[str]] = []
     against: dict[str, Spread] = {}
+    own: list[float] = []  # the gateway beside the baseline
     with session.product("peers") as product, bare:
         product.publish()
         endpoint = product.endpoint(product.key())
@@ -34,23 +35,30 @@ def measure(session: Session) -> None:
         for peer in PEERS:
             session.show.step(peer.name)
             try:
-                ratio = _beside(session, peer, (product, endpoint), (bare, bare_endpoint), rows)
+                ratio = _beside(session, peer, (product, endpoint), (bare, bare_endpoint), rows, own)
             except (Missing, Failed, RuntimeError) as error:
                 session.results.missing[f"{peer.name} {peer.version}"] = str(error)
                 continue
             if peer.is_serving_framework:
                 against[peer.name] = ratio
+    if rows and not any(bar.is_product for bar in session.results.bars):
+        session.results.bars.append(Bar("gateway", Spread.of(own), is_product=True))
+    note = "Ratios are those of neighbouring slices."
     if against:
         best = min(against, key=lambda name: against[name].median)
         session.results.findings["peers.best"] = against[best]
-        note = (
-            f"The best of those that are there to serve functions was {best}. Ratios are those of neighbouring slices."
-        )
+        note += f" The best of those that are there to serve functions was {best}."
+    if rows:
         session.results.tables.append(Table(f"Others, {CONNECTIONS} connections", HEAD, rows, note))
 
 
 def _beside(
-    session: Session, peer: Peer, ours: tuple[Product, Endpoint], bare: tuple[Server, Endpoint], rows: list[list[str]]
+    session: Session,
+    peer: Peer,
+    ours: tuple[Product, Endpoint],
+    bare: tuple[Server, Endpoint],
+    rows: list[list[str]],
+    beside: list[float],
 ) -> Spread:
     server, endpoint = peer.server(session.work)
     with server:
@@ -59,6 +67,9 @@ def _beside(
         sides = [session.slices(*side, CONNECTIONS) for side in (bare, (server, endpoint), ours)]
         theirs, its, own = session.alternate(sides, max(2, session.pace.rounds - 1))
         memory = server.pss_mb()
+    if not all(_rates(its)):
+        raise RuntimeError("in a slice no call succeeded")
+    beside += ratios_of(_rates(own), _rates(theirs))
     beside_bare = ratios(_rates(its), _rates(theirs))
     gateway = ratios(_rates(own), _rates(its))
     session.results.bars.append(Bar(f"{peer.name} {peer.version}", beside_bare))

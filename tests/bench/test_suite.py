@@ -22,7 +22,16 @@ def test_a_tiny_run_writes_its_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     page, data = (tmp_path / "latest.md").read_text(), json.loads((tmp_path / "latest.json").read_text())
     measured = {goal["key"] for goal in data["goals"]}
-    assert measured == {"unary.1", "unary.16", "unary.64", "unary.cpu", "unary.tail", "client.run", "client.import"}
+    assert measured == {
+        "unary.1",
+        "unary.16",
+        "unary.64",
+        "unary.cpu",
+        "unary.tail",
+        "client.together",
+        "client.apart",
+        "client.import",
+    }
     assert "| echo, 16 connections: requests/s against Starlette |" in page
     assert data["missing"] == {}
     assert data["noise"]["baseline_against_itself"]["count"] == 4
