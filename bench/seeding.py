@@ -32,7 +32,7 @@ def prefabs(folder: Path, count: int) -> None:
         _multiply(connection, "versions", count, version)
         source = folder / "prefabs" / str(manifest["id"])
     for name in names:
-        shutil.copytree(source, folder / "prefabs" / name, copy_function=os.link)
+        shutil.copytree(source, folder / "prefabs" / name, copy_function=_link)
 
 
 def users(folder: Path, count: int) -> None:
@@ -76,6 +76,14 @@ def files(folder: Path, count: int) -> None:
         key = _first(connection, "files")["key"]
         fresh: Row = {"request_key": None, "request_digest": None}
         _multiply(connection, "files", count, lambda number: {"key": f"{key}-{number}", **fresh})
+
+
+def _link(source: str, target: str) -> None:
+    """One file under two names, or a copy where it has as many names as it may."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 @contextlib.contextmanager
