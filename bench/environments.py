@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,4 +56,5 @@ def _uv(*arguments: str) -> None:
     command = [str(UV), *arguments, "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise Missing(" ".join(done.stderr.split())[:300] or f"uv ended with {done.returncode}")
+        said = re.sub(r"https?://\S+", "(the index)", " ".join(done.stderr.split()))  # which one is nobody's business
+        raise Missing(said[:300] or f"uv ended with {done.returncode}")

@@ -1,14 +1,17 @@
 """The machine that was measured on: what it is, and how much else it had to do meanwhile."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import load, processes
+from bench.environments import version
 from bench.spread import Spread
 
 QUIET, NOISY = 0.15, 0.4
@@ -28,6 +31,7 @@ class Machine:
     kernel: str
     python: str
     gateway: str
+    baseline: str
     load: str
     user: str
 
@@ -43,9 +47,12 @@ def examine() -> Machine:
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)),
         memory_gb=round(memory, 1),
-        kernel=platform.release(),
+        kernel=platform.release().partition("-")[0],
         python=".".join(map(str, sys.version_info[:3])),
-        gateway=importlib.metadata.version("agent-builder-gateway"),
+        gateway=f"{importlib.metadata.version('agent-builder-gateway')}{_commit()}",
+        baseline=", ".join(
+            f"{name} {version('bare', name)}" for name in ("starlette", "uvicorn", "uvloop", "httptools")
+        ),
         load=load.tool(),
         user="root, every worker a user of its own" if os.geteuid() == 0 else "an ordinary user",
     )
@@ -105,6 +112,14 @@ def _times() -> list[float]:
 def _own() -> float:
     """Seconds that this process, and all that it started, have used."""
     return processes.cpu_seconds(processes.family({os.getpid()}))
+
+
+def _commit() -> str:
+    """The commit that is measured, where this is a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return f" ({subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()})"
+    return ""
 
 
 def _processor() -> str:

@@ -56,8 +56,8 @@ def draw(results: Results, subtitle: str) -> str:
     """The whole picture."""
     goals = [(GOALS[key], results.findings[key]) for key in GOALS if key in results.findings]
     bars = sorted(results.bars, key=lambda bar: -bar.ratio.median)
-    second = TOP + len(goals) * ROW + 100
-    height = second + len(bars) * ROW + 30 if bars else second - 50
+    second = TOP + len(goals) * ROW + 120
+    height = second + len(bars) * ROW + 30 if bars else second - 70
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">',
         f"<style>{STYLE}</style>",

@@ -94,7 +94,8 @@ def _goal_data(goal: Goal, spread: Spread) -> dict[str, Any]:
 def _machine(machine: Machine) -> str:
     return (
         f"{machine.cores} cores of {machine.processor}, {machine.memory_gb:g} GB, Linux {machine.kernel}, Python"
-        f" {machine.python}, as {machine.user}. Load by {machine.load}; servers, load and clients share the cores."
+        f" {machine.python}, as {machine.user}. The baseline: {machine.baseline}."
+        f" Load by {machine.load}; servers, load and clients share the cores."
     )
 
 

@@ -1,6 +1,7 @@
 """A server in processes of its own, started for a measurement and gone after it."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -72,7 +73,7 @@ class Server:
         assert self._process is not None
         until = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
                 if look():
                     return time.perf_counter() - self._begun
             if self._process.poll() is not None:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from bench import load
 from bench.endpoint import Endpoint
+from bench.environments import Missing
 from bench.load import Slice
 from bench.peers import BARE
 from bench.product import Product, prepared
@@ -67,8 +68,13 @@ class Session:
         return prepared(self.work / name / "data", *arguments, env=env)
 
     def bare(self) -> tuple[Server, Endpoint]:
-        """The baseline, not started; from the gateway's own environment if there are to be no others."""
-        return BARE.server(self.work, None if self.with_peers else Path(sys.executable).parent)
+        """The baseline, not started; of the gateway's own packages if there are to be no others, or cannot be."""
+        if self.with_peers:
+            try:
+                return BARE.server(self.work)
+            except Missing as error:
+                self.results.missing["Starlette of its own versions"] = f"the gateway's are in its place: {error}"
+        return BARE.server(self.work, Path(sys.executable).parent)
 
     def alternate(self, sides: Sequence[Callable[[], T]], rounds: int | None = None) -> list[list[T]]:
         """What each side gives, round after round; every second round begins at the other end, so that what drifts

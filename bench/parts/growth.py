@@ -46,7 +46,7 @@ def measure(session: Session) -> None:
             much = min(size, MOST_LIVE.get(thing.name, size))
             if size != sizes[0] and (thing.name == NOTHING or (much < size and much in sizes)):
                 continue
-            session.show.step(f"{much:,} {thing.name}")
+            session.show.step(thing.name if thing.name == NOTHING else f"{much:,} {thing.name}")
             try:
                 rows.append(_compare(session, base, thing, little, much))
             except Exception as error:
@@ -77,7 +77,13 @@ def _compare(session: Session, base: "_Base", thing: Thing, little: int, much: i
     cost = ratios([one.cpu for one in many], [one.cpu for one in few])
     rate = ratios([one.rate for one in many], [one.rate for one in few])
     cpu = [text(Spread.of([one.cpu for one in side]).median) for side in (many, few)]
-    return [thing.name, f"{much:,}", *cpu, f"**{spread_text(cost)}**", spread_text(rate)]
+    return [
+        thing.name,
+        f"{much:,}" if thing.name != NOTHING else "",
+        *cpu,
+        f"**{spread_text(cost)}**",
+        spread_text(rate),
+    ]
 
 
 class _Base:

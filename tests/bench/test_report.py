@@ -9,7 +9,7 @@ from bench.machine import Machine, Noise
 from bench.results import Bar, Results, Table, text
 from bench.spread import Spread
 
-MACHINE = Machine("a processor", 2, 8.0, "6.1", "3.11.7", "1.1.0", "wrk", "root")
+MACHINE = Machine("a processor", 2, 8.0, "6.1", "3.11.7", "1.1.0", "starlette 1.0", "wrk", "root")
 QUIET = Noise(steal=0.0, others=0.01, load_before=0.1, load_after=1.2, seconds=600)
 
 
