@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo guide test soak fuzz fuzz-parsers mutate check docs lock clean
+.PHONY: help install demo guide test soak fuzz fuzz-parsers mutate bench check docs lock lock-bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +45,18 @@ docs: install ## the documentation as a site in site/, English and Chinese
 mutate: install ## change the module that decides who may do what in every small way; its tests must notice each
 	.venv/bin/python scripts/mutate.py
 
+bench: install ## the product beside its peers: ratios, processor time, memory, into bench/results; ten minutes
+	@.venv/bin/python -m bench
+
 lock: ## resolve the dependencies anew into requirements.lock
 	$(UV) pip compile --quiet --generate-hashes --universal --upgrade --no-annotate --no-header --python-version 3.11 \
 		--no-emit-package agent-builder-gateway --no-emit-package agent-builder-gateway-sdk \
 		--no-emit-package agent-builder-gateway-runtime --no-emit-package agent-builder-workspace \
 		--group dev pyproject.toml -o requirements.lock
 
+lock-bench: install ## the same for what is compared with, from bench/requirements/*.in
+	@for wanted in bench/requirements/*.in; do $(UV) pip compile --quiet --universal --no-annotate --no-header \
+		--python-version 3.11 $$wanted -o $${wanted%.in}.txt || exit 1; done
+
 clean: ## remove .venv and caches
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv site bench/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,18 @@
+"""What is measured, one module for each part; `PARTS` names them in the order in which they run."""
+
+from collections.abc import Callable
+
+from bench.parts import catalogue, client, files, growth, memory, peers, stream, unary, workers
+from bench.session import Session
+
+PARTS: dict[str, Callable[[Session], None]] = {
+    "unary": unary.measure,
+    "peers": peers.measure,
+    "stream": stream.measure,
+    "client": client.measure,
+    "files": files.measure,
+    "workers": workers.measure,
+    "memory": memory.measure,
+    "catalogue": catalogue.measure,
+    "growth": growth.measure,
+}
