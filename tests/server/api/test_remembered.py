@@ -23,8 +23,8 @@ class SlowDatabase(Database):
         self.has_read, self.go_on = asyncio.Event(), asyncio.Event()
         self.is_held = True
 
-    async def read(self, work):
-        found = await super().read(work)
+    async def read(self, work, *, settled=True):
+        found = await super().read(work, settled=settled)
         if getattr(self, "is_held", False):
             self.is_held = False
             self.has_read.set()

@@ -493,7 +493,7 @@ def test_uploads_show_on_a_terminal_how_far_they_are(ann: Command, tmp_path: Pat
     shown = on_a_terminal(ann, *arguments).decode()
     assert "big.bin" in shown
     assert "20.0/20.0 MB" in shown
-    assert re.search(r"\d MB/s", shown)
+    assert re.search(r"\d [MG]B/s", shown)
     assert "s3://" in shown.splitlines()[-1] or '"SUCCESS"' in shown
 
 

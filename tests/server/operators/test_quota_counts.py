@@ -70,7 +70,7 @@ class Store:
     async def write(self, work: Callable[[Connection], Any], *, durable: bool = True) -> Any:
         return self.do(work)
 
-    async def read(self, work: Callable[[Connection], Any]) -> Any:
+    async def read(self, work: Callable[[Connection], Any], *, settled: bool = True) -> Any:
         return self.do(work)
 
     def close(self) -> None:

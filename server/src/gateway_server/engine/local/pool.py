@@ -317,6 +317,8 @@ class LocalEngine:
             self._sweeper.cancel()
         if self._watching is not None:
             self._watching.cancel()
+        for zygote in self._zygotes:
+            zygote.abandon_workers()
         for host in self._hosts.values():
             self._end(host)
         self._hosts.clear()

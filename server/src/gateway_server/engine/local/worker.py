@@ -108,6 +108,11 @@ class Worker(asyncio.Protocol):
         loop.add_reader(output, self._read_output)
         await loop.create_unix_connection(lambda: self, sock=connection)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the worker's socket is in its hands."""
+        return self._transport is not None
+
     async def run(self, order: dict[str, Any], log: Log, emit: Emit | None = None) -> Result | Failure:
         """Runs one call to its end. What the function prints goes to `log`, the events of its stream to `emit`, as
         many at a time as have arrived meanwhile.

@@ -241,6 +241,11 @@ class Zygote:
         if owner is not None:
             os.chown(self._work / "import", owner, owner)
 
+    def abandon_workers(self) -> None:
+        """Closes the gateway's ends of everything that its workers have: nobody waits for their last words."""
+        for worker in self._workers.values():
+            worker.abandon()
+
     async def fork(self, user: str) -> Worker:
         """A new worker for `user`, in a folder of its own.
 
@@ -277,6 +282,8 @@ class Zygote:
             await self._forks[number]
         except BaseException:
             self._workers.pop(number, None)
+            if not worker.is_connected:
+                ours.close()
             worker.abandon()
             raise
         finally:
