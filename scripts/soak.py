@@ -89,12 +89,12 @@ async def run_stream(client: AsyncGatewayClient) -> None:
     events = [
         event.data async for event in client.run(*WHERE, "counts", {"n": 20}, stream=True) if event.type == "content"
     ]
-    assert events == [str(n) for n in range(20)]
+    assert events == [str(n) for n in range(20)], events
 
 
 async def run_batch(client: AsyncGatewayClient) -> None:
     batch = await client.run_batch([PrefabCall(*WHERE, "echo", {"text": str(n)}) for n in range(5)])
-    assert [result.get("text") for result in batch.results] == [str(n) for n in range(5)]
+    assert [result.get("text") for result in batch.results] == [str(n) for n in range(5)], batch
 
 
 async def run_failing(client: AsyncGatewayClient) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from gateway_server.calls.events import store
 from gateway_server.calls.jobs import Ending
 from gateway_server.calls.quotas import Quotas
-from gateway_server.calls.requests import AlreadyKnown, RequestKey
+from gateway_server.calls.requests import RequestKey
 from gateway_server.store import schema
 from gateway_server.store.database import Database, Item, inserting
 from gateway_server.store.journal import LONGEST, Journal, Position
@@ -99,9 +99,9 @@ class Ledger:
         self._live: dict[str, tuple[bytes | None, bool]] = {}
         """Calls that were opened here and have not been closed: the key of the request, and whether the journal knows
         of them."""
-        self._keys: dict[bytes, tuple[str, bytes]] = {}
-        """The keys of requests whose records came here lately, with job and digest."""
-        self._old_keys: dict[bytes, tuple[str, bytes]] = {}
+        self._keys: set[bytes] = set()
+        """The keys of requests that came here lately: the database may not show them yet."""
+        self._old_keys: set[bytes] = set()
         self._turns = 0
         self._taking: asyncio.Future[None] | None = None
         self._latest: Item | None = None
@@ -136,7 +136,7 @@ class Ledger:
         self._opened[opening.id] = opening
         self._live[opening.id] = (opening.request_key, is_told)
         if opening.request_key is not None:
-            self._keys[opening.request_key] = (opening.id, opening.request_digest or b"")
+            self._keys.add(opening.request_key)
         if self._timer is None:
             self._schedule()
         return True
@@ -149,8 +149,8 @@ class Ledger:
         opening = self._opened.get(job_id)
         key, is_told = self._live.pop(job_id)
         if key is not None and ending.forget_key:
-            self._keys.pop(key, None)
-            self._old_keys.pop(key, None)
+            self._keys.discard(key)
+            self._old_keys.discard(key)
         error = None if ending.error is None else orjson.dumps(ending.error, default=str).decode()
         size = len(ending.result or b"") + len(ending.log) + len(events) + len(error or "")
         closing = Closing(
@@ -167,21 +167,14 @@ class Ledger:
 
     async def is_new(self, key: RequestKey, find: Callable[[Connection], bool]) -> bool:
         """Whether a key has come with no other request; `find` looks into the database. To be followed by `begin`
-        without a wait.
-
-        Raises:
-            AlreadyKnown: it is that of a request of late.
-        """
+        without a wait."""
         while True:
-            known = self._keys.get(key.key) or self._old_keys.get(key.key)
-            if known is not None:
-                if known[1] != key.digest:
-                    return False  # the database, where it will be in a moment, says why
-                raise AlreadyKnown(known[0])
+            if key.key in self._keys or key.key in self._old_keys:
+                return False  # the database says what it stands for
             turn = self._turns
             if await self._database.read(find, settled=False):
                 return False
-            if turn == self._turns and key.key not in self._keys:
+            if turn == self._turns and key.key not in self._keys:  # else it may have come meanwhile
                 return True
 
     def take_over(self) -> asyncio.Future[None] | None:
@@ -257,7 +250,7 @@ class Ledger:
 
     def _has_taken(self, task: "asyncio.Future[None]", position: Position) -> None:
         self._turns += 1
-        self._old_keys, self._keys = self._keys, {}
+        self._old_keys, self._keys = self._keys, set()
         if self._taking is task:
             self._taking = None
         if self._journal is None:
