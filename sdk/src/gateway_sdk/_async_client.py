@@ -118,7 +118,7 @@ class AsyncGatewayClient(AsyncFiles):
 
     async def _run(self, body: bytes) -> PrefabResult:
         answer = await self._run_to_its_end(body)
-        return _wire.parse_batch(answer, 1).results[0]
+        return _wire.parse_results(answer, 1)[0]
 
     async def _run_to_its_end(self, body: bytes) -> dict[str, Any]:
         key = _wire.new_key()

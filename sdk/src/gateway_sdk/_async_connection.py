@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 
 from ._aio import Socket, connect
@@ -25,44 +23,50 @@ class AsyncPool:
     """
 
     def __init__(self) -> None:
-        self._idle: dict[Origin, list[tuple[float, AsyncConnection]]] = {}
-        self._lock = threading.Lock()
+        # Threads share it without a lock: each step on a list or dict is whole.
+        self._idle: dict[Origin, list[AsyncConnection]] = {}
+        self.generation = 0  # counts the forks that lie behind
+
+    def has(self, origin: Origin) -> bool:
+        """Whether there is a connection, open or not."""
+        return bool(self._idle.get(origin))
 
     def take(self, origin: Origin) -> AsyncConnection | None:
         """A connection that is still open, or None."""
-        while True:
-            with self._lock:
-                idle = self._idle.get(origin)
-                if not idle:
-                    return None
-                since, connection = idle.pop()
-            if time.monotonic() - since < LONGEST_IDLE and not connection.socket.readable():
-                return connection
-            connection.socket.close()
+        idle = self._idle.get(origin)
+        try:
+            while idle:
+                connection = idle.pop()
+                if time.monotonic() - connection.since < LONGEST_IDLE and not connection.socket.readable():
+                    return connection
+                connection.socket.close()
+        except IndexError:
+            pass  # another thread took the last
+        return None
 
     def give_back(self, connection: AsyncConnection) -> None:
         """Keep a connection for the next call. Meanwhile the oldest one may go."""
-        now = time.monotonic()
-        oldest = None
-        with self._lock:
+        connection.since = now = time.monotonic()
+        idle = self._idle.get(connection.origin)
+        if idle is None:
             idle = self._idle.setdefault(connection.origin, [])
-            if idle and now - idle[0][0] > LONGEST_IDLE:
-                oldest = idle.pop(0)[1]
-            idle.append((now, connection))
-        if oldest is not None:
-            oldest.socket.close()
+        try:
+            if idle and now - idle[0].since > LONGEST_IDLE:
+                idle.pop(0).socket.close()
+        except IndexError:
+            pass  # another thread took the last
+        idle.append(connection)
 
     def clear(self) -> None:
         """Close every idle connection."""
-        with self._lock:
-            everything, self._idle = self._idle, {}
+        everything, self._idle = self._idle, {}
         for idle in everything.values():
-            for _, connection in idle:
-                connection.socket.close()
+            while idle:
+                idle.pop().socket.close()
 
     def after_fork(self) -> None:
         """In a child: the parent's connections are the parent's. Closing our copies does not end them."""
-        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        self.generation += 1
         self.clear()
 
     async def send(self, request: Request, origin: Origin, target: str, patience: Patience) -> AsyncReply:
@@ -98,7 +102,8 @@ class AsyncConnection:
         self.origin = origin
         self.socket = socket
         self.answered = False  # whether a byte of the current answer has come
-        self._process = os.getpid()
+        self.since = 0.0  # when it became idle
+        self._generation = pool.generation
         self._receiving = False
         self._aborted = False
 
@@ -182,7 +187,7 @@ class AsyncConnection:
 
     def release(self) -> None:
         """The exchange is complete: let others use the connection."""
-        if self._process == os.getpid():
+        if self._generation == self.pool.generation:
             self.pool.give_back(self)
         else:
             self.socket.close()
@@ -190,7 +195,7 @@ class AsyncConnection:
     def abort(self) -> None:
         """End the connection at once, from any thread or task. One that waits for bytes is woken."""
         self._aborted = True
-        if self._receiving and self._process == os.getpid():
+        if self._receiving and self._generation == self.pool.generation:
             self.socket.interrupt()
         else:
             self.socket.close()
@@ -245,6 +250,8 @@ class AsyncReply:
 
     async def read(self) -> bytes:
         """The whole body."""
+        if self._response.done:  # it came with the head
+            return await self.chunk()
         chunks = []
         while chunk := await self.chunk():
             chunks.append(chunk)

@@ -74,8 +74,8 @@ class AsyncJobHandle:
             print(await job.logs())
         """
         request = Request("GET", f"{self._session.base_url}{self._path}/logs", self._session._headers())
-        reply = await self._session._as_caller(request)
-        return (await reply.read()).decode("utf-8", "replace")
+        _, body = await self._session._as_caller(request)
+        return body.decode("utf-8", "replace")
 
     async def cancel(self) -> bool:
         """End the job with everything that it called. False if it had ended already.
@@ -130,7 +130,7 @@ class AsyncJob(AsyncJobHandle):
         Example:
             result = await job.result(timeout=600)
         """
-        return _wire.parse_batch(await self._answer(timeout), 1).results[0]
+        return _wire.parse_results(await self._answer(timeout), 1)[0]
 
 
 class AsyncBatchJob(AsyncJobHandle):

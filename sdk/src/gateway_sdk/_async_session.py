@@ -101,8 +101,8 @@ class AsyncSession:
             return token
         headers = {**_wire.headers_for(None), "Authorization": f"Bearer {api_key}"}
         request = Request("POST", self.base_url + _wire.CONVERT_KEY, headers, b"")
-        answer = await self._json(await self._attempts(request), request)
-        token = _wire.text_field(answer, "internal_token", repr(request))
+        _, body = await self._attempts(request)
+        token = _wire.text_field(_wire.parse_object(body, request), "internal_token", request)
         expiry = _wire.token_expiry(token)
         if len(_tokens) >= MOST_TOKENS:
             _tokens.clear()
@@ -131,9 +131,12 @@ class AsyncSession:
         if body is not None and content_type:
             headers["Content-Type"] = content_type
         request = Request(method, self.base_url + path, headers, body)
-        return await self._json(await self._as_caller(request, deadline), request)
+        _, answer = await self._as_caller(request, deadline)
+        return _wire.parse_object(answer, request)
 
-    async def _as_caller(self, request: Request, deadline: float | None = None, stream: bool = False) -> AsyncReplyLike:
+    async def _as_caller(
+        self, request: Request, deadline: float | None = None, stream: bool = False
+    ) -> tuple[AsyncReplyLike, bytes]:
         """`_attempts` with a token that is good: that of a long-lived client has ended, but its key gives another."""
         try:
             return await self._attempts(request, deadline, stream)
@@ -144,11 +147,15 @@ class AsyncSession:
             request.headers["X-Internal-Token"] = self._token
             return await self._attempts(request, deadline, stream)
 
-    async def _json(self, reply: AsyncReplyLike, request: Request) -> dict[str, Any]:
-        return _wire.parse_object(await reply.read(), repr(request))
+    async def _attempts(
+        self, request: Request, deadline: float | None = None, stream: bool = False
+    ) -> tuple[AsyncReplyLike, bytes]:
+        """Send until there is a success or a final failure.
 
-    async def _attempts(self, request: Request, deadline: float | None = None, stream: bool = False) -> AsyncReplyLike:
-        """Send until there is a success or a final failure. The answer's body has been read, unless `stream`."""
+        Returns:
+            The answer and its body: whatever breaks while reading is retried like the rest. Of a stream nothing is
+            read, so the body is empty.
+        """
         # sync: warn_about_running_loop()
         start = time.monotonic()
         attempt = 0
@@ -170,15 +177,15 @@ class AsyncSession:
             return Patience(_wire.check_timeout(self.timeout))
         left = _wire.check_timeout(deadline) - (time.monotonic() - start)
         request.headers["Cancel-After"] = f"{max(1, int(left * 1000))}ms"
-        return Patience(None, left + GRACE, f"the call took longer than its timeout of {deadline:g} s")
+        return Patience(None, left + GRACE, "the call took longer than its timeout of {:g} s", deadline)
 
-    async def _attempt(self, request: Request, patience: Patience, stream: bool) -> AsyncReplyLike:
+    async def _attempt(self, request: Request, patience: Patience, stream: bool) -> tuple[AsyncReplyLike, bytes]:
         started = time.monotonic()
         reply = await self._transport().send(request, patience)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
         if 200 <= reply.status < 300:
-            return reply if stream else await AsyncReadReply.of(reply)
+            return reply, b"" if stream else await reply.read()
         body = await read_at_most(reply, _ERROR_BYTES)
         raise error_from_reply(reply.status, reply.headers, body, repr(request))
 
@@ -198,38 +205,6 @@ class AsyncSession:
         A run whose job is not known yet goes by its Idempotency-Key.
         """
         leave_in_background(self, reply, job_id)
-
-
-class AsyncReadReply:
-    """An answer whose body has been read: whatever breaks while reading is retried like the rest."""
-
-    __slots__ = ("_body", "headers", "patience", "status")
-
-    def __init__(self, status: int, headers: dict[str, str], patience: Patience, body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.patience = patience
-        self._body = body
-
-    @classmethod
-    async def of(cls, reply: AsyncReplyLike) -> AsyncReadReply:
-        """Read an answer."""
-        return cls(reply.status, reply.headers, reply.patience, await reply.read())
-
-    async def chunk(self) -> bytes:
-        """The body, then b""."""
-        body, self._body = self._body, b""
-        return body
-
-    async def read(self) -> bytes:
-        """The body."""
-        return self._body
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-    def abort(self) -> None:
-        """Nothing is open."""
 
 
 async def read_at_most(reply: AsyncReplyLike, limit: int) -> bytes:

@@ -55,7 +55,7 @@ class AsyncEventStream:
         headers["Content-Type"] = "application/json"
         request = Request("POST", session.base_url + _wire.RUN, headers, body)
         try:
-            reply = await session._attempts(request, stream=True)
+            reply, _ = await session._attempts(request, stream=True)
         except BaseException:
             self._over = self._finished = True
             raise
@@ -88,7 +88,7 @@ class AsyncEventStream:
             return
         timeout = self._session.timeout
         # Comments keep the connection alive, they are no events: the bound is on the whole wait for the next one.
-        reply.patience = Patience(None, timeout, f"no event for {timeout:g} s; the run has been cancelled")
+        reply.patience = Patience(None, timeout, "no event for {:g} s; the run has been cancelled", timeout)
         try:
             while not self._events and not self._over:
                 chunk = await reply.chunk()

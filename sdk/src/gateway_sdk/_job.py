@@ -75,8 +75,8 @@ class JobHandle:
             print(job.logs())
         """
         request = Request("GET", f"{self._session.base_url}{self._path}/logs", self._session._headers())
-        reply = self._session._as_caller(request)
-        return (reply.read()).decode("utf-8", "replace")
+        _, body = self._session._as_caller(request)
+        return body.decode("utf-8", "replace")
 
     def cancel(self) -> bool:
         """End the job with everything that it called. False if it had ended already.
@@ -131,7 +131,7 @@ class Job(JobHandle):
         Example:
             result = job.result(timeout=600)
         """
-        return _wire.parse_batch(self._answer(timeout), 1).results[0]
+        return _wire.parse_results(self._answer(timeout), 1)[0]
 
 
 class BatchJob(JobHandle):

@@ -75,7 +75,7 @@ class JobEvents:
             if self._after:
                 headers["Last-Event-ID"] = str(self._after)
             request = Request("GET", f"{self._session.base_url}{self._path}/events", headers)
-            self._reply = self._session._as_caller(request, stream=True)
+            self._reply, _ = self._session._as_caller(request, stream=True)
             self._decoder, self._has_spoken = EventDecoder(), False
         self._reply.patience = Patience(_SILENCE)
         chunk = self._reply.chunk()

@@ -108,15 +108,17 @@ class Patience:
     Args:
         silence: longest wait in seconds for the next byte, in either direction.
         total: seconds for all of it, from now; None for no bound.
-        reason: what a person is told when it is over.
+        reason: what a person is told when it is over; `{:g}` in it stands for `named`.
+        named: the seconds that the caller knows about.
     """
 
-    __slots__ = ("ends", "reason", "silence")
+    __slots__ = ("ends", "named", "reason", "silence")
 
-    def __init__(self, silence: float | None, total: float | None = None, reason: str = "") -> None:
+    def __init__(self, silence: float | None, total: float | None = None, reason: str = "", named: float = 0.0) -> None:
         self.silence = silence
         self.ends = None if total is None else time.monotonic() + total
-        self.reason = reason
+        self.reason = reason or "the gateway was silent for {:g} s"
+        self.named = named or silence or total or 0.0
 
     def next_wait(self) -> float | None:
         """Seconds that the next read or write may take.
@@ -138,4 +140,4 @@ class Patience:
 
     def over(self) -> DeadlineExceededError:
         """The error for a wait that was too long."""
-        return DeadlineExceededError(self.reason or f"the gateway was silent for {self.silence:g} s")
+        return DeadlineExceededError(self.reason.format(self.named))

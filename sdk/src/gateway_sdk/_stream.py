@@ -56,7 +56,7 @@ class EventStream:
         headers["Content-Type"] = "application/json"
         request = Request("POST", session.base_url + _wire.RUN, headers, body)
         try:
-            reply = session._attempts(request, stream=True)
+            reply, _ = session._attempts(request, stream=True)
         except BaseException:
             self._over = self._finished = True
             raise
@@ -89,7 +89,7 @@ class EventStream:
             return
         timeout = self._session.timeout
         # Comments keep the connection alive, they are no events: the bound is on the whole wait for the next one.
-        reply.patience = Patience(None, timeout, f"no event for {timeout:g} s; the run has been cancelled")
+        reply.patience = Patience(None, timeout, "no event for {:g} s; the run has been cancelled", timeout)
         try:
             while not self._events and not self._over:
                 chunk = reply.chunk()

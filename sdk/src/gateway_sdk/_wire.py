@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ._json import loads
 from .exceptions import GatewayError, InternalServerError, ValidationError
 from .models import BatchResult, CallStatus, PrefabCall, PrefabResult, StoredFile, clean_files
 
@@ -26,8 +27,10 @@ CLEANUP_TEMP = "/internal/files/cleanup_temp"
 PAGE_SIZE = 1000
 SMALL_FILE_BYTES = 8 * 1024 * 1024
 
+_SUCCESS, _FAILED = CallStatus.SUCCESS, CallStatus.FAILED
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# A circle is found by the depth that it has, which costs the calls without one nothing.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 def default_base_url() -> str:
@@ -71,21 +74,29 @@ def run_body(calls: Iterable[PrefabCall], stream: bool) -> bytes:
     Raises:
         ValidationError: something in it could not be sent; nothing has been.
     """
-    encoded = []
-    for number, call in enumerate(calls):
+    items = []
+    for call in calls:
         check_files(call.files)
-        try:
-            encoded.append(_encoder.encode(call.to_dict()))
-        except (TypeError, ValueError, RecursionError) as error:
-            pointer = f"/calls/{number}/inputs/parameters"
-            reason = f"the parameters of {call.function_name} cannot be sent as JSON: {error}"
-            raise ValidationError(reason, details={"errors": [{"pointer": pointer, "message": str(error)}]}) from error
-    if not encoded:
+        items.append(call.to_dict())
+    if not items:
         raise ValidationError("a batch needs at least one call")
     try:
-        return f'{{"calls":[{",".join(encoded)}],"stream":{"true" if stream else "false"}}}'.encode()
+        return _encode({"calls": items, "stream": stream}).encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, which UTF-8 cannot hold
         raise ValidationError(f"the parameters cannot be sent as JSON: {error}") from error
+    except (TypeError, ValueError, RecursionError):
+        for number, item in enumerate(items):
+            _check_json(item, number)
+        raise
+
+
+def _check_json(item: dict[str, Any], number: int) -> None:
+    try:
+        _encode(item)
+    except (TypeError, ValueError, RecursionError) as error:
+        pointer = f"/calls/{number}/inputs/parameters"
+        reason = f"the parameters of {item['function_name']} cannot be sent as JSON: {error}"
+        raise ValidationError(reason, details={"errors": [{"pointer": pointer, "message": str(error)}]}) from error
 
 
 def submit_body(calls: Iterable[PrefabCall], attempts: int | None, retry_delay: float | None, priority: int) -> bytes:
@@ -105,7 +116,7 @@ def submit_body(calls: Iterable[PrefabCall], attempts: int | None, retry_delay: 
 
 def json_body(value: Mapping[str, Any]) -> bytes:
     """A small body of our own."""
-    return _encoder.encode(value).encode()
+    return _encode(value).encode()
 
 
 def check_files(files: object) -> None:
@@ -143,14 +154,14 @@ def check_s3_url(url: object) -> None:
         raise ValidationError(f"{url!r} is no s3:// URL")
 
 
-def parse_object(body: bytes, asked: str) -> dict[str, Any]:
+def parse_object(body: bytes, asked: object) -> dict[str, Any]:
     """The JSON object in the body of a successful answer.
 
     Raises:
         InternalServerError: it is none.
     """
     try:
-        value = json.loads(body) if body else {}
+        value = loads(body) if body else {}
     except (ValueError, RecursionError) as error:
         excerpt = body[:80].decode("utf-8", "replace")
         raise InternalServerError(f"{asked}: the answer is not JSON ({excerpt!r}); is this the gateway?") from error
@@ -159,7 +170,7 @@ def parse_object(body: bytes, asked: str) -> dict[str, Any]:
     return value
 
 
-def text_field(answer: Mapping[str, Any], name: str, asked: str) -> str:
+def text_field(answer: Mapping[str, Any], name: str, asked: object) -> str:
     """A field that must be there.
 
     Raises:
@@ -172,14 +183,23 @@ def text_field(answer: Mapping[str, Any], name: str, asked: str) -> str:
 
 
 def parse_batch(answer: Mapping[str, Any], expected: int) -> BatchResult:
-    """The answer to a run as results."""
+    """The answer to a run as results.
+
+    Raises:
+        InternalServerError: it is none, or holds another number of results.
+    """
+    job_id = answer.get("job_id")
+    status = answer.get("status", "")
+    return BatchResult(job_id if isinstance(job_id, str) else "", str(status), parse_results(answer, expected))
+
+
+def parse_results(answer: Mapping[str, Any], expected: int) -> list[PrefabResult]:
+    """The same without what concerns them together."""
     items = answer.get("results")
     if not isinstance(items, list) or len(items) != expected:
         raise InternalServerError(f"the gateway answered {expected} call(s) with {_count(items)} result(s)")
-    job_id = answer.get("job_id")
-    job_id = job_id if isinstance(job_id, str) else None
-    results = [_result(item, job_id) for item in items]
-    return BatchResult(job_id or "", str(answer.get("status", "")), results)
+    job_id = _text(answer.get("job_id"))
+    return [_result(item, job_id) for item in items]
 
 
 def _count(items: object) -> str:
@@ -189,25 +209,26 @@ def _count(items: object) -> str:
 def _result(item: object, job_id: str | None) -> PrefabResult:
     if not isinstance(item, dict):
         raise InternalServerError(f"the gateway sent a result that is no object: {str(item)[:80]!r}")
-    status = CallStatus.SUCCESS if item.get("status") == "SUCCESS" else CallStatus.FAILED
-    output = item.get("output")
-    if isinstance(output, dict) and "files" in output and not isinstance(output["files"], dict):
+    get = item.get
+    output = get("output")
+    if not isinstance(output, dict):
+        output = None
+    elif "files" in output and not isinstance(output["files"], dict):
         output = {**output, "files": clean_files(output["files"])}
-    error = item.get("error")
+    error = get("error")
     if error is not None and not isinstance(error, dict):
         error = {"message": str(error)}
-    own, version, warning = (item.get(name) for name in ("job_id", "version", "warning"))
+    status = _SUCCESS if get("status") == "SUCCESS" else _FAILED
     return PrefabResult(
-        status=status,
-        output=output if isinstance(output, dict) else None,
-        error=error,
-        job_id=own if isinstance(own, str) else job_id,
-        version=version if isinstance(version, str) else None,
-        warning=warning if isinstance(warning, str) else None,
+        status, output, error, _text(get("job_id")) or job_id, _text(get("version")), _text(get("warning"))
     )
 
 
-def parse_stored(answer: Mapping[str, Any], asked: str) -> StoredFile:
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def parse_stored(answer: Mapping[str, Any], asked: object) -> StoredFile:
     """The answer to an upload."""
     return stored_file(text_field(answer, "s3_url", asked), answer)
 
@@ -232,7 +253,7 @@ def parse_time(value: object) -> datetime | None:
         return None
 
 
-def parse_page(answer: Mapping[str, Any], asked: str) -> tuple[list[StoredFile], str | None]:
+def parse_page(answer: Mapping[str, Any], asked: object) -> tuple[list[StoredFile], str | None]:
     """One page of a listing, and where the next one begins."""
     entries = answer.get("files")
     if not isinstance(entries, list):
