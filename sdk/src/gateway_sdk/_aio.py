@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from typing import Any
 
 from . import _blocking
-from ._blocking import is_readable
+from ._blocking import looking_at
 from ._session import Session
 
 _RECEIVE_BYTES = 64 * 1024
@@ -90,11 +90,12 @@ class Socket:
     `OSError` tells that it broke, `TimeoutError` (which is one) that the wait was too long.
     """
 
-    __slots__ = ("_loop", "_socket")
+    __slots__ = ("_is_readable", "_loop", "_socket")
 
     def __init__(self, raw: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._socket = raw
         self._loop = loop
+        self._is_readable = looking_at(raw)
 
     async def send(self, data: bytes, wait: float | None) -> None:
         """Send all of it."""
@@ -113,7 +114,7 @@ class Socket:
 
     def readable(self) -> bool:
         """Whether bytes, or the end, have arrived. On an idle connection both mean that it is of no more use."""
-        return is_readable(self._socket)
+        return self._is_readable()
 
     def interrupt(self) -> None:
         """Wake whoever waits for bytes: for them the other side has closed."""
