@@ -126,30 +126,29 @@ class Connection:
     def exchange(self, request: Request, head: bytes, patience: Patience) -> Reply:
         """Send a request and read until the head of the answer is complete."""
         self.answered = False
-        response = Response(request.method)
-        reply = Reply(self, response, patience)
+        reply = Reply(self, request.method, patience)
+        body = request.body
+        complete = True
         try:
-            complete = self._send(head, request.body, patience)
-            while response.status == 0:
+            if isinstance(body, bytes) and len(body) <= _JOINED_BYTES:
+                self._write(head + body, patience)
+            else:
+                self._write(head, patience)
+                if isinstance(body, bytes):
+                    self._write(body, patience)
+                elif body is not None:
+                    complete = self._send_blocks(body, patience)
+            while reply.status == 0:
                 reply.advance()
         except BaseException:
             self.abort()
             raise
-        response.reusable = response.reusable and complete
+        if not complete:
+            reply.reusable = False
         return reply
 
-    def _send(self, head: bytes, body: bytes | Body | None, patience: Patience) -> bool:
-        """Send the request. False if the answer came before its end, so that the rest was not sent."""
-        if body is None or isinstance(body, bytes):
-            joined = head + body if body and len(body) <= _JOINED_BYTES else head
-            self._write(joined, patience)
-            if body and len(joined) == len(head):
-                self._write(body, patience)
-            return True
-        return self._send_blocks(head, body, patience)
-
-    def _send_blocks(self, head: bytes, body: Body, patience: Patience) -> bool:
-        self._write(head, patience)
+    def _send_blocks(self, body: Body, patience: Patience) -> bool:
+        """Send a body. False if the answer came before its end, so that the rest was not sent."""
         for block in body:
             try:
                 self._write(block, patience)
@@ -202,56 +201,48 @@ class Connection:
             self.socket.close()
 
 
-class Reply:
+class Reply(Response):
     """An answer whose head has arrived.
 
     The connection goes back to the pool by itself when the body has been read to its end.
     """
 
-    def __init__(self, connection: Connection, response: Response, patience: Patience) -> None:
+    __slots__ = ("_connection", "_open", "_ready", "patience")
+
+    def __init__(self, connection: Connection, method: str, patience: Patience) -> None:
+        super().__init__(method)
         self.patience = patience
         self._connection = connection
-        self._response = response
         self._ready = b""  # body bytes that came with the head
         self._open = True
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._response.status
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Names are in lower case."""
-        return self._response.headers
 
     def advance(self) -> None:
         """Read once from the socket."""
         data = self._connection.receive(self.patience)
         try:
             if data:
-                self._ready += self._response.feed(data)
+                self._ready += self.feed(data)
             else:
-                self._response.end()
+                self.end()
         except ProtocolError as error:
             raise ConnectionFailedError(f"{self._connection.origin.header}: {error}") from error
 
     def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
         try:
-            while not self._ready and not self._response.done:
+            while not self._ready and not self.done:
                 self.advance()
         except BaseException:
             self.abort()
             raise
         ready, self._ready = self._ready, b""
-        if self._response.done:
+        if self.done:
             self._settle()
         return ready
 
     def read(self) -> bytes:
         """The whole body."""
-        if self._response.done:  # it came with the head
+        if self.done:  # it came with the head
             return self.chunk()
         chunks = []
         while chunk := self.chunk():
@@ -271,7 +262,7 @@ class Reply:
     def _settle(self) -> None:
         if self._open:
             self._open = False
-            if self._response.reusable:
+            if self.reusable:
                 self._connection.release()
             else:
                 self._connection.abort()

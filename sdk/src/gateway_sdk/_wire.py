@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from ._json import loads
+from ._json import encode, loads
 from .exceptions import GatewayError, InternalServerError, ValidationError
 from .models import BatchResult, CallStatus, PrefabCall, PrefabResult, StoredFile, clean_files
 
@@ -29,8 +29,6 @@ SMALL_FILE_BYTES = 8 * 1024 * 1024
 
 _SUCCESS, _FAILED = CallStatus.SUCCESS, CallStatus.FAILED
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-# A circle is found by the depth that it has, which costs the calls without one nothing.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 def default_base_url() -> str:
@@ -39,11 +37,8 @@ def default_base_url() -> str:
 
 
 def new_key() -> str:
-    """An idempotency key that nobody else has: a random UUID (version 4) in hexadecimal."""
-    raw = bytearray(os.urandom(16))
-    raw[6] = raw[6] & 0x0F | 0x40
-    raw[8] = raw[8] & 0x3F | 0x80
-    return "auto-" + raw.hex()
+    """An idempotency key that nobody else has: 128 random bits."""
+    return "auto-" + os.urandom(16).hex()
 
 
 def headers_for(token: str | None, key: str | None = None) -> dict[str, str]:
@@ -81,7 +76,7 @@ def run_body(calls: Iterable[PrefabCall], stream: bool) -> bytes:
     if not items:
         raise ValidationError("a batch needs at least one call")
     try:
-        return _encode({"calls": items, "stream": stream}).encode()
+        return encode({"calls": items, "stream": stream}).encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, which UTF-8 cannot hold
         raise ValidationError(f"the parameters cannot be sent as JSON: {error}") from error
     except (TypeError, ValueError, RecursionError):
@@ -92,7 +87,7 @@ def run_body(calls: Iterable[PrefabCall], stream: bool) -> bytes:
 
 def _check_json(item: dict[str, Any], number: int) -> None:
     try:
-        _encode(item)
+        encode(item)
     except (TypeError, ValueError, RecursionError) as error:
         pointer = f"/calls/{number}/inputs/parameters"
         reason = f"the parameters of {item['function_name']} cannot be sent as JSON: {error}"
@@ -116,7 +111,7 @@ def submit_body(calls: Iterable[PrefabCall], attempts: int | None, retry_delay: 
 
 def json_body(value: Mapping[str, Any]) -> bytes:
     """A small body of our own."""
-    return _encode(value).encode()
+    return encode(value).encode()
 
 
 def check_files(files: object) -> None:
