@@ -8,11 +8,11 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
-from typing import Any
 
 from . import _blocking
 from ._blocking import looking_at
 from ._session import Session
+from ._typing import Any
 
 _RECEIVE_BYTES = 64 * 1024
 _LONGEST_WAIT = 24 * 3600.0  # seconds, where no bound is given

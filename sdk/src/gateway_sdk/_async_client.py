@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Literal, overload
 
 from . import _wire
 from ._async_files import AsyncFiles
 from ._async_job import AsyncBatchJob, AsyncJob
 from ._async_stream import AsyncEventStream
+from ._typing import Any, Literal, overload
 from .models import BatchResult, PrefabCall, PrefabResult
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from . import _wire
 from ._aio import sleep
 from ._async_job_events import AsyncJobEvents
 from ._async_session import AsyncSession
 from ._request import Request
+from ._typing import Any
 from .exceptions import DeadlineExceededError, ServiceUnavailableError
 from .models import BatchResult, JobStatus, PrefabResult
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Self
 
 from . import _wire
 from ._aio import sleep
@@ -12,6 +11,7 @@ from ._async_session import AsyncSession
 from ._async_transport import AsyncReplyLike
 from ._request import Patience, Request
 from ._sse import TERMINAL, EventDecoder
+from ._typing import Self
 from .exceptions import GatewayError, ServiceUnavailableError
 from .models import StreamEvent
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Self
 
 from . import _wire
 from ._aio import leave_in_background, sleep
 from ._async_httpx import AsyncHttpxSender
 from ._async_transport import AsyncReplyLike, AsyncTransport, shared_transport
 from ._failures import error_from_reply, retry_delay
+from ._local_file import new_sha256
+from ._log import listener
 from ._request import Body, Patience, Request
+from ._typing import TYPE_CHECKING, Any, Self
 from .exceptions import AuthenticationError, GatewayError
 
 if TYPE_CHECKING:
     import httpx
-
-logger = logging.getLogger("gateway_sdk")
 
 # Seconds that a run waits beyond its deadline, so that the gateway's own DEADLINE_EXCEEDED, with the job, comes first.
 GRACE = 2.0
@@ -95,7 +93,7 @@ class AsyncSession:
         return shared_transport() if self._sender is None else self._sender
 
     async def _convert_key(self, api_key: str, fresh: bool = False) -> str:
-        known_as = (self.base_url, hashlib.sha256(api_key.encode()).hexdigest())
+        known_as = (self.base_url, new_sha256(api_key.encode()).hexdigest())
         token, until = _tokens.get(known_as, ("", 0.0))
         if not fresh and time.time() < until:
             return token
@@ -168,7 +166,8 @@ class AsyncSession:
                 left = None if deadline is None else deadline - (time.monotonic() - start)
                 if delay is None or (left is not None and delay >= left):
                     raise
-                logger.debug("%r: %s; again in %.2f s", request, error.error_code, delay)
+                if log := listener():
+                    log.debug("%r: %s; again in %.2f s", request, error.error_code, delay)
             attempt += 1
             await sleep(delay)
 
@@ -182,8 +181,8 @@ class AsyncSession:
     async def _attempt(self, request: Request, patience: Patience, stream: bool) -> tuple[AsyncReplyLike, bytes]:
         started = time.monotonic()
         reply = await self._transport().send(request, patience)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
+        if log := listener():
+            log.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
         if 200 <= reply.status < 300:
             return reply, b"" if stream else await reply.read()
         body = await read_at_most(reply, _ERROR_BYTES)
@@ -197,7 +196,8 @@ class AsyncSession:
             reply = await self._transport().send(request, Patience(FAREWELL, FAREWELL))
             await reply.read()
         except GatewayError as error:
-            logger.debug("%r: %s", request, error)
+            if log := listener():
+                log.debug("%r: %s", request, error)
 
     def _leave_soon(self, reply: AsyncReplyLike | None, job_id: str | None) -> None:
         """Close an answer and say so, from a place that cannot wait, such as garbage collection.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
 
 from . import _wire
 from ._async_session import AsyncSession
 from ._async_transport import AsyncReplyLike
 from ._request import Patience, Request
 from ._sse import TERMINAL, EventDecoder
+from ._typing import Self
 from .exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
 from .models import StreamEvent, StreamEventType
 

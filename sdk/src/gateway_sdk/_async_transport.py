@@ -9,12 +9,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Protocol
 
 from ._aio import current_scope
 from ._async_connection import AsyncPool
 from ._async_httpx import AsyncHttpxSender
 from ._request import Patience, Request, origin_and_target
+from ._typing import Protocol
 
 
 class AsyncReplyLike(Protocol):

@@ -11,9 +11,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
 
-T = TypeVar("T")
+from ._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 _RECEIVE_BYTES = 64 * 1024
 _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)  # of POSIX; Windows has neither it nor this form of SO_RCVTIMEO
 _warned = False

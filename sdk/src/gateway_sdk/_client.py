@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
-
 from . import _wire
 from ._files import Files
 from ._job import BatchJob, Job
 from ._stream import EventStream
+from ._typing import Any, Literal, overload
 from .models import BatchResult, PrefabCall, PrefabResult
 
 

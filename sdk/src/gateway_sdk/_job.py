@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from . import _wire
 from ._blocking import sleep
 from ._job_events import JobEvents
 from ._request import Request
 from ._session import Session
+from ._typing import Any
 from .exceptions import DeadlineExceededError, ServiceUnavailableError
 from .models import BatchResult, JobStatus, PrefabResult
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Self
 
 from . import _wire
 from ._blocking import sleep
@@ -13,6 +12,7 @@ from ._request import Patience, Request
 from ._session import Session
 from ._sse import TERMINAL, EventDecoder
 from ._transport import ReplyLike
+from ._typing import Self
 from .exceptions import GatewayError, ServiceUnavailableError
 from .models import StreamEvent
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from json import encoder
-from typing import Any
+
+from ._typing import Any
 
 _decode = json.JSONDecoder().raw_decode
 # A circle in a value is found by its depth, which costs those without one nothing.

@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from operator import itemgetter
 
+from ._typing import Protocol
 from .exceptions import DeadlineExceededError, GatewayError
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -45,13 +46,19 @@ class Request:
         return f"{self.method} {self.url.partition('?')[0]}"
 
 
-class Origin(NamedTuple):
+class Origin(tuple[str, str, int, str]):
     """Where connections lead: two requests to the same origin may share one."""
 
-    scheme: str
-    host: str
-    port: int
-    header: str  # the value of the Host header
+    __slots__ = ()
+
+    def __new__(cls, scheme: str, host: str, port: int, header: str) -> Origin:
+        """`header` is the value of the Host header."""
+        return super().__new__(cls, (scheme, host, port, header))
+
+    scheme = property(itemgetter(0))
+    host = property(itemgetter(1))
+    port = property(itemgetter(2))
+    header = property(itemgetter(3))
 
     @property
     def direct(self) -> bool:

@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Self
 
 from . import _wire
 from ._blocking import leave_in_background, sleep, warn_about_running_loop
 from ._failures import error_from_reply, retry_delay
 from ._httpx import HttpxSender
+from ._local_file import new_sha256
+from ._log import listener
 from ._request import Body, Patience, Request
 from ._transport import ReplyLike, Transport, shared_transport
+from ._typing import TYPE_CHECKING, Any, Self
 from .exceptions import AuthenticationError, GatewayError
 
 if TYPE_CHECKING:
     import httpx
-
-logger = logging.getLogger("gateway_sdk")
 
 # Seconds that a run waits beyond its deadline, so that the gateway's own DEADLINE_EXCEEDED, with the job, comes first.
 GRACE = 2.0
@@ -96,7 +94,7 @@ class Session:
         return shared_transport() if self._sender is None else self._sender
 
     def _convert_key(self, api_key: str, fresh: bool = False) -> str:
-        known_as = (self.base_url, hashlib.sha256(api_key.encode()).hexdigest())
+        known_as = (self.base_url, new_sha256(api_key.encode()).hexdigest())
         token, until = _tokens.get(known_as, ("", 0.0))
         if not fresh and time.time() < until:
             return token
@@ -169,7 +167,8 @@ class Session:
                 left = None if deadline is None else deadline - (time.monotonic() - start)
                 if delay is None or (left is not None and delay >= left):
                     raise
-                logger.debug("%r: %s; again in %.2f s", request, error.error_code, delay)
+                if log := listener():
+                    log.debug("%r: %s; again in %.2f s", request, error.error_code, delay)
             attempt += 1
             sleep(delay)
 
@@ -183,8 +182,8 @@ class Session:
     def _attempt(self, request: Request, patience: Patience, stream: bool) -> tuple[ReplyLike, bytes]:
         started = time.monotonic()
         reply = self._transport().send(request, patience)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
+        if log := listener():
+            log.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
         if 200 <= reply.status < 300:
             return reply, b"" if stream else reply.read()
         body = read_at_most(reply, _ERROR_BYTES)
@@ -198,7 +197,8 @@ class Session:
             reply = self._transport().send(request, Patience(FAREWELL, FAREWELL))
             reply.read()
         except GatewayError as error:
-            logger.debug("%r: %s", request, error)
+            if log := listener():
+                log.debug("%r: %s", request, error)
 
     def _leave_soon(self, reply: ReplyLike | None, job_id: str | None) -> None:
         """Close an answer and say so, from a place that cannot wait, such as garbage collection.

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
 
 from . import _wire
 from ._request import Patience, Request
 from ._session import Session
 from ._sse import TERMINAL, EventDecoder
 from ._transport import ReplyLike
+from ._typing import Self
 from .exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
 from .models import StreamEvent, StreamEventType
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Protocol
 
 from ._blocking import current_scope
 from ._connection import Pool
 from ._httpx import HttpxSender
 from ._request import Patience, Request, origin_and_target
+from ._typing import Protocol
 
 
 class ReplyLike(Protocol):

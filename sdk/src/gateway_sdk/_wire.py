@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
 
 from ._json import encode, loads
+from ._typing import TYPE_CHECKING, Any
 from .exceptions import GatewayError, InternalServerError, ValidationError
 from .models import BatchResult, CallStatus, PrefabCall, PrefabResult, StoredFile, clean_files
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 DEFAULT_BASE_URL = "http://agent-builder-gateway.default.svc.cluster.local"
 RUN = "/v1/internal/run"
@@ -242,8 +244,12 @@ def stored_file(url: str, known: Mapping[str, Any]) -> StoredFile:
 
 def parse_time(value: object) -> datetime | None:
     """An RFC 3339 time; None if there is none."""
+    if not isinstance(value, str):
+        return None
+    from datetime import datetime  # calls need none
+
     try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
+        return datetime.fromisoformat(value)
     except ValueError:
         return None
 
