@@ -8,7 +8,7 @@ from collections import deque
 from . import _wire
 from ._request import Patience, Request
 from ._session import Session
-from ._sse import TERMINAL, EventDecoder
+from ._sse import EventDecoder
 from ._transport import ReplyLike
 from ._typing import Self
 from .exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
@@ -16,6 +16,7 @@ from .models import StreamEvent, StreamEventType
 
 # After the last event the end of the body is waited for this long, so that the connection can be used again.
 _TAIL = 0.25  # seconds
+_START, _DONE, _ERROR = StreamEventType.START, StreamEventType.DONE, StreamEventType.ERROR
 
 
 class EventStream:
@@ -111,11 +112,12 @@ class EventStream:
 
     def _take(self, events: list[StreamEvent]) -> None:
         for event in events:
-            if event.type is StreamEventType.START and self.job_id is None and isinstance(event.data, dict):
+            kind = event.type
+            if kind is _START and self.job_id is None and isinstance(event.data, dict):
                 job_id = event.data.get("job_id")
                 self.job_id = job_id if isinstance(job_id, str) else None
             self._events.append(event)
-            if event.type in TERMINAL:
+            if kind is _DONE or kind is _ERROR:
                 self._finished = True
                 return  # what comes after the last event belongs to nobody
 
