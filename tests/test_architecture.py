@@ -37,7 +37,12 @@ BELOW: dict[str, set[str]] = {
 
 LATE = {
     "gateway_server/cli/terminal.py": {"rich.console", "rich.table", "rich.progress"},
-    "gateway_server/cli/http.py": {"httpx"},
+    "gateway_server/cli/http.py": {
+        "httpx",
+        "gateway_sdk._connection",
+        "gateway_sdk._request",
+        "gateway_sdk.exceptions",
+    },
     "gateway_server/cli/agent_call.py": {"httpx"},
     "gateway_server/cli/run.py": {"gateway_server.cli.calling"},
     "gateway_server/cli/file.py": {"gateway_server.cli.calling"},
