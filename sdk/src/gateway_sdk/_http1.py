@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 4 * 1024
-_END = ("", "")  # joined to the lines before it, an empty line
 _OK = "HTTP/1.1 200 OK"  # with what nearly every answer begins
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
@@ -21,17 +20,17 @@ class ProtocolError(Exception):
 
 def request_head(method: str, target: str, host: str, headers: Mapping[str, str], length: int | None) -> bytes:
     """The head of a request. `length` is the size of the body in bytes, None for no body."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n"
+    for name, value in headers.items():
+        head += f"{name}: {value}\r\n"
+    lines = len(headers) + 2
     if length is not None:
-        lines.append(f"Content-Length: {length}")
-    lines += _END
-    head = "\r\n".join(lines)
-    # One count finds a line break smuggled into any value: each would be one more than the joints.
-    joints = len(lines) - 1
-    if head.count("\n") != joints or head.count("\r") != joints or "\0" in head:
+        head += f"Content-Length: {length}\r\n"
+        lines += 1
+    # One count finds a line break smuggled into any value: each would be one more than there are lines.
+    if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
         raise ValueError("a header value or address holds a line break")
-    return head.encode("latin-1")
+    return f"{head}\r\n".encode("latin-1")
 
 
 def _status(line: str) -> int:
