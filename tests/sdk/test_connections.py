@@ -188,7 +188,10 @@ def test_each_wait_has_its_own_bound_on_a_connection_that_has_waited_before(stub
         runner.run(main())
 
 
-def test_each_blocking_wait_has_its_own_bound(stub, monkeypatch):
+@pytest.mark.parametrize("by", ["kernel", "Python"])
+def test_each_blocking_wait_has_its_own_bound(stub, monkeypatch, by):
+    if by == "Python":
+        monkeypatch.setattr(_blocking, "_AT_ONCE", 0)
     monkeypatch.setattr("gateway_sdk._session.GRACE", 0.05)
     short, long = (GatewayClient("t", stub.url, timeout, max_retries=0) for timeout in (0.3, 5))
     for client, seconds in ((short, 0.05), (long, 0.7), (short, 0.05)):

@@ -119,26 +119,30 @@ class Socket:
 
     A time-out of Python's costs one more system call before each send and receive, and one to set it. Here the kernel
     bounds the wait for bytes, told so once for all calls of about the same length, and sending waits only if it must.
+    Where it cannot, and for sockets that only look like one, as gevent's do, Python does.
     """
 
-    __slots__ = ("_bound", "_is_readable", "_socket")
+    __slots__ = ("_at_once", "_bound", "_is_readable", "_socket")
 
     def __init__(self, raw: socket.socket) -> None:
         raw.settimeout(None)
         self._socket = raw
+        self._at_once = _AT_ONCE if type(raw).__module__ == "socket" else 0
         self._bound = 0.0
         self._is_readable = looking_at(raw)
 
     def send(self, data: bytes, wait: float | None) -> None:
         """Send all of it."""
         try:
-            sent = self._socket.send(data, _AT_ONCE) if _AT_ONCE else 0  # nearly always the kernel takes it whole
+            # Nearly always the kernel takes it whole.
+            sent = self._socket.send(data, self._at_once) if self._at_once else 0
         except BlockingIOError:
             sent = 0
         if sent < len(data):
             self._socket.settimeout(wait)
             self._socket.sendall(memoryview(data)[sent:])
             self._socket.settimeout(None)
+            self._bound = 0.0
 
     def receive(self, wait: float | None) -> bytes:
         """Whatever has arrived, at least one byte; b"" after the other side has closed."""
@@ -152,7 +156,7 @@ class Socket:
     def _bind(self, wait: float | None) -> None:
         """Bound the next waits for bytes, a little later than asked for: so it fits the next call, too."""
         self._bound = 0.0 if wait is None else wait * 1.001
-        if _AT_ONCE:
+        if self._at_once:
             seconds, rest = divmod(self._bound, 1)
             bound = struct.pack("ll", int(seconds), int(rest * 1_000_000) + (wait is not None))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
