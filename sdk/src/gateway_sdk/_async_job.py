@@ -9,6 +9,7 @@ from ._aio import sleep
 from ._async_job_events import AsyncJobEvents
 from ._async_session import AsyncSession
 from ._request import Request
+from ._results import parse_batch, parse_results
 from ._typing import Any
 from .exceptions import DeadlineExceededError, ServiceUnavailableError
 from .models import BatchResult, JobStatus, PrefabResult
@@ -130,7 +131,7 @@ class AsyncJob(AsyncJobHandle):
         Example:
             result = await job.result(timeout=600)
         """
-        return _wire.parse_results(await self._answer(timeout), 1)[0]
+        return parse_results(await self._answer(timeout), 1)[0]
 
 
 class AsyncBatchJob(AsyncJobHandle):
@@ -155,4 +156,4 @@ class AsyncBatchJob(AsyncJobHandle):
             batch = await job.result()
         """
         answer = await self._answer(timeout)
-        return _wire.parse_batch(answer, len(answer["results"]))
+        return parse_batch(answer, len(answer["results"]))

@@ -9,6 +9,7 @@ from . import _wire
 from ._blocking import sleep
 from ._job_events import JobEvents
 from ._request import Request
+from ._results import parse_batch, parse_results
 from ._session import Session
 from ._typing import Any
 from .exceptions import DeadlineExceededError, ServiceUnavailableError
@@ -131,7 +132,7 @@ class Job(JobHandle):
         Example:
             result = job.result(timeout=600)
         """
-        return _wire.parse_results(self._answer(timeout), 1)[0]
+        return parse_results(self._answer(timeout), 1)[0]
 
 
 class BatchJob(JobHandle):
@@ -156,4 +157,4 @@ class BatchJob(JobHandle):
             batch = job.result()
         """
         answer = self._answer(timeout)
-        return _wire.parse_batch(answer, len(answer["results"]))
+        return parse_batch(answer, len(answer["results"]))

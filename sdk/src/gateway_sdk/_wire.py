@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from ._json import encode, loads
 from ._typing import TYPE_CHECKING, Any
 from .exceptions import GatewayError, InternalServerError, ValidationError
-from .models import BatchResult, CallStatus, PrefabCall, PrefabResult, StoredFile, clean_files
+from .models import PrefabCall, StoredFile
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +29,6 @@ CLEANUP_TEMP = "/internal/files/cleanup_temp"
 PAGE_SIZE = 1000
 SMALL_FILE_BYTES = 8 * 1024 * 1024
 
-_SUCCESS, _FAILED = CallStatus.SUCCESS, CallStatus.FAILED
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -177,52 +176,6 @@ def text_field(answer: Mapping[str, Any], name: str, asked: object) -> str:
     if not isinstance(value, str) or not value:
         raise InternalServerError(f"{asked}: the answer holds no {name!r}")
     return value
-
-
-def parse_batch(answer: Mapping[str, Any], expected: int) -> BatchResult:
-    """The answer to a run as results.
-
-    Raises:
-        InternalServerError: it is none, or holds another number of results.
-    """
-    job_id = answer.get("job_id")
-    status = answer.get("status", "")
-    return BatchResult(job_id if isinstance(job_id, str) else "", str(status), parse_results(answer, expected))
-
-
-def parse_results(answer: Mapping[str, Any], expected: int) -> list[PrefabResult]:
-    """The same without what concerns them together."""
-    items = answer.get("results")
-    if not isinstance(items, list) or len(items) != expected:
-        raise InternalServerError(f"the gateway answered {expected} call(s) with {_count(items)} result(s)")
-    job_id = _text(answer.get("job_id"))
-    return [_result(item, job_id) for item in items]
-
-
-def _count(items: object) -> str:
-    return str(len(items)) if isinstance(items, list) else "no"
-
-
-def _result(item: object, job_id: str | None) -> PrefabResult:
-    if not isinstance(item, dict):
-        raise InternalServerError(f"the gateway sent a result that is no object: {str(item)[:80]!r}")
-    get = item.get
-    output = get("output")
-    if not isinstance(output, dict):
-        output = None
-    elif "files" in output and not isinstance(output["files"], dict):
-        output = {**output, "files": clean_files(output["files"])}
-    error = get("error")
-    if error is not None and not isinstance(error, dict):
-        error = {"message": str(error)}
-    status = _SUCCESS if get("status") == "SUCCESS" else _FAILED
-    return PrefabResult(
-        status, output, error, _text(get("job_id")) or job_id, _text(get("version")), _text(get("warning"))
-    )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def parse_stored(answer: Mapping[str, Any], asked: object) -> StoredFile:
