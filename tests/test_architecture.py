@@ -37,7 +37,12 @@ BELOW: dict[str, set[str]] = {
 
 LATE = {
     "gateway_server/cli/terminal.py": {"rich.console", "rich.table", "rich.progress"},
-    "gateway_server/cli/http.py": {"httpx"},
+    "gateway_server/cli/http.py": {
+        "httpx",
+        "gateway_sdk._connection",
+        "gateway_sdk._request",
+        "gateway_sdk.exceptions",
+    },
     "gateway_server/cli/agent_call.py": {"httpx"},
     "gateway_server/cli/run.py": {"gateway_server.cli.calling"},
     "gateway_server/cli/file.py": {"gateway_server.cli.calling"},
@@ -51,7 +56,8 @@ LATE = {
     "gateway_server/store/migrations/__init__.py": {"alembic", "alembic.config"},
     "gateway_sdk/__init__.py": {"importlib"},
     "gateway_sdk/_blocking.py": {"concurrent.futures"},
-    "gateway_sdk/_wire.py": {"base64"},
+    "gateway_sdk/_local_file.py": {"hashlib"},
+    "gateway_sdk/_wire.py": {"base64", "datetime"},
     "gateway_sdk/_httpx.py": {"httpx"},
     "gateway_sdk/_async_httpx.py": {"httpx"},
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ class StubGateway:
     peak: int = 0
     stream_ended: threading.Event = field(default_factory=threading.Event)
     url: str = ""
+    tls: ssl.SSLContext | None = None
 
     def paths(self) -> list[str]:
         return [f"{asked.method} {asked.path}" for asked in self.requests]
@@ -68,8 +70,8 @@ class StubGateway:
 
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
-            server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=1 << 20)
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=1 << 20, ssl=self.tls)
+            self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             ready.set()
             await self._stop.wait()
             for listening in server.sockets:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import threading
+import time
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvloop
 from stub_gateway import Step
 
-from gateway_sdk import AsyncGatewayClient, GatewayClient, _blocking, _connection
+from gateway_sdk import AsyncGatewayClient, DeadlineExceededError, GatewayClient, _blocking, _connection
+from gateway_sdk._async_transport import shared_transport
 
 RUN = ("zoo", "1.0.0", "echo")
 
@@ -149,3 +154,127 @@ def test_a_thread_that_is_interrupted_spoils_nothing(stub):
         release.set()
         assert slow.result(5).get("n") == 1
     assert stub.connections == 2
+
+
+def held(stub, seconds: float) -> Step:
+    """A step whose answer comes after some time."""
+    release = threading.Event()
+    threading.Timer(seconds, release.set).start()
+    return Step(hold=release)
+
+
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
+
+@LOOPS
+def test_each_wait_has_its_own_bound_on_a_connection_that_has_waited_before(stub, monkeypatch, new_loop):
+    monkeypatch.setattr("gateway_sdk._async_session.GRACE", 0.05)
+    short, long = (AsyncGatewayClient("t", stub.url, timeout, max_retries=0) for timeout in (0.3, 5))
+
+    async def main() -> None:
+        for client in (short, long, short):
+            stub.script.append(held(stub, 0.05))
+            assert (await client.run(*RUN, {"n": 1})).get("n") == 1
+        stub.script.append(held(stub, 0.7))  # longer than the bound of the wait before
+        assert (await long.run(*RUN, {"n": 2})).get("n") == 2
+        assert stub.connections == 1
+        stub.script.append(held(stub, 2))
+        start = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            await short.run(*RUN, {})
+        assert 0.3 < time.monotonic() - start < 1.5
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("by", ["kernel", "Python"])
+def test_each_blocking_wait_has_its_own_bound(stub, monkeypatch, by):
+    if by == "Python":
+        monkeypatch.setattr(_blocking, "_AT_ONCE", 0)
+    monkeypatch.setattr("gateway_sdk._session.GRACE", 0.05)
+    short, long = (GatewayClient("t", stub.url, timeout, max_retries=0) for timeout in (0.3, 5))
+    for client, seconds in ((short, 0.05), (long, 0.7), (short, 0.05)):
+        stub.script.append(held(stub, seconds))
+        assert client.run(*RUN, {"n": 1}).get("n") == 1
+    assert stub.connections == 1
+    stub.script.append(held(stub, 2))
+    start = time.monotonic()
+    with pytest.raises(DeadlineExceededError):
+        short.run(*RUN, {})
+    assert 0.3 < time.monotonic() - start < 1.5
+
+
+@LOOPS
+def test_bytes_that_nobody_waits_for_cost_nothing(stub, new_loop):
+    text = "x" * 5_000_000
+
+    async def main() -> None:
+        client = AsyncGatewayClient("t", stub.url)
+        async with client.run("zoo", "1.0.0", "echo", {"text": text}, stream=True) as stream:
+            await anext(stream)  # its start; the rest lies in the socket
+            await asyncio.sleep(0.1)
+            before = time.thread_time()
+            await asyncio.sleep(0.5)
+            assert time.thread_time() - before < 0.1
+            assert (await anext(stream)).data["output"] == {"text": text}
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@LOOPS
+def test_a_child_does_not_take_the_parent_s_connection_from_its_loop(stub, new_loop):
+    async def main() -> None:
+        stub.script.append(held(stub, 0.05))
+        assert (await AsyncGatewayClient("t", stub.url, timeout=5).run(*RUN, {"n": 1})).get("n") == 1
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later: fork with threads
+            child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        runner.run(main())
+    assert stub.connections == 1
+
+
+@LOOPS
+def test_another_thread_may_close_what_a_loop_watches(stub, new_loop):
+    async def main() -> None:
+        client = AsyncGatewayClient("t", stub.url)
+        for _ in range(3):
+            stub.script.append(held(stub, 0.05))
+            await client.run(*RUN, {})
+            await asyncio.to_thread(shared_transport()._pool.clear)
+        await asyncio.to_thread(stub.settles, 0)
+
+    before = descriptors()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert stub.connections == 3
+    assert descriptors() <= before
+
+
+def test_connections_keep_nothing_of_who_opened_them(stub):
+    kept = contextvars.ContextVar("kept")
+
+    class Large:
+        """What a request may have in its context."""
+
+    async def call() -> weakref.ref[Large]:
+        large = Large()
+        kept.set(large)
+        stub.script.append(held(stub, 0.05))
+        await AsyncGatewayClient("t", stub.url).run(*RUN, {})
+        return weakref.ref(large)
+
+    async def main() -> None:
+        large = await asyncio.create_task(call())
+        await asyncio.sleep(0)  # the task itself goes
+        gc.collect()
+        assert large() is None
+
+    asyncio.run(main())

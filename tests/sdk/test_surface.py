@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import logging
 import subprocess
 import sys
 import timeit
+import typing
 from importlib import metadata
 from pathlib import Path
 
@@ -94,12 +96,43 @@ def test_importing_and_calling_load_no_heavy_libraries():
         except gateway_sdk.ConnectionFailedError:
             pass
         heavy = {"httpx", "http.client", "pydantic", "email", "asyncio", "ssl", "inspect", "fastapi"}
+        heavy |= {"typing", "logging", "traceback", "hashlib", "datetime", "concurrent", "tempfile"}
         print(sorted(heavy & set(sys.modules)))
     """
     run = subprocess.run(
         [sys.executable, "-S", "-c", program], env={"PYTHONPATH": str(ROOT / "sdk/src")}, capture_output=True, text=True
     )
     assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_nothing_is_loaded_before_it_is_used():
+    program = """if True:
+        import sys
+        import gateway_sdk
+        own = lambda: sorted(name for name in sys.modules if name.startswith("gateway_sdk."))
+        assert own() == [], own()
+        assert set(gateway_sdk.__all__) <= set(dir(gateway_sdk))
+        assert gateway_sdk.exceptions.GatewayError is gateway_sdk.GatewayError
+        assert gateway_sdk.models.PrefabCall is gateway_sdk.PrefabCall
+        assert not {"gateway_sdk._client", "socket", "asyncio"} & set(sys.modules), own()
+        from gateway_sdk import *
+        assert AsyncGatewayClient.__module__ == "gateway_sdk._async_client"
+    """
+    subprocess.run([sys.executable, "-S", "-c", program], env={"PYTHONPATH": str(ROOT / "sdk/src")}, check=True)
+
+
+def test_type_checkers_see_every_name():
+    tree = ast.parse(Path(gateway_sdk.__file__).read_text())
+    seen = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen - {"annotations", "import_module"} == set(gateway_sdk.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("kind", [GatewayClient, AsyncGatewayClient])
+@pytest.mark.parametrize("method", [name for name in GUIDE if name != "__init__"])
+def test_signatures_can_be_evaluated(kind, method):
+    """As those do who make a tool for a model of a method."""
+    hints = typing.get_type_hints(getattr(kind, method))
+    assert hints.keys() == {*(name for name, *_ in GUIDE[method]), "return"} | hints.keys() & {"progress"}
 
 
 def test_a_client_costs_nothing_to_make():

@@ -11,51 +11,49 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from ._client import GatewayClient
-from ._job import BatchJob, Job
-from ._job_events import JobEvents
-from ._stream import EventStream
-from .exceptions import (
-    AgentContextRequiredError,
-    AgentNotFoundError,
-    AuthenticationError,
-    ConflictError,
-    ConnectionFailedError,
-    DeadlineExceededError,
-    GatewayError,
-    InternalServerError,
-    JobNotFoundError,
-    LocalFileError,
-    MissingSecretError,
-    OverloadedError,
-    PermissionDeniedError,
-    PrefabNotFoundError,
-    QuotaExceededError,
-    RemoteFileNotFoundError,
-    RuntimeCrashedError,
-    ServiceUnavailableError,
-    TransferError,
-    ValidationError,
-)
-from .models import (
-    BatchResult,
-    CallStatus,
-    JobEventType,
-    JobStatus,
-    PrefabCall,
-    PrefabResult,
-    StoredFile,
-    StreamEvent,
-    StreamEventType,
-)
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._async_client import AsyncGatewayClient
     from ._async_job import AsyncBatchJob, AsyncJob
     from ._async_job_events import AsyncJobEvents
     from ._async_stream import AsyncEventStream
+    from ._client import GatewayClient
+    from ._job import BatchJob, Job
+    from ._job_events import JobEvents
+    from ._stream import EventStream
+    from .exceptions import (
+        AgentContextRequiredError,
+        AgentNotFoundError,
+        AuthenticationError,
+        ConflictError,
+        ConnectionFailedError,
+        DeadlineExceededError,
+        GatewayError,
+        InternalServerError,
+        JobNotFoundError,
+        LocalFileError,
+        MissingSecretError,
+        OverloadedError,
+        PermissionDeniedError,
+        PrefabNotFoundError,
+        QuotaExceededError,
+        RemoteFileNotFoundError,
+        RuntimeCrashedError,
+        ServiceUnavailableError,
+        TransferError,
+        ValidationError,
+    )
+    from .models import (
+        BatchResult,
+        CallStatus,
+        JobEventType,
+        JobStatus,
+        PrefabCall,
+        PrefabResult,
+        StoredFile,
+        StreamEvent,
+        StreamEventType,
+    )
 
 __version__ = "1.1.0"
 
@@ -102,21 +100,34 @@ __all__ = [
     "__version__",
 ]
 
-_LATER = {
+# Of what is neither an error nor a model. Nothing is imported before it is used: a program that catches an error, or
+# a prefab that makes a call now and then, should not wait for sockets, and the blocking client not for asyncio.
+_PLACES = {
     "AsyncBatchJob": "_async_job",
     "AsyncEventStream": "_async_stream",
     "AsyncGatewayClient": "_async_client",
     "AsyncJob": "_async_job",
     "AsyncJobEvents": "_async_job_events",
+    "BatchJob": "_job",
+    "EventStream": "_stream",
+    "GatewayClient": "_client",
+    "Job": "_job",
+    "JobEvents": "_job_events",
 }
 
+if not TYPE_CHECKING:  # which knows every name from above, and shall say so of any other
 
-def __getattr__(name: str) -> Any:
-    # asyncio is most of what importing this package would cost, and the blocking client does not need it.
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    globals()[name] = value
-    return value
+        if name in ("exceptions", "models"):
+            return import_module(f"{__name__}.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        place = _PLACES.get(name) or ("exceptions" if name.endswith("Error") else "models")
+        value = getattr(import_module(f"{__name__}.{place}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, "exceptions", "models"})

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from contextvars import Context
 
 from . import _blocking
-from ._blocking import is_readable
+from ._blocking import looking_at
 from ._session import Session
+from ._typing import Any
 
 _RECEIVE_BYTES = 64 * 1024
+_LONGEST_WAIT = 24 * 3600.0  # seconds, where no bound is given
 
 sleep = asyncio.sleep
 in_thread = asyncio.to_thread
@@ -88,13 +91,34 @@ class Socket:
     """A connected TCP socket of the running event loop.
 
     `OSError` tells that it broke, `TimeoutError` (which is one) that the wait was too long.
+
+    `loop.sock_recv` tells the selector to watch the socket and to leave it again for each wait, and `asyncio.timeout`
+    makes a timer for each: together twice what the rest of a call costs. This socket stays watched from its first wait
+    on, and keeps one timer that looks, when it rings, for how long the wait of that moment may last.
     """
 
-    __slots__ = ("_loop", "_socket")
+    __slots__ = (
+        "_context",
+        "_deadline",
+        "_is_readable",
+        "_loop",
+        "_process",
+        "_socket",
+        "_timer",
+        "_waiter",
+        "_watched",
+    )
 
     def __init__(self, raw: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._socket = raw
         self._loop = loop
+        self._is_readable = looking_at(raw)
+        self._process = os.getpid()
+        self._context = Context()  # an empty one: what the first caller keeps in theirs shall not live on here
+        self._watched = False
+        self._waiter: asyncio.Future[bytes] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
 
     async def send(self, data: bytes, wait: float | None) -> None:
         """Send all of it."""
@@ -108,12 +132,62 @@ class Socket:
 
     async def receive(self, wait: float | None) -> bytes:
         """Whatever has arrived, at least one byte; b"" after the other side has closed."""
-        async with asyncio.timeout(wait):
-            return await self._loop.sock_recv(self._socket, _RECEIVE_BYTES)
+        try:
+            return self._socket.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            pass
+        try:
+            if not self._watched:
+                self._context.run(self._loop.add_reader, self._socket, self._on_bytes)
+                self._watched = True
+        except NotImplementedError:  # the event loop of Windows
+            async with asyncio.timeout(wait):
+                return await self._loop.sock_recv(self._socket, _RECEIVE_BYTES)
+        self._waiter = self._loop.create_future()
+        self._set_timer(self._loop.time() + (_LONGEST_WAIT if wait is None else wait))
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def _on_bytes(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._leave()  # nobody waits, and the loop would say it again and again
+            return
+        try:
+            waiter.set_result(self._socket.recv(_RECEIVE_BYTES))
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            waiter.set_exception(error)
+
+    def _set_timer(self, deadline: float) -> None:
+        """Have a wait end at a time of the loop. A timer that rings earlier sets itself anew."""
+        self._deadline = deadline
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._on_time, context=self._context)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer(self._deadline)
+        else:
+            self._waiter.set_exception(TimeoutError())
+
+    def _leave(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._socket)
 
     def readable(self) -> bool:
         """Whether bytes, or the end, have arrived. On an idle connection both mean that it is of no more use."""
-        return is_readable(self._socket)
+        return self._is_readable()
 
     def interrupt(self) -> None:
         """Wake whoever waits for bytes: for them the other side has closed."""
@@ -121,7 +195,19 @@ class Socket:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close at once, also after the event loop has ended."""
+        """Close at once, also after the event loop has ended. From another thread the loop is asked to do it."""
+        loop = self._loop
+        # A child shares what its parent's selector watches: to leave it there would be to leave it for the parent.
+        if not loop.is_closed() and self._process == os.getpid():
+            if loop.is_running() and asyncio._get_running_loop() is not loop:
+                with contextlib.suppress(RuntimeError):  # it has ended in this moment
+                    loop.call_soon_threadsafe(self.close)
+                    return
+            else:
+                self._leave()
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
         self._socket.close()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Literal, overload
 
 from . import _wire
 from ._async_files import AsyncFiles
 from ._async_job import AsyncBatchJob, AsyncJob
 from ._async_stream import AsyncEventStream
+from ._results import parse_batch, parse_results
+from ._typing import Any, Literal, overload
 from .models import BatchResult, PrefabCall, PrefabResult
 
 
@@ -118,7 +119,7 @@ class AsyncGatewayClient(AsyncFiles):
 
     async def _run(self, body: bytes) -> PrefabResult:
         answer = await self._run_to_its_end(body)
-        return _wire.parse_batch(answer, 1).results[0]
+        return parse_results(answer, 1)[0]
 
     async def _run_to_its_end(self, body: bytes) -> dict[str, Any]:
         key = _wire.new_key()
@@ -144,7 +145,7 @@ class AsyncGatewayClient(AsyncFiles):
         """
         body = _wire.run_body(calls, False)
         answer = await self._run_to_its_end(body)
-        batch = _wire.parse_batch(answer, len(calls))
+        batch = parse_batch(answer, len(calls))
         if len(calls) == 1:
             batch.results[0].job_id = batch.results[0].job_id or batch.job_id
         return batch

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from hashlib import sha256
-from typing import Any
 
 from . import _wire
 from ._async_session import AsyncSession
 from ._async_transfer import AsyncPartsUpload, download, presigned, put
-from ._local_file import Form, LocalFile, Part
+from ._local_file import Form, LocalFile, Part, new_sha256
 from ._meter import Meter, Progress
+from ._typing import Any
 from .exceptions import ValidationError
 from .models import StoredFile
 
@@ -112,7 +111,7 @@ class AsyncFiles(AsyncSession):
         answer = await self._ask("POST", _wire.GENERATE_UPLOAD_URL, _wire.json_body(wish))
         upload_url = _wire.text_field(answer, "upload_url", _wire.GENERATE_UPLOAD_URL)
         with Meter(file.size, progress) as meter:
-            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            part = Part(file, 0, file.size, new_sha256(), meter.part(1))
             await put(self, upload_url, part, content_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, _wire.GENERATE_UPLOAD_URL)
@@ -131,7 +130,7 @@ class AsyncFiles(AsyncSession):
             return await self._upload_parts(file, area, fields, content_type, progress)
         form_type, before, after = _wire.multipart(fields, file.name, content_type)
         with Meter(file.size, progress) as meter:
-            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            part = Part(file, 0, file.size, new_sha256(), meter.part(1))
             answer = await self._ask("POST", path, Form(before, part, after), content_type=form_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, path)

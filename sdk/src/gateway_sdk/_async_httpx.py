@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 from ._aio import blocks_of, close_at_the_end
 from ._request import CONNECT_TIMEOUT, Patience, Request
+from ._typing import TYPE_CHECKING
 from .exceptions import ConnectionFailedError, GatewayError
 
 if TYPE_CHECKING:

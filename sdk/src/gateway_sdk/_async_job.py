@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from . import _wire
 from ._aio import sleep
 from ._async_job_events import AsyncJobEvents
 from ._async_session import AsyncSession
 from ._request import Request
+from ._results import parse_batch, parse_results
+from ._typing import Any
 from .exceptions import DeadlineExceededError, ServiceUnavailableError
 from .models import BatchResult, JobStatus, PrefabResult
 
@@ -74,8 +75,8 @@ class AsyncJobHandle:
             print(await job.logs())
         """
         request = Request("GET", f"{self._session.base_url}{self._path}/logs", self._session._headers())
-        reply = await self._session._as_caller(request)
-        return (await reply.read()).decode("utf-8", "replace")
+        _, body = await self._session._as_caller(request)
+        return body.decode("utf-8", "replace")
 
     async def cancel(self) -> bool:
         """End the job with everything that it called. False if it had ended already.
@@ -130,7 +131,7 @@ class AsyncJob(AsyncJobHandle):
         Example:
             result = await job.result(timeout=600)
         """
-        return _wire.parse_batch(await self._answer(timeout), 1).results[0]
+        return parse_results(await self._answer(timeout), 1)[0]
 
 
 class AsyncBatchJob(AsyncJobHandle):
@@ -155,4 +156,4 @@ class AsyncBatchJob(AsyncJobHandle):
             batch = await job.result()
         """
         answer = await self._answer(timeout)
-        return _wire.parse_batch(answer, len(answer["results"]))
+        return parse_batch(answer, len(answer["results"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Self
 
 from . import _wire
 from ._aio import sleep
@@ -12,6 +11,7 @@ from ._async_session import AsyncSession
 from ._async_transport import AsyncReplyLike
 from ._request import Patience, Request
 from ._sse import TERMINAL, EventDecoder
+from ._typing import Self
 from .exceptions import GatewayError, ServiceUnavailableError
 from .models import StreamEvent
 
@@ -74,7 +74,7 @@ class AsyncJobEvents:
             if self._after:
                 headers["Last-Event-ID"] = str(self._after)
             request = Request("GET", f"{self._session.base_url}{self._path}/events", headers)
-            self._reply = await self._session._as_caller(request, stream=True)
+            self._reply, _ = await self._session._as_caller(request, stream=True)
             self._decoder, self._has_spoken = EventDecoder(), False
         self._reply.patience = Patience(_SILENCE)
         chunk = await self._reply.chunk()

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Self
 
 from . import _wire
 from ._aio import leave_in_background, sleep
 from ._async_httpx import AsyncHttpxSender
 from ._async_transport import AsyncReplyLike, AsyncTransport, shared_transport
 from ._failures import error_from_reply, retry_delay
+from ._local_file import new_sha256
+from ._log import listener
 from ._request import Body, Patience, Request
+from ._typing import TYPE_CHECKING, Any, Self
 from .exceptions import AuthenticationError, GatewayError
 
 if TYPE_CHECKING:
     import httpx
-
-logger = logging.getLogger("gateway_sdk")
 
 # Seconds that a run waits beyond its deadline, so that the gateway's own DEADLINE_EXCEEDED, with the job, comes first.
 GRACE = 2.0
@@ -95,14 +93,14 @@ class AsyncSession:
         return shared_transport() if self._sender is None else self._sender
 
     async def _convert_key(self, api_key: str, fresh: bool = False) -> str:
-        known_as = (self.base_url, hashlib.sha256(api_key.encode()).hexdigest())
+        known_as = (self.base_url, new_sha256(api_key.encode()).hexdigest())
         token, until = _tokens.get(known_as, ("", 0.0))
         if not fresh and time.time() < until:
             return token
         headers = {**_wire.headers_for(None), "Authorization": f"Bearer {api_key}"}
         request = Request("POST", self.base_url + _wire.CONVERT_KEY, headers, b"")
-        answer = await self._json(await self._attempts(request), request)
-        token = _wire.text_field(answer, "internal_token", repr(request))
+        _, body = await self._attempts(request)
+        token = _wire.text_field(_wire.parse_object(body, request), "internal_token", request)
         expiry = _wire.token_expiry(token)
         if len(_tokens) >= MOST_TOKENS:
             _tokens.clear()
@@ -131,9 +129,12 @@ class AsyncSession:
         if body is not None and content_type:
             headers["Content-Type"] = content_type
         request = Request(method, self.base_url + path, headers, body)
-        return await self._json(await self._as_caller(request, deadline), request)
+        _, answer = await self._as_caller(request, deadline)
+        return _wire.parse_object(answer, request)
 
-    async def _as_caller(self, request: Request, deadline: float | None = None, stream: bool = False) -> AsyncReplyLike:
+    async def _as_caller(
+        self, request: Request, deadline: float | None = None, stream: bool = False
+    ) -> tuple[AsyncReplyLike, bytes]:
         """`_attempts` with a token that is good: that of a long-lived client has ended, but its key gives another."""
         try:
             return await self._attempts(request, deadline, stream)
@@ -144,11 +145,15 @@ class AsyncSession:
             request.headers["X-Internal-Token"] = self._token
             return await self._attempts(request, deadline, stream)
 
-    async def _json(self, reply: AsyncReplyLike, request: Request) -> dict[str, Any]:
-        return _wire.parse_object(await reply.read(), repr(request))
+    async def _attempts(
+        self, request: Request, deadline: float | None = None, stream: bool = False
+    ) -> tuple[AsyncReplyLike, bytes]:
+        """Send until there is a success or a final failure.
 
-    async def _attempts(self, request: Request, deadline: float | None = None, stream: bool = False) -> AsyncReplyLike:
-        """Send until there is a success or a final failure. The answer's body has been read, unless `stream`."""
+        Returns:
+            The answer and its body: whatever breaks while reading is retried like the rest. Of a stream nothing is
+            read, so the body is empty.
+        """
         # sync: warn_about_running_loop()
         start = time.monotonic()
         attempt = 0
@@ -161,7 +166,8 @@ class AsyncSession:
                 left = None if deadline is None else deadline - (time.monotonic() - start)
                 if delay is None or (left is not None and delay >= left):
                     raise
-                logger.debug("%r: %s; again in %.2f s", request, error.error_code, delay)
+                if log := listener():
+                    log.debug("%r: %s; again in %.2f s", request, error.error_code, delay)
             attempt += 1
             await sleep(delay)
 
@@ -170,15 +176,15 @@ class AsyncSession:
             return Patience(_wire.check_timeout(self.timeout))
         left = _wire.check_timeout(deadline) - (time.monotonic() - start)
         request.headers["Cancel-After"] = f"{max(1, int(left * 1000))}ms"
-        return Patience(None, left + GRACE, f"the call took longer than its timeout of {deadline:g} s")
+        return Patience(None, left + GRACE, "the call took longer than its timeout of {:g} s", deadline)
 
-    async def _attempt(self, request: Request, patience: Patience, stream: bool) -> AsyncReplyLike:
+    async def _attempt(self, request: Request, patience: Patience, stream: bool) -> tuple[AsyncReplyLike, bytes]:
         started = time.monotonic()
         reply = await self._transport().send(request, patience)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
+        if log := listener():
+            log.debug("%r: HTTP %d after %.0f ms", request, reply.status, (time.monotonic() - started) * 1000)
         if 200 <= reply.status < 300:
-            return reply if stream else await AsyncReadReply.of(reply)
+            return reply, b"" if stream else await reply.read()
         body = await read_at_most(reply, _ERROR_BYTES)
         raise error_from_reply(reply.status, reply.headers, body, repr(request))
 
@@ -190,7 +196,8 @@ class AsyncSession:
             reply = await self._transport().send(request, Patience(FAREWELL, FAREWELL))
             await reply.read()
         except GatewayError as error:
-            logger.debug("%r: %s", request, error)
+            if log := listener():
+                log.debug("%r: %s", request, error)
 
     def _leave_soon(self, reply: AsyncReplyLike | None, job_id: str | None) -> None:
         """Close an answer and say so, from a place that cannot wait, such as garbage collection.
@@ -198,38 +205,6 @@ class AsyncSession:
         A run whose job is not known yet goes by its Idempotency-Key.
         """
         leave_in_background(self, reply, job_id)
-
-
-class AsyncReadReply:
-    """An answer whose body has been read: whatever breaks while reading is retried like the rest."""
-
-    __slots__ = ("_body", "headers", "patience", "status")
-
-    def __init__(self, status: int, headers: dict[str, str], patience: Patience, body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.patience = patience
-        self._body = body
-
-    @classmethod
-    async def of(cls, reply: AsyncReplyLike) -> AsyncReadReply:
-        """Read an answer."""
-        return cls(reply.status, reply.headers, reply.patience, await reply.read())
-
-    async def chunk(self) -> bytes:
-        """The body, then b""."""
-        body, self._body = self._body, b""
-        return body
-
-    async def read(self) -> bytes:
-        """The body."""
-        return self._body
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-    def abort(self) -> None:
-        """Nothing is open."""
 
 
 async def read_at_most(reply: AsyncReplyLike, limit: int) -> bytes:

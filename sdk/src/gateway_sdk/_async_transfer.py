@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 from . import _wire
 from ._aio import in_thread, sleep, together
 from ._async_session import AsyncSession, read_at_most
 from ._async_transport import AsyncReplyLike
 from ._failures import backoff, error_from_reply
-from ._local_file import LocalFile, Part
+from ._local_file import LocalFile, Part, new_sha256
 from ._meter import Meter, Progress
 from ._partial_file import PartialFile, answered_range
 from ._request import Body, Patience, Request
+from ._typing import Any
 from .exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
 from .models import StoredFile, name_in_url
 
@@ -97,7 +95,7 @@ class AsyncPartsUpload:
 
     async def _read_digest(self) -> None:
         def read() -> str:
-            digest = hashlib.sha256()
+            digest = new_sha256()
             for block in Part(self.file, 0, self.file.size, tell=self.meter.check):
                 digest.update(block)
             return digest.hexdigest()

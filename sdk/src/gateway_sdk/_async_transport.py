@@ -9,12 +9,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Protocol
 
 from ._aio import current_scope
 from ._async_connection import AsyncPool
 from ._async_httpx import AsyncHttpxSender
 from ._request import Patience, Request, origin_and_target
+from ._typing import Protocol
 
 
 class AsyncReplyLike(Protocol):
@@ -48,7 +48,8 @@ class AsyncSharedTransport:
     async def send(self, request: Request, patience: Patience) -> AsyncReplyLike:
         """Send a request by the way that its address needs."""
         origin, target = origin_and_target(request.url)
-        if origin.direct:
+        # The proxies are looked up where a connection is opened, not for each request.
+        if self._pool.has(origin) or origin.direct:
             return await self._pool.send(request, origin, target, patience)
         return await self._httpx.send(request, patience)
 

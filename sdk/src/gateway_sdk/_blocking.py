@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
 
-T = TypeVar("T")
+from ._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 _RECEIVE_BYTES = 64 * 1024
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)  # of POSIX; Windows has neither it nor this form of SO_RCVTIMEO
 _warned = False
 
 
@@ -109,26 +116,56 @@ class Socket:
     """A connected TCP socket.
 
     `OSError` tells that it broke, `TimeoutError` (which is one) that the wait was too long.
+
+    A time-out of Python's costs one more system call before each send and receive, and one to set it. Here the kernel
+    bounds the wait for bytes, told so once for all calls of about the same length, and sending waits only if it must.
+    Where it cannot, and for sockets that only look like one, as gevent's do, Python does.
     """
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_at_once", "_bound", "_is_readable", "_socket")
 
     def __init__(self, raw: socket.socket) -> None:
+        raw.settimeout(None)
         self._socket = raw
+        self._at_once = _AT_ONCE if type(raw).__module__ == "socket" else 0
+        self._bound = 0.0
+        self._is_readable = looking_at(raw)
 
     def send(self, data: bytes, wait: float | None) -> None:
         """Send all of it."""
-        self._socket.settimeout(wait)
-        self._socket.sendall(data)
+        try:
+            # Nearly always the kernel takes it whole.
+            sent = self._socket.send(data, self._at_once) if self._at_once else 0
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._socket.settimeout(wait)
+            self._socket.sendall(memoryview(data)[sent:])
+            self._socket.settimeout(None)
+            self._bound = 0.0
 
     def receive(self, wait: float | None) -> bytes:
         """Whatever has arrived, at least one byte; b"" after the other side has closed."""
-        self._socket.settimeout(wait)
-        return self._socket.recv(_RECEIVE_BYTES)
+        if wait is None or not wait <= self._bound <= wait * 1.002:
+            self._bind(wait)
+        try:
+            return self._socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError as error:
+            raise TimeoutError from error
+
+    def _bind(self, wait: float | None) -> None:
+        """Bound the next waits for bytes, a little later than asked for: so it fits the next call, too."""
+        self._bound = 0.0 if wait is None else wait * 1.001
+        if self._at_once:
+            seconds, rest = divmod(self._bound, 1)
+            bound = struct.pack("ll", int(seconds), int(rest * 1_000_000) + (wait is not None))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
+        else:
+            self._socket.settimeout(self._bound or None)
 
     def readable(self) -> bool:
         """Whether bytes, or the end, have arrived. On an idle connection both mean that it is of no more use."""
-        return is_readable(self._socket)
+        return self._is_readable()
 
     def interrupt(self) -> None:
         """Wake whoever waits for bytes: for them the other side has closed."""
@@ -149,14 +186,14 @@ def connect(host: str, port: int, wait: float) -> Socket:
 
 if hasattr(select, "poll"):
 
-    def is_readable(raw: socket.socket) -> bool:
-        """Whether a read would return at once."""
+    def looking_at(raw: socket.socket) -> Callable[[], bool]:
+        """What tells whether a read would return at once."""
         poll = select.poll()
         poll.register(raw, select.POLLIN)
-        return bool(poll.poll(0))
+        return lambda: bool(poll.poll(0))
 
 else:  # Windows, whose select has no bound on the descriptor's number
 
-    def is_readable(raw: socket.socket) -> bool:
-        """Whether a read would return at once."""
-        return bool(select.select([raw], [], [], 0)[0])
+    def looking_at(raw: socket.socket) -> Callable[[], bool]:
+        """What tells whether a read would return at once."""
+        return lambda: bool(select.select([raw], [], [], 0)[0])

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
-
 from . import _wire
 from ._files import Files
 from ._job import BatchJob, Job
+from ._results import parse_batch, parse_results
 from ._stream import EventStream
+from ._typing import Any, Literal, overload
 from .models import BatchResult, PrefabCall, PrefabResult
 
 
@@ -118,7 +118,7 @@ class GatewayClient(Files):
 
     def _run(self, body: bytes) -> PrefabResult:
         answer = self._run_to_its_end(body)
-        return _wire.parse_batch(answer, 1).results[0]
+        return parse_results(answer, 1)[0]
 
     def _run_to_its_end(self, body: bytes) -> dict[str, Any]:
         key = _wire.new_key()
@@ -144,7 +144,7 @@ class GatewayClient(Files):
         """
         body = _wire.run_body(calls, False)
         answer = self._run_to_its_end(body)
-        batch = _wire.parse_batch(answer, len(calls))
+        batch = parse_batch(answer, len(calls))
         if len(calls) == 1:
             batch.results[0].job_id = batch.results[0].job_id or batch.job_id
         return batch

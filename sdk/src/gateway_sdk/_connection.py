@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 
 from ._blocking import Socket, connect
@@ -26,44 +24,50 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
-        self._lock = threading.Lock()
+        # Threads share it without a lock: each step on a list or dict is whole.
+        self._idle: dict[Origin, list[Connection]] = {}
+        self.generation = 0  # counts the forks that lie behind
+
+    def has(self, origin: Origin) -> bool:
+        """Whether there is a connection, open or not."""
+        return bool(self._idle.get(origin))
 
     def take(self, origin: Origin) -> Connection | None:
         """A connection that is still open, or None."""
-        while True:
-            with self._lock:
-                idle = self._idle.get(origin)
-                if not idle:
-                    return None
-                since, connection = idle.pop()
-            if time.monotonic() - since < LONGEST_IDLE and not connection.socket.readable():
-                return connection
-            connection.socket.close()
+        idle = self._idle.get(origin)
+        try:
+            while idle:
+                connection = idle.pop()
+                if time.monotonic() - connection.since < LONGEST_IDLE and not connection.socket.readable():
+                    return connection
+                connection.socket.close()
+        except IndexError:
+            pass  # another thread took the last
+        return None
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next call. Meanwhile the oldest one may go."""
-        now = time.monotonic()
-        oldest = None
-        with self._lock:
+        connection.since = now = time.monotonic()
+        idle = self._idle.get(connection.origin)
+        if idle is None:
             idle = self._idle.setdefault(connection.origin, [])
-            if idle and now - idle[0][0] > LONGEST_IDLE:
-                oldest = idle.pop(0)[1]
-            idle.append((now, connection))
-        if oldest is not None:
-            oldest.socket.close()
+        try:
+            if idle and now - idle[0].since > LONGEST_IDLE:
+                idle.pop(0).socket.close()
+        except IndexError:
+            pass  # another thread took the last
+        idle.append(connection)
 
     def clear(self) -> None:
         """Close every idle connection."""
-        with self._lock:
-            everything, self._idle = self._idle, {}
+        everything, self._idle = self._idle, {}
         for idle in everything.values():
-            for _, connection in idle:
-                connection.socket.close()
+            while idle:
+                idle.pop().socket.close()
 
     def after_fork(self) -> None:
         """In a child: the parent's connections are the parent's. Closing our copies does not end them."""
-        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        self.generation += 1
         self.clear()
 
     def send(self, request: Request, origin: Origin, target: str, patience: Patience) -> Reply:
@@ -99,7 +103,8 @@ class Connection:
         self.origin = origin
         self.socket = socket
         self.answered = False  # whether a byte of the current answer has come
-        self._process = os.getpid()
+        self.since = 0.0  # when it became idle
+        self._generation = pool.generation
         self._receiving = False
         self._aborted = False
 
@@ -121,30 +126,29 @@ class Connection:
     def exchange(self, request: Request, head: bytes, patience: Patience) -> Reply:
         """Send a request and read until the head of the answer is complete."""
         self.answered = False
-        response = Response(request.method)
-        reply = Reply(self, response, patience)
+        reply = Reply(self, request.method, patience)
+        body = request.body
+        complete = True
         try:
-            complete = self._send(head, request.body, patience)
-            while response.status == 0:
+            if isinstance(body, bytes) and len(body) <= _JOINED_BYTES:
+                self._write(head + body, patience)
+            else:
+                self._write(head, patience)
+                if isinstance(body, bytes):
+                    self._write(body, patience)
+                elif body is not None:
+                    complete = self._send_blocks(body, patience)
+            while reply.status == 0:
                 reply.advance()
         except BaseException:
             self.abort()
             raise
-        response.reusable = response.reusable and complete
+        if not complete:
+            reply.reusable = False
         return reply
 
-    def _send(self, head: bytes, body: bytes | Body | None, patience: Patience) -> bool:
-        """Send the request. False if the answer came before its end, so that the rest was not sent."""
-        if body is None or isinstance(body, bytes):
-            joined = head + body if body and len(body) <= _JOINED_BYTES else head
-            self._write(joined, patience)
-            if body and len(joined) == len(head):
-                self._write(body, patience)
-            return True
-        return self._send_blocks(head, body, patience)
-
-    def _send_blocks(self, head: bytes, body: Body, patience: Patience) -> bool:
-        self._write(head, patience)
+    def _send_blocks(self, body: Body, patience: Patience) -> bool:
+        """Send a body. False if the answer came before its end, so that the rest was not sent."""
         for block in body:
             try:
                 self._write(block, patience)
@@ -183,7 +187,7 @@ class Connection:
 
     def release(self) -> None:
         """The exchange is complete: let others use the connection."""
-        if self._process == os.getpid():
+        if self._generation == self.pool.generation:
             self.pool.give_back(self)
         else:
             self.socket.close()
@@ -191,61 +195,55 @@ class Connection:
     def abort(self) -> None:
         """End the connection at once, from any thread or task. One that waits for bytes is woken."""
         self._aborted = True
-        if self._receiving and self._process == os.getpid():
+        if self._receiving and self._generation == self.pool.generation:
             self.socket.interrupt()
         else:
             self.socket.close()
 
 
-class Reply:
+class Reply(Response):
     """An answer whose head has arrived.
 
     The connection goes back to the pool by itself when the body has been read to its end.
     """
 
-    def __init__(self, connection: Connection, response: Response, patience: Patience) -> None:
+    __slots__ = ("_connection", "_open", "_ready", "patience")
+
+    def __init__(self, connection: Connection, method: str, patience: Patience) -> None:
+        super().__init__(method)
         self.patience = patience
         self._connection = connection
-        self._response = response
         self._ready = b""  # body bytes that came with the head
         self._open = True
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._response.status
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Names are in lower case."""
-        return self._response.headers
 
     def advance(self) -> None:
         """Read once from the socket."""
         data = self._connection.receive(self.patience)
         try:
             if data:
-                self._ready += self._response.feed(data)
+                self._ready += self.feed(data)
             else:
-                self._response.end()
+                self.end()
         except ProtocolError as error:
             raise ConnectionFailedError(f"{self._connection.origin.header}: {error}") from error
 
     def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
         try:
-            while not self._ready and not self._response.done:
+            while not self._ready and not self.done:
                 self.advance()
         except BaseException:
             self.abort()
             raise
         ready, self._ready = self._ready, b""
-        if self._response.done:
+        if self.done:
             self._settle()
         return ready
 
     def read(self) -> bytes:
         """The whole body."""
+        if self.done:  # it came with the head
+            return self.chunk()
         chunks = []
         while chunk := self.chunk():
             chunks.append(chunk)
@@ -264,7 +262,7 @@ class Reply:
     def _settle(self) -> None:
         if self._open:
             self._open = False
-            if self._response.reusable:
+            if self.reusable:
                 self._connection.release()
             else:
                 self._connection.abort()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
 
+from ._typing import Any
 from .exceptions import (
     AgentContextRequiredError,
     AgentNotFoundError,

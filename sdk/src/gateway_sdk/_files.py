@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from hashlib import sha256
-from typing import Any
 
 from . import _wire
-from ._local_file import Form, LocalFile, Part
+from ._local_file import Form, LocalFile, Part, new_sha256
 from ._meter import Meter, Progress
 from ._session import Session
 from ._transfer import PartsUpload, download, presigned, put
+from ._typing import Any
 from .exceptions import ValidationError
 from .models import StoredFile
 
@@ -113,7 +112,7 @@ class Files(Session):
         answer = self._ask("POST", _wire.GENERATE_UPLOAD_URL, _wire.json_body(wish))
         upload_url = _wire.text_field(answer, "upload_url", _wire.GENERATE_UPLOAD_URL)
         with Meter(file.size, progress) as meter:
-            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            part = Part(file, 0, file.size, new_sha256(), meter.part(1))
             put(self, upload_url, part, content_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, _wire.GENERATE_UPLOAD_URL)
@@ -132,7 +131,7 @@ class Files(Session):
             return self._upload_parts(file, area, fields, content_type, progress)
         form_type, before, after = _wire.multipart(fields, file.name, content_type)
         with Meter(file.size, progress) as meter:
-            part = Part(file, 0, file.size, sha256(), meter.part(1))
+            part = Part(file, 0, file.size, new_sha256(), meter.part(1))
             answer = self._ask("POST", path, Form(before, part, after), content_type=form_type)
         file.check()
         return _wire.parse_stored({**part.described(), **answer}, path)

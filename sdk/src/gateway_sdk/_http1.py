@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 4 * 1024
+_OK = "HTTP/1.1 200 OK"  # with what nearly every answer begins
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -19,15 +20,45 @@ class ProtocolError(Exception):
 
 def request_head(method: str, target: str, host: str, headers: Mapping[str, str], length: int | None) -> bytes:
     """The head of a request. `length` is the size of the body in bytes, None for no body."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n"
+    for name, value in headers.items():
+        head += f"{name}: {value}\r\n"
+    lines = len(headers) + 2
     if length is not None:
-        lines.append(f"Content-Length: {length}")
-    head = "\r\n".join(lines)
-    # One count finds a line break smuggled into any value: each would be one more than the joints.
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
+        head += f"Content-Length: {length}\r\n"
+        lines += 1
+    # One count finds a line break smuggled into any value: each would be one more than there are lines.
+    if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
         raise ValueError("a header value or address holds a line break")
-    return f"{head}\r\n\r\n".encode("latin-1")
+    return f"{head}\r\n".encode("latin-1")
+
+
+def _status(line: str) -> int:
+    """The status in the first line of a head."""
+    code = line[9:12]
+    if (
+        line[:9] not in ("HTTP/1.1 ", "HTTP/1.0 ")
+        or not (code.isascii() and code.isdigit())
+        or line[12:13] not in ("", " ")
+    ):
+        raise ProtocolError(f"this is no HTTP answer: {line[:80]!r}")
+    status = int(code)
+    if not 100 <= status <= 599:
+        raise ProtocolError(f"status {code} does not exist")
+    return status
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    """The headers in a head's lines but the first, names in lower case."""
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip() or "\n" in line or "\r" in line:
+            raise ProtocolError(f"this is no header line: {line[:80]!r}")
+        name = name.lower()
+        value = value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 class Response:
@@ -104,45 +135,27 @@ class Response:
             if end < 0:
                 self._buffer = data
                 return b""
-            status, version = self._parse_head(data[:end].decode("latin-1").split("\r\n"))
+            lines = data[:end].decode("latin-1").split("\r\n")
+            status = 200 if lines[0] == _OK else _status(lines[0])
+            self.headers = _headers(lines)
             data = data[end + 4 :]
             if status >= 200:
                 break
             if status == 101:
                 raise ProtocolError("the other side switched protocols unasked")
-            self.headers = {}  # 1xx: the real answer follows
+            # 1xx: the real answer follows
         self.status = status
         self._buffer = b""
-        self._frame(version)
+        self._frame(lines[0])
         return data
 
-    def _parse_head(self, lines: list[str]) -> tuple[int, str]:
-        version, _, rest = lines[0].partition(" ")
-        code = rest[:3]
-        if (
-            version not in ("HTTP/1.1", "HTTP/1.0")
-            or not (code.isascii() and code.isdigit())
-            or rest[3:4] not in ("", " ")
-        ):
-            raise ProtocolError(f"this is no HTTP answer: {lines[0][:80]!r}")
-        if not 100 <= int(code) <= 599:
-            raise ProtocolError(f"status {code} does not exist")
-        headers = self.headers
-        for line in lines[1:]:
-            name, colon, value = line.partition(":")
-            if not colon or not name or name != name.strip() or "\n" in line or "\r" in line:
-                raise ProtocolError(f"this is no header line: {line[:80]!r}")
-            name = name.lower()
-            value = value.strip(" \t")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return int(code), version
-
-    def _frame(self, version: str) -> None:
+    def _frame(self, first_line: str) -> None:
         """How the end of the body is found: RFC 9112, section 6.3."""
         headers = self.headers
-        connection = headers.get("connection", "").lower()
-        if "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection):
-            self.reusable = False
+        if first_line != _OK or "connection" in headers:
+            connection = headers.get("connection", "").lower()
+            if "close" in connection or (first_line[:8] == "HTTP/1.0" and "keep-alive" not in connection):
+                self.reusable = False
         if self._method == "HEAD" or self.status in (204, 304):
             self.done = True
             return
@@ -157,11 +170,12 @@ class Response:
             self._until_close = True
             self.reusable = False
             return
-        numbers = {number.strip() for number in length.split(",")}
-        number = numbers.pop()
-        if numbers or not (number.isascii() and number.isdigit()) or len(number) > 18:
+        if "," in length:  # the same length several times is one
+            numbers = {number.strip() for number in length.split(",")}
+            length = length if len(numbers) > 1 else numbers.pop()
+        if not (length.isascii() and length.isdigit()) or len(length) > 18:
             raise ProtocolError(f"content length {length[:40]!r} is not understood")
-        self._left = int(number)
+        self._left = int(length)
         if self._left == 0:
             self.done = True
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from . import _wire
 from ._blocking import sleep
 from ._job_events import JobEvents
 from ._request import Request
+from ._results import parse_batch, parse_results
 from ._session import Session
+from ._typing import Any
 from .exceptions import DeadlineExceededError, ServiceUnavailableError
 from .models import BatchResult, JobStatus, PrefabResult
 
@@ -75,8 +76,8 @@ class JobHandle:
             print(job.logs())
         """
         request = Request("GET", f"{self._session.base_url}{self._path}/logs", self._session._headers())
-        reply = self._session._as_caller(request)
-        return (reply.read()).decode("utf-8", "replace")
+        _, body = self._session._as_caller(request)
+        return body.decode("utf-8", "replace")
 
     def cancel(self) -> bool:
         """End the job with everything that it called. False if it had ended already.
@@ -131,7 +132,7 @@ class Job(JobHandle):
         Example:
             result = job.result(timeout=600)
         """
-        return _wire.parse_batch(self._answer(timeout), 1).results[0]
+        return parse_results(self._answer(timeout), 1)[0]
 
 
 class BatchJob(JobHandle):
@@ -156,4 +157,4 @@ class BatchJob(JobHandle):
             batch = job.result()
         """
         answer = self._answer(timeout)
-        return _wire.parse_batch(answer, len(answer["results"]))
+        return parse_batch(answer, len(answer["results"]))

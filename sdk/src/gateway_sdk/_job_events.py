@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Self
 
 from . import _wire
 from ._blocking import sleep
@@ -13,6 +12,7 @@ from ._request import Patience, Request
 from ._session import Session
 from ._sse import TERMINAL, EventDecoder
 from ._transport import ReplyLike
+from ._typing import Self
 from .exceptions import GatewayError, ServiceUnavailableError
 from .models import StreamEvent
 
@@ -75,7 +75,7 @@ class JobEvents:
             if self._after:
                 headers["Last-Event-ID"] = str(self._after)
             request = Request("GET", f"{self._session.base_url}{self._path}/events", headers)
-            self._reply = self._session._as_caller(request, stream=True)
+            self._reply, _ = self._session._as_caller(request, stream=True)
             self._decoder, self._has_spoken = EventDecoder(), False
         self._reply.patience = Patience(_SILENCE)
         chunk = self._reply.chunk()

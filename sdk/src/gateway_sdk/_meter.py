@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Self
+
+from ._typing import Any, Self
 
 Progress = Callable[[int, int | None], object]
 

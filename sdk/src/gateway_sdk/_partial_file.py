@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Mapping
-from typing import Self
 
-from ._local_file import safe_name
+from ._local_file import new_sha256, safe_name
+from ._typing import Self
 from .exceptions import LocalFileError, LocalFileNotFoundError, LocalPermissionError, TransferError
 
 
@@ -29,7 +28,7 @@ class PartialFile:
         self.total = self.size
         self.done = 0
         self._etag: str | None = None
-        self._digest = hashlib.sha256()
+        self._digest = new_sha256()
         folder, base = os.path.split(self.path)
         self._temporary = os.path.join(folder, f".{base[:60]}.{os.urandom(6).hex()}.part")
         try:
@@ -66,7 +65,7 @@ class PartialFile:
         self._file.seek(0)
         self._file.truncate()
         self.done = 0
-        self._digest = hashlib.sha256()
+        self._digest = new_sha256()
 
     def expect(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from the head of an answer how long the file is, and which."""

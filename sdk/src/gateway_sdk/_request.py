@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from operator import itemgetter
 
+from ._typing import Protocol
 from .exceptions import DeadlineExceededError, GatewayError
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -45,13 +46,19 @@ class Request:
         return f"{self.method} {self.url.partition('?')[0]}"
 
 
-class Origin(NamedTuple):
+class Origin(tuple[str, str, int, str]):
     """Where connections lead: two requests to the same origin may share one."""
 
-    scheme: str
-    host: str
-    port: int
-    header: str  # the value of the Host header
+    __slots__ = ()
+
+    def __new__(cls, scheme: str, host: str, port: int, header: str) -> Origin:
+        """`header` is the value of the Host header."""
+        return super().__new__(cls, (scheme, host, port, header))
+
+    scheme = property(itemgetter(0))
+    host = property(itemgetter(1))
+    port = property(itemgetter(2))
+    header = property(itemgetter(3))
 
     @property
     def direct(self) -> bool:
@@ -108,15 +115,17 @@ class Patience:
     Args:
         silence: longest wait in seconds for the next byte, in either direction.
         total: seconds for all of it, from now; None for no bound.
-        reason: what a person is told when it is over.
+        reason: what a person is told when it is over; `{:g}` in it stands for `named`.
+        named: the seconds that the caller knows about.
     """
 
-    __slots__ = ("ends", "reason", "silence")
+    __slots__ = ("ends", "named", "reason", "silence")
 
-    def __init__(self, silence: float | None, total: float | None = None, reason: str = "") -> None:
+    def __init__(self, silence: float | None, total: float | None = None, reason: str = "", named: float = 0.0) -> None:
         self.silence = silence
         self.ends = None if total is None else time.monotonic() + total
-        self.reason = reason
+        self.reason = reason or "the gateway was silent for {:g} s"
+        self.named = named or silence or total or 0.0
 
     def next_wait(self) -> float | None:
         """Seconds that the next read or write may take.
@@ -138,4 +147,4 @@ class Patience:
 
     def over(self) -> DeadlineExceededError:
         """The error for a wait that was too long."""
-        return DeadlineExceededError(self.reason or f"the gateway was silent for {self.silence:g} s")
+        return DeadlineExceededError(self.reason.format(self.named))

@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
 
 from . import _wire
 from ._request import Patience, Request
 from ._session import Session
-from ._sse import TERMINAL, EventDecoder
+from ._sse import EventDecoder
 from ._transport import ReplyLike
+from ._typing import Self
 from .exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
 from .models import StreamEvent, StreamEventType
 
 # After the last event the end of the body is waited for this long, so that the connection can be used again.
 _TAIL = 0.25  # seconds
+_START, _DONE, _ERROR = StreamEventType.START, StreamEventType.DONE, StreamEventType.ERROR
 
 
 class EventStream:
@@ -56,7 +57,7 @@ class EventStream:
         headers["Content-Type"] = "application/json"
         request = Request("POST", session.base_url + _wire.RUN, headers, body)
         try:
-            reply = session._attempts(request, stream=True)
+            reply, _ = session._attempts(request, stream=True)
         except BaseException:
             self._over = self._finished = True
             raise
@@ -89,7 +90,7 @@ class EventStream:
             return
         timeout = self._session.timeout
         # Comments keep the connection alive, they are no events: the bound is on the whole wait for the next one.
-        reply.patience = Patience(None, timeout, f"no event for {timeout:g} s; the run has been cancelled")
+        reply.patience = Patience(None, timeout, "no event for {:g} s; the run has been cancelled", timeout)
         try:
             while not self._events and not self._over:
                 chunk = reply.chunk()
@@ -111,11 +112,12 @@ class EventStream:
 
     def _take(self, events: list[StreamEvent]) -> None:
         for event in events:
-            if event.type is StreamEventType.START and self.job_id is None and isinstance(event.data, dict):
+            kind = event.type
+            if kind is _START and self.job_id is None and isinstance(event.data, dict):
                 job_id = event.data.get("job_id")
                 self.job_id = job_id if isinstance(job_id, str) else None
             self._events.append(event)
-            if event.type in TERMINAL:
+            if kind is _DONE or kind is _ERROR:
                 self._finished = True
                 return  # what comes after the last event belongs to nobody
 

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 from . import _wire
 from ._blocking import in_thread, sleep, together, warn_about_running_loop
 from ._failures import backoff, error_from_reply
-from ._local_file import LocalFile, Part
+from ._local_file import LocalFile, Part, new_sha256
 from ._meter import Meter, Progress
 from ._partial_file import PartialFile, answered_range
 from ._request import Body, Patience, Request
 from ._session import Session, read_at_most
 from ._transport import ReplyLike
+from ._typing import Any
 from .exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
 from .models import StoredFile, name_in_url
 
@@ -96,7 +94,7 @@ class PartsUpload:
 
     def _read_digest(self) -> None:
         def read() -> str:
-            digest = hashlib.sha256()
+            digest = new_sha256()
             for block in Part(self.file, 0, self.file.size, tell=self.meter.check):
                 digest.update(block)
             return digest.hexdigest()

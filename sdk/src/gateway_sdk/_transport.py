@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Protocol
 
 from ._blocking import current_scope
 from ._connection import Pool
 from ._httpx import HttpxSender
 from ._request import Patience, Request, origin_and_target
+from ._typing import Protocol
 
 
 class ReplyLike(Protocol):
@@ -49,7 +49,8 @@ class SharedTransport:
     def send(self, request: Request, patience: Patience) -> ReplyLike:
         """Send a request by the way that its address needs."""
         origin, target = origin_and_target(request.url)
-        if origin.direct:
+        # The proxies are looked up where a connection is opened, not for each request.
+        if self._pool.has(origin) or origin.direct:
             return self._pool.send(request, origin, target, patience)
         return self._httpx.send(request, patience)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
 
+from ._json import encode, loads
+from ._typing import TYPE_CHECKING, Any
 from .exceptions import GatewayError, InternalServerError, ValidationError
-from .models import BatchResult, CallStatus, PrefabCall, PrefabResult, StoredFile, clean_files
+from .models import PrefabCall, StoredFile
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 DEFAULT_BASE_URL = "http://agent-builder-gateway.default.svc.cluster.local"
 RUN = "/v1/internal/run"
@@ -27,7 +30,6 @@ PAGE_SIZE = 1000
 SMALL_FILE_BYTES = 8 * 1024 * 1024
 
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def default_base_url() -> str:
@@ -36,11 +38,8 @@ def default_base_url() -> str:
 
 
 def new_key() -> str:
-    """An idempotency key that nobody else has: a random UUID (version 4) in hexadecimal."""
-    raw = bytearray(os.urandom(16))
-    raw[6] = raw[6] & 0x0F | 0x40
-    raw[8] = raw[8] & 0x3F | 0x80
-    return "auto-" + raw.hex()
+    """An idempotency key that nobody else has: 128 random bits."""
+    return "auto-" + os.urandom(16).hex()
 
 
 def headers_for(token: str | None, key: str | None = None) -> dict[str, str]:
@@ -71,21 +70,29 @@ def run_body(calls: Iterable[PrefabCall], stream: bool) -> bytes:
     Raises:
         ValidationError: something in it could not be sent; nothing has been.
     """
-    encoded = []
-    for number, call in enumerate(calls):
+    items = []
+    for call in calls:
         check_files(call.files)
-        try:
-            encoded.append(_encoder.encode(call.to_dict()))
-        except (TypeError, ValueError, RecursionError) as error:
-            pointer = f"/calls/{number}/inputs/parameters"
-            reason = f"the parameters of {call.function_name} cannot be sent as JSON: {error}"
-            raise ValidationError(reason, details={"errors": [{"pointer": pointer, "message": str(error)}]}) from error
-    if not encoded:
+        items.append(call.to_dict())
+    if not items:
         raise ValidationError("a batch needs at least one call")
     try:
-        return f'{{"calls":[{",".join(encoded)}],"stream":{"true" if stream else "false"}}}'.encode()
+        return encode({"calls": items, "stream": stream}).encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, which UTF-8 cannot hold
         raise ValidationError(f"the parameters cannot be sent as JSON: {error}") from error
+    except (TypeError, ValueError, RecursionError):
+        for number, item in enumerate(items):
+            _check_json(item, number)
+        raise
+
+
+def _check_json(item: dict[str, Any], number: int) -> None:
+    try:
+        encode(item)
+    except (TypeError, ValueError, RecursionError) as error:
+        pointer = f"/calls/{number}/inputs/parameters"
+        reason = f"the parameters of {item['function_name']} cannot be sent as JSON: {error}"
+        raise ValidationError(reason, details={"errors": [{"pointer": pointer, "message": str(error)}]}) from error
 
 
 def submit_body(calls: Iterable[PrefabCall], attempts: int | None, retry_delay: float | None, priority: int) -> bytes:
@@ -105,7 +112,7 @@ def submit_body(calls: Iterable[PrefabCall], attempts: int | None, retry_delay: 
 
 def json_body(value: Mapping[str, Any]) -> bytes:
     """A small body of our own."""
-    return _encoder.encode(value).encode()
+    return encode(value).encode()
 
 
 def check_files(files: object) -> None:
@@ -143,14 +150,14 @@ def check_s3_url(url: object) -> None:
         raise ValidationError(f"{url!r} is no s3:// URL")
 
 
-def parse_object(body: bytes, asked: str) -> dict[str, Any]:
+def parse_object(body: bytes, asked: object) -> dict[str, Any]:
     """The JSON object in the body of a successful answer.
 
     Raises:
         InternalServerError: it is none.
     """
     try:
-        value = json.loads(body) if body else {}
+        value = loads(body) if body else {}
     except (ValueError, RecursionError) as error:
         excerpt = body[:80].decode("utf-8", "replace")
         raise InternalServerError(f"{asked}: the answer is not JSON ({excerpt!r}); is this the gateway?") from error
@@ -159,7 +166,7 @@ def parse_object(body: bytes, asked: str) -> dict[str, Any]:
     return value
 
 
-def text_field(answer: Mapping[str, Any], name: str, asked: str) -> str:
+def text_field(answer: Mapping[str, Any], name: str, asked: object) -> str:
     """A field that must be there.
 
     Raises:
@@ -171,43 +178,7 @@ def text_field(answer: Mapping[str, Any], name: str, asked: str) -> str:
     return value
 
 
-def parse_batch(answer: Mapping[str, Any], expected: int) -> BatchResult:
-    """The answer to a run as results."""
-    items = answer.get("results")
-    if not isinstance(items, list) or len(items) != expected:
-        raise InternalServerError(f"the gateway answered {expected} call(s) with {_count(items)} result(s)")
-    job_id = answer.get("job_id")
-    job_id = job_id if isinstance(job_id, str) else None
-    results = [_result(item, job_id) for item in items]
-    return BatchResult(job_id or "", str(answer.get("status", "")), results)
-
-
-def _count(items: object) -> str:
-    return str(len(items)) if isinstance(items, list) else "no"
-
-
-def _result(item: object, job_id: str | None) -> PrefabResult:
-    if not isinstance(item, dict):
-        raise InternalServerError(f"the gateway sent a result that is no object: {str(item)[:80]!r}")
-    status = CallStatus.SUCCESS if item.get("status") == "SUCCESS" else CallStatus.FAILED
-    output = item.get("output")
-    if isinstance(output, dict) and "files" in output and not isinstance(output["files"], dict):
-        output = {**output, "files": clean_files(output["files"])}
-    error = item.get("error")
-    if error is not None and not isinstance(error, dict):
-        error = {"message": str(error)}
-    own, version, warning = (item.get(name) for name in ("job_id", "version", "warning"))
-    return PrefabResult(
-        status=status,
-        output=output if isinstance(output, dict) else None,
-        error=error,
-        job_id=own if isinstance(own, str) else job_id,
-        version=version if isinstance(version, str) else None,
-        warning=warning if isinstance(warning, str) else None,
-    )
-
-
-def parse_stored(answer: Mapping[str, Any], asked: str) -> StoredFile:
+def parse_stored(answer: Mapping[str, Any], asked: object) -> StoredFile:
     """The answer to an upload."""
     return stored_file(text_field(answer, "s3_url", asked), answer)
 
@@ -226,13 +197,17 @@ def stored_file(url: str, known: Mapping[str, Any]) -> StoredFile:
 
 def parse_time(value: object) -> datetime | None:
     """An RFC 3339 time; None if there is none."""
+    if not isinstance(value, str):
+        return None
+    from datetime import datetime  # calls need none
+
     try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
+        return datetime.fromisoformat(value)
     except ValueError:
         return None
 
 
-def parse_page(answer: Mapping[str, Any], asked: str) -> tuple[list[StoredFile], str | None]:
+def parse_page(answer: Mapping[str, Any], asked: object) -> tuple[list[StoredFile], str | None]:
     """One page of a listing, and where the next one begins."""
     entries = answer.get("files")
     if not isinstance(entries, list):

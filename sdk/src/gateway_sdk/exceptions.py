@@ -31,7 +31,7 @@ can be pickled and copied, so it survives process pools and task queues.
 
 from __future__ import annotations
 
-from typing import Any
+from ._typing import Any
 
 __all__ = [
     "AgentContextRequiredError",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json as json_
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from gateway_server.cli.failures import Code, Failure, identify, refused, unreachable
 
@@ -48,17 +49,68 @@ def segment(text: str) -> str:
 
 
 def ask(
-    method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None, if_none: str = "", **more: Any
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    query: dict[str, Any] | None = None,
+    if_none: str = "",
+    timeout: float = TIMEOUT,
 ) -> Any:
     """The document that answers; None where the answer is empty. `if_none` says what to do where nothing is found."""
-    with stream(method, path, json=body, query=query, if_none=if_none, **more) as response:
-        content = response.read()
+    given = [(name, str(value).lower() if value is True or value is False else value) for name, value in _given(query)]
+    url = base_url() + path + (f"?{urlencode(given)}" if given else "")
+    sent = b"" if method != "GET" else None
+    if body is not None:
+        sent = json_.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    if _is_near() and url.startswith("http:"):
+        status, content = _by_socket(method, url, sent, timeout)
+        if status >= 400:
+            raise refused(status, _detail(status, content, f"{method} {url}", if_none))
+    else:
+        headers = {"content-type": "application/json"} if body is not None else {}
+        with stream(method, url, content=sent, headers=headers, if_none=if_none, timeout=timeout) as response:
+            content = response.read()
     if not content:
         return None
     try:
         return json_.loads(content)
     except ValueError as error:
         raise Failure(f"{base_url()} does not answer as a gateway does: {content[:80]!r}") from error
+
+
+def _given(query: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in (query or {}).items() if value is not None]
+
+
+def _by_socket(method: str, url: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    """Status and content of an answer, by the sockets of the SDK: httpx takes longer to import than all else takes."""
+    from gateway_sdk._connection import Pool
+    from gateway_sdk._request import Patience, Request, origin_and_target
+    from gateway_sdk.exceptions import ConnectionFailedError, DeadlineExceededError, GatewayError
+
+    headers = {"accept": "*/*", **_identity()}
+    if body:
+        headers["content-type"] = "application/json"
+    pool = Pool()
+    try:
+        origin, target = origin_and_target(url)
+        reply = pool.send(Request(method, url, headers, body), origin, target, Patience(timeout))
+        content = reply.read()
+    except DeadlineExceededError as error:
+        raise unreachable(base_url(), "timed out") from error
+    except ConnectionFailedError as error:
+        raise unreachable(base_url(), str(error.__cause__ or error)) from error
+    except GatewayError as error:
+        raise Failure(f"GATEWAY_BASE_URL={base_url()} {NO_ADDRESS}: {error}.") from error
+    finally:
+        pool.clear()
+    return reply.status, content
+
+
+def _identity() -> dict[str, str]:
+    key = api_key()
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 @contextmanager
@@ -73,11 +125,13 @@ def stream(
     **request: Any,
 ) -> Iterator[httpx.Response]:
     """The answer while it comes. Refusals fail, unless `is_passed` leaves them to the caller."""
+    # httpx loads a command line of its own, with all of rich and pygments: two thirds of what importing it takes.
+    # Where there is none to be had it goes without.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     import httpx
 
-    headers = {"authorization": f"Bearer {api_key()}"} if api_key() else {}
-    headers.update(request.pop("headers", {}))
-    present = {name: value for name, value in (query or {}).items() if value is not None}
+    headers = {**_identity(), **request.pop("headers", {})}
+    present = dict(_given(query))
     try:
         with (
             _client() as client,
@@ -85,7 +139,8 @@ def stream(
         ):
             if response.status_code >= 400 and not is_passed:
                 response.read()
-                raise refused(response.status_code, _detail(response, if_none))
+                asked = f"{method} {response.url}"
+                raise refused(response.status_code, _detail(response.status_code, response.content, asked, if_none))
             yield response
     except httpx.TransportError as error:
         raise unreachable(base_url(), str(error) or type(error).__name__) from error
@@ -103,20 +158,24 @@ def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
 def _client() -> httpx.Client:
     import httpx
 
+    return httpx.Client(base_url=base_url(), timeout=TIMEOUT, trust_env=not _is_near())
+
+
+def _is_near() -> bool:
+    """Whether it is this machine itself, to which no proxy leads."""
     host = urlsplit(base_url()).hostname or ""
-    is_near = host == "localhost" or host.startswith("127.") or host == "::1"
-    return httpx.Client(base_url=base_url(), timeout=TIMEOUT, trust_env=not is_near)  # no proxy to this machine itself
+    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
-def _detail(response: httpx.Response, if_none: str) -> dict[str, Any]:
+def _detail(status: int, content: bytes, asked: str, if_none: str) -> dict[str, Any]:
     """What a refusal says. A gateway says it in its own way, so anything else comes from something else."""
     try:
-        detail = response.json().get("detail")
+        detail = json_.loads(content).get("detail")
     except (ValueError, AttributeError):
         detail = None
-    is_none, base = response.status_code == 404, base_url()
+    is_none, base = status == 404, base_url()
     if not isinstance(detail, dict):
-        told = f"{response.request.method} {response.url} gives HTTP {response.status_code}, not as a gateway does."
+        told = f"{asked} gives HTTP {status}, not as a gateway does."
         return {"message": f"{told}\nIs it at GATEWAY_BASE_URL={base}?"}
     if is_none and urlsplit(base).path:
         return {**detail, "message": f"{detail['message']}\nGATEWAY_BASE_URL={base} ends in a path: leave it away."}
