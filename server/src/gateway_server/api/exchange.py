@@ -17,11 +17,11 @@ from gateway_server.models import Principal
 
 GRACE = 30.0
 """Seconds that a run goes on after its caller was cut off, waiting to be joined."""
-BUFFER = 1 << 20
+BUFFER = 1 << 19
 """Bytes that may wait for a slow reader before the run has to wait."""
 REPLAY = 4 << 20
 """Longest answer in bytes that another connection can join from its beginning."""
-CHUNK_COST = 64
+CHUNK_COST = 128
 """Bytes that a chunk takes besides its own."""
 KEEP_ALIVE_EVERY = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -96,9 +96,10 @@ class Exchange:
         self.chunks += chunks
         size = sum(map(len, chunks))
         self.size += size
-        self._weight += size + CHUNK_COST * len(chunks)
+        weight = size + CHUNK_COST * len(chunks)
+        self._weight += weight
         for reader in self._readers:
-            reader.waiting += size
+            reader.waiting += weight
         self._trim()
         self._tell()
 
@@ -112,7 +113,7 @@ class Exchange:
 
     def _is_ahead(self) -> bool:
         if not self._readers:
-            return not self._was_followed and self.size > BUFFER
+            return not self._was_followed and self._weight > BUFFER
         return all(reader.waiting > BUFFER for reader in self._readers)
 
     def fail(self, fault: GatewayFault) -> None:
@@ -134,6 +135,7 @@ class Exchange:
         """Nothing follows."""
         self.done = True
         self.task = None
+        self._stay()  # the timer would hold on to all that was said
         self._tell()
 
     def join(self, reader: Reader) -> None:
@@ -141,9 +143,7 @@ class Exchange:
         reader.at = self._first
         self._readers.add(reader)
         self._was_followed = True
-        if self._farewell is not None:
-            self._farewell.cancel()
-            self._farewell = None
+        self._stay()
 
     def leave(self, reader: Reader) -> None:
         """A connection has the whole answer, or is gone."""
@@ -185,6 +185,11 @@ class Exchange:
     def _let_go_on(self) -> None:
         if self._taken is not None:
             self._taken.set()
+
+    def _stay(self) -> None:
+        if self._farewell is not None:
+            self._farewell.cancel()
+            self._farewell = None
 
     def _left_alone(self) -> None:
         if not self.keyed:

@@ -22,8 +22,10 @@ from gateway_server.engine.local.watchdog import Family
 from gateway_server.errors import RuntimeCrashed
 from gateway_server.models import Failure, Progress, Result
 
-HIGH_WATER, LOW_WATER = 1 << 20, 1 << 18
+HIGH_WATER, LOW_WATER = 1 << 18, 1 << 16
 """Bytes that may wait before the worker is made to wait, and how few must be left before it goes on."""
+EVENT_COST = 128
+"""Bytes that an event takes besides its own."""
 READS_AT_ONCE = 16
 """Reads of 64 KiB after which others on the event loop get their turn."""
 PATIENCE, PAUSE = 5.0, 0.02
@@ -159,7 +161,7 @@ class Worker(asyncio.Protocol):
         return Result(payload, streamed=kind is Kind.DONE)
 
     def _has_taken(self, events: list[Progress]) -> None:
-        self._queued -= sum(len(event.json) for event in events)
+        self._queued -= sum(len(event.json) + EVENT_COST for event in events)
         if self._paused and self._queued <= LOW_WATER and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -294,7 +296,7 @@ class Worker(asyncio.Protocol):
     def _take(self, kind: Kind, payload: bytes) -> None:
         if kind is Kind.EVENT or kind is Kind.START:
             self._events.append(Progress(payload, kind is Kind.START))
-            self._queued += len(payload)
+            self._queued += len(payload) + EVENT_COST
             if self._queued > HIGH_WATER and not self._paused and self._transport is not None:
                 self._paused = True
                 self._transport.pause_reading()
