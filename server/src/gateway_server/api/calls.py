@@ -33,7 +33,7 @@ PATHS = frozenset({"/v1/internal/run", "/v1/run"})
 START_AFTER = 0.05
 """Seconds after which a stream says start by itself, if the function has not said so."""
 LOOK_EVERY = 5.0
-Item = tuple[bytes, bool]
+Item = tuple[replies.Item, bool]
 """One result of a batch, and whether it is a success."""
 
 

@@ -166,6 +166,10 @@ class Direct(Reader):
         lines.append(
             b"transfer-encoding: chunked\r\n\r\n" if length is None else b"content-length: %d\r\n\r\n" % length
         )
+        if len(first) > LONGEST:  # rather than copy it
+            self._transport.write(b"".join(lines))
+            self._transport.write(first)
+            return
         lines.append(first)
         self._transport.write(b"".join(lines))
 

@@ -16,6 +16,9 @@ from gateway_server.models import JobStatus
 from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.versions import Version
 
+Item = tuple[bytes, bytes, bytes]
+"""One result as JSON text, in parts: the one in the middle may be long, and is copied once."""
+
 
 def single(outcome: Outcome, version: Version) -> Reply:
     """The answer to a run of one call."""
@@ -27,7 +30,7 @@ def single(outcome: Outcome, version: Version) -> Reply:
     return Reply(200, [*JSON, *echo], _reply(outcome.job_id, [item(outcome, version)], int(succeeded)))
 
 
-def batch(batch_id: str, items: Sequence[bytes], succeeded: int) -> Reply:
+def batch(batch_id: str, items: Sequence[Item], succeeded: int) -> Reply:
     """The answer to a run of several."""
     return Reply(200, [*JSON, (b"x-job-id", batch_id.encode())], _reply(batch_id, items, succeeded))
 
@@ -40,7 +43,7 @@ def version_headers(version: Version) -> Headers:
     return headers
 
 
-def item(outcome: Outcome, version: Version | None) -> bytes:
+def item(outcome: Outcome, version: Version | None) -> Item:
     """One result; `version` is the one that ran, if any."""
     envelope = outcome.envelope if outcome.result is not None or outcome.files else None
     error = None if outcome.result is not None else outcome.told_error()
@@ -50,7 +53,7 @@ def item(outcome: Outcome, version: Version | None) -> bytes:
 
 def _item(
     job_id: str, envelope: bytes | None, error: Mapping[str, Any] | None, version: str | None, warning: str | None
-) -> bytes:
+) -> Item:
     """One result; `error` is None where the call succeeded."""
     tail = b',"job_id":"' + job_id.encode() + b'"'
     if version is not None:
@@ -59,13 +62,17 @@ def _item(
         tail += b',"warning":' + orjson.dumps(warning)
     status = b"SUCCESS" if error is None else b"FAILED"
     told = b"null" if error is None else orjson.dumps(error, default=str)
-    return b'{"status":"' + status + b'","output":' + (envelope or b"null") + b',"error":' + told + tail + b"}"
+    return b'{"status":"' + status + b'","output":', envelope or b"null", b',"error":' + told + tail + b"}"
 
 
-def _reply(job_id: str, items: Sequence[bytes], succeeded: int) -> bytes:
+def _reply(job_id: str, items: Sequence[Item], succeeded: int) -> bytes:
     overall = b"COMPLETED" if succeeded == len(items) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
-    head = b'{"job_id":"' + job_id.encode() + b'","status":"' + overall + b'","results":['
-    return head + b",".join(items) + b"]}"
+    parts = [b'{"job_id":"' + job_id.encode() + b'","status":"' + overall + b'","results":[']
+    for one in items:
+        parts += one
+        parts.append(b",")
+    parts[-1] = b"]}"
+    return b"".join(parts)
 
 
 class Recorded:
@@ -99,7 +106,7 @@ class Recorded:
         succeeded = job.status is JobStatus.SUCCEEDED
         return Reply(200, [*JSON, *echo], _reply(job.id, [await self.item(job)], int(succeeded)))
 
-    async def item(self, job: Job) -> bytes:
+    async def item(self, job: Job) -> Item:
         """One result, of a job that has ended.
 
         Raises:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gateway_runtime.workspace import OUTPUTS, opened
 from gateway_server.calls.logs import Masker
@@ -23,6 +24,8 @@ from gateway_server.files.staging import stage
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Failure, Progress, Result
 
+FILE_COST = 150
+"""How many events an output takes as much of the gateway's time as."""
 TOKEN_GRACE = 60.0
 """Seconds that a call's token outlives its deadline."""
 logger = logging.getLogger("gateway")
@@ -149,6 +152,7 @@ class Attempts:
             root_id=ready.principal.root_job_id or call.job_id,
             key_id=ready.principal.key_id,
             outputs=group(collection.outputs, list(ready.function.outputs)),
+            pace=partial(worker.keep_pace, FILE_COST),
         )
         return {key: [file.s3_url for file in files] for key, files in stored.items()}
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from gateway_server.calls.attempts import Attempts, Emit
 from gateway_server.calls.events import Events, store
-from gateway_server.calls.jobs import Ending, Jobs
+from gateway_server.calls.jobs import KEPT_RESULT, Ending, Jobs
 from gateway_server.calls.ledger import Ledger, Opening
 from gateway_server.calls.logs import Log
 from gateway_server.calls.outcomes import Outcome, of_cancel
@@ -260,11 +260,12 @@ class Pipeline:
 
 def _ending(outcome: Outcome, log: bytes, *, is_kept_whole: bool = False, forget_key: bool) -> Ending:
     ok = outcome.result is not None
+    is_short = outcome.result is None or len(outcome.result) <= KEPT_RESULT
     return Ending(
         status=outcome.status,
         error=None if ok else outcome.told_error(),
         is_fault=outcome.fault is not None,
-        result=outcome.envelope if ok or outcome.files else None,
+        result=outcome.envelope if (ok or outcome.files) and (is_kept_whole or is_short) else None,
         log=log,
         is_kept_whole=is_kept_whole,
         forget_key=forget_key,

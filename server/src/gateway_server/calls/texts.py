@@ -11,9 +11,9 @@ import msgspec
 
 from gateway_server.errors import RuntimeCrashed
 
-_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
-_TOO_MANY_DIGITS = b"0" * 4301
-"""No Python reads a number of so many, and one that cannot be read would take the results beside it along."""
+_DIGITS = b"0123456789"
+_MOST_DIGITS = 4300
+"""No Python reads a number of more, and one that cannot be read would take the results beside it along."""
 
 
 class _Event(msgspec.Struct):
@@ -42,12 +42,23 @@ def check_event(text: bytes) -> None:
     _check(_event, text, "an event")
 
 
+def _has_many_digits(text: bytes) -> bool:
+    """Whether more digits than may be stand in a row. So many reach over one of the places that are looked at."""
+    for at in range(_MOST_DIGITS, len(text), _MOST_DIGITS):
+        if text[at] in _DIGITS:
+            before, behind = text[max(0, at - _MOST_DIGITS) : at], text[at : at + _MOST_DIGITS + 1]
+            row = len(before) - len(before.rstrip(_DIGITS)) + len(behind) - len(behind.lstrip(_DIGITS))
+            if row > _MOST_DIGITS:
+                return True
+    return False
+
+
 def _check(decoder: "msgspec.json.Decoder[Any]", text: bytes, what: str) -> None:
     try:
         decoder.decode(text)
         if not text.isascii():
             text.decode()  # the decoder passes over what it has no use for
-        if len(text) >= len(_TOO_MANY_DIGITS) and _TOO_MANY_DIGITS in text.translate(_DIGITS):
+        if _has_many_digits(text):
             json.loads(text)  # they may stand in a text
     except (ValueError, RecursionError) as error:  # those of the decoder and of texts that are no UTF-8 are ValueErrors
         reason = "is nested too deep" if isinstance(error, RecursionError) else "is no JSON, or not what it may be"

@@ -7,7 +7,7 @@ is removed, and its record goes last. What is recorded and not hidden has its ob
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -171,8 +171,10 @@ class Keeping:
         key_id: str | None = None,
         outputs: Mapping[str, Sequence[Output]],
         durable: bool = True,
+        pace: Callable[[int], Awaitable[None]] | None = None,
     ) -> dict[str, list[StoredFile]]:
-        """Keeps what a function wrote. What has vanished since it was found is left out.
+        """Keeps what a function wrote. What has vanished since it was found is left out. `pace` is waited for before
+        each file, with its size.
 
         Without `durable`, files and records may be lost with the power, though never with the process.
 
@@ -193,6 +195,8 @@ class Keeping:
         async def keep(output: Output) -> StoredFile | None:
             try:
                 async with gate:
+                    if pace is not None:
+                        await pace(output.size)
                     written = await self.objects.put_file(
                         ids[output], keys[output], output.open, self._limit, durable=durable
                     )

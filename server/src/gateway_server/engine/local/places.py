@@ -81,6 +81,10 @@ class Places:
             if not self._waiting[depth]:
                 del self._waiting[depth]
 
+    def has_others(self, user: str) -> bool:
+        """Whether calls of anybody else run."""
+        return len(self._running) > (user in self._running)
+
     def _next(self, depth: int) -> str | None:
         return next((user for user in self._waiting[depth] if self._has_place(user, depth)), None)
 

@@ -16,6 +16,7 @@ from gateway_server.engine.local import removal
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
 from gateway_server.engine.local.network import Network
+from gateway_server.engine.local.pace import Pace
 from gateway_server.engine.local.places import Places
 from gateway_server.engine.local.protections import Protection, missing_core, protections
 from gateway_server.engine.local.turns import Turns
@@ -91,6 +92,7 @@ class LocalEngine:
         self._uids = Uids()
         self._serial = itertools.count()
         self._places = Places(settings.workers, settings.queue)
+        self._pace = Pace(self._places.has_others)
         self._cleanups: set[asyncio.Task[None]] = set()
         self._zygotes: set[Zygote] = set()
         """Those that have not been buried."""
@@ -393,6 +395,7 @@ class LocalEngine:
             slot=slot,
             work=work,
             buried=buried,
+            pace=self._pace,
             open_door=self.open_door,
         )
         self._zygotes.add(zygote)

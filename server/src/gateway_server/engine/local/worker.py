@@ -18,12 +18,15 @@ from gateway_runtime.protocol import IDLE, RESULT_LIMIT, FrameBuffer, Idle, Kind
 from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Group
+from gateway_server.engine.local.pace import Pace
 from gateway_server.engine.local.watchdog import Family
 from gateway_server.errors import RuntimeCrashed
 from gateway_server.models import Failure, Progress, Result
 
 HIGH_WATER, LOW_WATER = 1 << 18, 1 << 16
 """Bytes that may wait before the worker is made to wait, and how few must be left before it goes on."""
+RESULT_COST = 4
+"""How often each byte of a large result is looked at or copied."""
 EVENT_COST = 128
 """Bytes that an event takes besides its own."""
 READS_AT_ONCE = 16
@@ -58,7 +61,9 @@ class Worker(asyncio.Protocol):
         owner: int | None,
         memory: int,
         group: Group | None,
+        pace: Pace,
     ) -> None:
+        self._pace = pace
         self.number = number
         self.user = user
         self.workspace = folder
@@ -107,7 +112,7 @@ class Worker(asyncio.Protocol):
         connection.setblocking(False)
         os.set_blocking(output, False)
         self._output = output
-        loop.add_reader(output, self._read_output)
+        loop.add_reader(output, self._output_is_there)
         await loop.create_unix_connection(lambda: self, sock=connection)
 
     @property
@@ -137,7 +142,7 @@ class Worker(asyncio.Protocol):
                 events, self._events = self._events, []
                 if emit is not None:
                     await emit(events)
-                self._has_taken(events)
+                await self.keep_pace(len(events), self._has_taken(events))
             elif self._crash is not None:
                 raise RuntimeCrashed(self._crash)
             else:
@@ -157,14 +162,23 @@ class Worker(asyncio.Protocol):
         if kind is Kind.FAILURE:
             return Failure(_read_failure(payload))
         if kind is Kind.SPILLED:
-            return Result(await asyncio.to_thread(self._read_spilled), streamed=payload == bytes([Kind.DONE]))
+            result = Result(await asyncio.to_thread(self._read_spilled), streamed=payload == bytes([Kind.DONE]))
+            await self.keep_pace(1, RESULT_COST * len(result.json))
+            return result
         return Result(payload, streamed=kind is Kind.DONE)
 
-    def _has_taken(self, events: list[Progress]) -> None:
-        self._queued -= sum(len(event.json) + EVENT_COST for event in events)
+    async def keep_pace(self, pieces: int, size: int) -> None:
+        """Waits where its user has had more than a share of the gateway's time, after so many pieces and bytes more."""
+        if (wait := self._pace.wait(self.user, pieces, size)) > 0:
+            await asyncio.sleep(wait)
+
+    def _has_taken(self, events: list[Progress]) -> int:
+        size = sum(len(event.json) for event in events)
+        self._queued -= size + EVENT_COST * len(events)
         if self._paused and self._queued <= LOW_WATER and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
+        return size
 
     async def measure_inputs(self) -> None:
         """Notes how much the caller has put into the workspace, which is not the function's doing."""
@@ -320,20 +334,36 @@ class Worker(asyncio.Protocol):
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _read_output(self) -> None:
+    def _output_is_there(self) -> None:
+        """Reads what was printed, and goes on with it a little later where it is much."""
+        size = self._read_output()
+        if self._output is not None and (wait := self._pace.wait(self.user, 0, size)) > 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._output)
+            loop.call_later(wait, self._watch_output)
+
+    def _watch_output(self) -> None:
+        if self._output is not None:
+            asyncio.get_running_loop().add_reader(self._output, self._output_is_there)
+
+    def _read_output(self) -> int:
+        """Gives how many bytes there were."""
+        size = 0
         for _ in range(READS_AT_ONCE):
             if self._output is None:
-                return
+                break
             try:
                 data = os.read(self._output, 1 << 16)
             except BlockingIOError:
-                return
+                break
+            size += len(data)
             if not data:
                 asyncio.get_running_loop().remove_reader(self._output)
                 os.close(self._output)
                 self._output = None
             elif self._log is not None:
                 self._log(data)
+        return size
 
     def _read_spilled(self) -> bytes:
         """The result that was too long for a frame.

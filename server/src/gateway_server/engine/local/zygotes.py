@@ -15,6 +15,7 @@ from gateway_server.engine.local import removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Cgroups, Group
 from gateway_server.engine.local.isolation import Isolation, Layout
+from gateway_server.engine.local.pace import Pace
 from gateway_server.engine.local.packets import Packets
 from gateway_server.engine.local.watchdog import Family
 from gateway_server.engine.local.worker import Worker
@@ -144,6 +145,7 @@ class Zygote:
         slot: int,
         work: Path,
         buried: Callable[[], None],
+        pace: Pace,
         open_door: OpenDoor | None = None,
     ) -> None:
         self.deployment = deployment
@@ -160,6 +162,7 @@ class Zygote:
         self._layout = layout
         self._cgroups = cgroups
         self._work = work
+        self._pace = pace
         self._buried: Callable[[], None] | None = buried
         self._open_door = open_door
         self._close_door: Callable[[], None] = lambda: None
@@ -269,6 +272,7 @@ class Zygote:
             owner=owner,
             memory=self.deployment.memory,
             group=group,
+            pace=self._pace,
         )
         self._workers[number] = worker
         entries: list[int] = []
