@@ -257,9 +257,12 @@ class Jobs:
         row = await self._database.read(lambda c: c.execute(wanted).first())
         return None if row is None else _from_row(row)
 
-    def knows(self, connection: Connection, key: RequestKey) -> bool:
-        """Whether any record bears the key, even one that it does not stand for any more."""
-        return connection.execute(_WITH_KEY, {"key": key.key}).first() is not None
+    async def knows(self, key: RequestKey) -> bool:
+        """Whether any record in the database bears the key, even one that it does not stand for any more."""
+        if self._database.looks_up:
+            return self._database.look_up("SELECT 1 FROM jobs WHERE request_key = ?", key.key) is not None
+        wanted = _WITH_KEY, {"key": key.key}
+        return await self._database.read(lambda c: c.execute(*wanted).first() is not None, settled=False)
 
     async def find_by_key(self, key: RequestKey) -> Job | None:
         """The job that a request began which is sent again, with its result.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ EVERY = 0.05
 """Seconds after which records are taken over."""
 MANY = 2048
 """Records at which they are taken over without waiting."""
+YOUNG = 1.0
+"""Seconds for which a call that goes on needs no record, unless somebody asks."""
 AGAIN = 1.0
 """Seconds after which it is tried again where the database failed."""
 ROWS = 128
@@ -81,6 +83,7 @@ _COLUMNS = (
     *("status", "attempt", "interruptions", "started_at", "ended_at", "error", "is_fault", "charged"),
 )
 _USER, _KEY_ID, _CREATED_AT, _CHARGED = map(_COLUMNS.index, ("user", "key_id", "created_at", "charged"))
+_TOLD = (None, True)
 _decoder = msgspec.msgpack.Decoder(tuple[Opening | None, Closing | None])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -105,6 +108,10 @@ class Ledger:
         self._turns = 0
         self._taking: asyncio.Future[None] | None = None
         self._latest: Item | None = None
+        self._moving: dict[str, Opening] = {}
+        """Those that are being written into the database."""
+        self._is_behind = False
+        """Whether the database may hold records that are to be written again."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
@@ -124,6 +131,7 @@ class Ledger:
             if closing is not None:
                 self._closed[closing.id] = closing
         self._journal = journal
+        self._is_behind = True
         self._database.ahead = self.take_over
         await self.settle()
         journal.restart()
@@ -146,7 +154,7 @@ class Ledger:
         where it did not begin here, or where that is too long for the journal."""
         if job_id not in self._live or self._journal is None:
             return False
-        opening = self._opened.get(job_id)
+        opening = self._opened.get(job_id) or self._moving.get(job_id)
         key, is_told = self._live.pop(job_id)
         if key is not None and ending.forget_key:
             self._keys.discard(key)
@@ -165,14 +173,14 @@ class Ledger:
             self._schedule()
         return True
 
-    async def is_new(self, key: RequestKey, find: Callable[[Connection], bool]) -> bool:
-        """Whether a key has come with no other request; `find` looks into the database. To be followed by `begin`
+    async def is_new(self, key: RequestKey, knows: Callable[[RequestKey], Awaitable[bool]]) -> bool:
+        """Whether a key has come with no other request; `knows` looks into the database. To be followed by `begin`
         without a wait."""
         while True:
             if key.key in self._keys or key.key in self._old_keys:
                 return False  # the database says what it stands for
             turn = self._turns
-            if await self._database.read(find, settled=False):
+            if await knows(key):
                 return False
             if turn == self._turns and key.key not in self._keys:  # else it may have come meanwhile
                 return True
@@ -184,8 +192,25 @@ class Ledger:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._taking = self._start_taking()
+            self._taking = self._start_taking(self._opened)
+            self._opened = {}
         return self._taking
+
+    def _take_over_old(self) -> None:
+        """Has written what has ended, and what began long ago: most calls end before they need a record of their
+        beginning."""
+        closed, before = self._closed, time.time() - YOUNG
+        young = {
+            job_id: opening
+            for job_id, opening in self._opened.items()
+            if job_id not in closed and opening.created_at > before and not self._live.get(job_id, _TOLD)[1]
+        }
+        opened = {job_id: opening for job_id, opening in self._opened.items() if job_id not in young}
+        self._opened = young
+        if opened or closed:
+            self._taking = self._start_taking(opened)
+        if young and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(YOUNG, self._on_time)
 
     async def settle(self) -> None:
         """Waits until the database has everything."""
@@ -209,39 +234,45 @@ class Ledger:
 
     def _schedule(self) -> None:
         if len(self._closed) >= MANY and self._taking is None:
-            self.take_over()
+            self._take_over_old()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(EVERY, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None
         if self._taking is None:
-            self.take_over()
+            self._take_over_old()
         else:
             self._schedule()
 
-    def _start_taking(self) -> asyncio.Future[None]:
+    def _start_taking(self, opened: dict[str, Opening]) -> asyncio.Future[None]:
         assert self._journal is not None
-        opened, self._opened = self._opened, {}
         closed, self._closed = self._closed, {}
-        position, before = self._journal.end, self._latest
+        position, before, again = self._journal.end, self._latest, self._is_behind
+        self._moving.update(opened)
 
         def work(connection: Connection) -> None:
             if before is not None and before.error is not None:  # else the position would say that it is there
                 raise RuntimeError("what came before it could not be written") from before.error
-            _take_over(connection, self._quotas, opened, closed)
+            there = _find(connection, opened) if again else set()
+            new = {job_id: opening for job_id, opening in opened.items() if job_id not in there} if there else opened
+            _take_over(connection, self._quotas, new, closed)
             _note(connection, position)
 
         async def take() -> None:
             try:
                 await item.future
+                self._is_behind = self._is_behind and not again
             except Exception:  # whatever the database has: nothing is lost, and it is tried again
                 logger.exception("the records of calls could not be written; they will be tried again")
                 self._opened, self._closed = {**opened, **self._opened}, {**closed, **self._closed}
+                self._is_behind = True
                 if self._latest is item:
                     self._latest = None
                 await asyncio.sleep(AGAIN)
             finally:
+                for job_id in opened:
+                    self._moving.pop(job_id, None)
                 self._has_taken(task, position)
 
         item = self._latest = self._database.begin(work, durable=False)
@@ -250,14 +281,16 @@ class Ledger:
 
     def _has_taken(self, task: "asyncio.Future[None]", position: Position) -> None:
         self._turns += 1
-        self._old_keys, self._keys = self._keys, set()
+        self._old_keys = self._keys
+        self._keys = {opening.request_key for opening in self._opened.values() if opening.request_key is not None}
         if self._taking is task:
             self._taking = None
         if self._journal is None:
             return
-        if not self._opened and not self._closed and self._taking is None and self._journal.end == position:
+        is_taken = not self._closed and not self._is_behind and self._taking is None
+        if is_taken and self._journal.end == position:
             self._journal.restart()
-        elif self._opened or self._closed:
+        if self._closed or self._is_behind:
             self._schedule()
 
 
@@ -311,7 +344,7 @@ def _insert_jobs(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> Non
 
 def _insert(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     """Inserts rows, many with one statement; those that are there already stay as they are."""
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    mark = _mark(connection)
     names = ", ".join(f'"{name}"' for name in columns)
     row = f"({', '.join([mark] * len(columns))})"
     at = 0
@@ -326,19 +359,30 @@ def _insert(connection: Connection, table: str, columns: Sequence[str], rows: Se
 
 def _end(connection: Connection, quotas: Quotas, closing: Closing) -> bool:
     """Closes the record of a call that began before; False if it is gone, or has been closed."""
-    values: dict[str, Any] = {
-        "status": closing.status,
-        "ended_at": closing.ended_at,
-        "error": closing.error,
-        "is_fault": closing.is_fault,
-    }
-    if closing.forget_key:
-        values["request_key"] = None
-    change = _jobs.update().where(_jobs.c.id == closing.id, _jobs.c.ended_at.is_(None)).values(values)
-    if not connection.execute(change).rowcount:
+    mark = _mark(connection)
+    text = (
+        f"UPDATE jobs SET status = {mark}, ended_at = {mark}, error = {mark}, is_fault = {mark}"  # noqa: S608
+        f"{', request_key = NULL' if closing.forget_key else ''} WHERE id = {mark} AND ended_at IS NULL"
+    )
+    values = (closing.status, closing.ended_at, closing.error, closing.is_fault, closing.id)
+    if not connection.exec_driver_sql(text, values).rowcount:
         return False
-    quotas.settle(connection, closing.id, refund=not closing.charged)
+    if not closing.charged:
+        quotas.settle(connection, closing.id, refund=True)
     return True
+
+
+def _find(connection: Connection, opened: Collection[str]) -> set[str]:
+    """Which of the calls have a record already."""
+    ids, found = list(opened), set[str]()
+    for at in range(0, len(ids), ROWS):
+        found.update(connection.execute(select(_jobs.c.id).where(_jobs.c.id.in_(ids[at : at + ROWS]))).scalars())
+    return found
+
+
+def _mark(connection: Connection) -> str:
+    """Stands for a value in the text of a statement."""
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
 
 
 def _note(connection: Connection, position: Position) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from sqlalchemy import Connection
 
@@ -113,7 +112,7 @@ class Pipeline:
         """Begins a call without the database, if it is far from every limit and new; says whether it did."""
         principal, call = ready.principal, ready.call
         if key is not None:
-            if not await self._ledger.is_new(key, partial(self._jobs.knows, key=key)):
+            if not await self._ledger.is_new(key, self._jobs.knows):
                 return False
             self.check_still(ready)  # there was a wait
         if not self._standings.still_has_room(principal):
