@@ -141,11 +141,13 @@ class _Environment:
     """The environment of one call: its secrets are there until it is over, and gone before the next begins."""
 
     def __init__(self, added: dict[str, str]) -> None:
+        self._objects = os.environ, os.environb
         self._before = _variables().copy()
         os.environ.update(added)
 
     def restore(self) -> None:
-        """As it was before, whatever the function did to it."""
+        """As it was before, whatever the function did to it, or put in its place."""
+        os.environ, os.environb = self._objects
         before, present = self._before, _variables()
         for name in present.keys() - before.keys():
             del os.environb[name]

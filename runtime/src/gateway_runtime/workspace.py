@@ -10,6 +10,7 @@ outside: every step opens the next folder in the one before, and never through a
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ TEMPORARY = ".tmp"
 RESULT = ".result"
 FOLDERS = ("data", INPUTS, OUTPUTS, HOME, TEMPORARY)
 _WATCHED = (".", *FOLDERS)
+_MODE = stat.S_IFDIR | 0o700
 STEP = 50_000_000
 """Nanoseconds after which a change certainly has another time of modification; kernels count in 1 to 10 ms."""
 
@@ -73,9 +75,12 @@ class Watch:
     def has_changed(self) -> bool:
         """Whether it is not, or may not be."""
         try:
-            times = [os.stat(folder, follow_symlinks=False).st_mtime_ns for folder in _WATCHED]
+            told = [os.stat(folder, follow_symlinks=False) for folder in _WATCHED]
         except OSError:
             return True
+        if any(one.st_mode != _MODE for one in told):  # a link, or a folder that the next call cannot write to
+            return True
+        times = [one.st_mtime_ns for one in told]
         if times == self._times:
             return False
         is_fresh = _is_fresh()

@@ -156,16 +156,16 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer is out. One timer watches over the silence between all requests of a connection."""
         direct, self._direct = self._direct, None
+        self._idle_since = self.loop.time()
         if direct is None or self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
-        self._idle_since = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_silence)
 
     def _look_at_silence(self) -> None:
-        is_busy = self._direct is not None or (self.cycle is not None and not self.cycle.response_complete)
+        is_busy = bool(self._head) or (self.cycle is not None and not self.cycle.response_complete)
         left = self.timeout_keep_alive - (0.0 if is_busy else self.loop.time() - self._idle_since)
         if left > 0:
             self._idle_timer = self.loop.call_later(left, self._look_at_silence)

@@ -1,0 +1,535 @@
+"""Records of calls reach the database together and exactly once, whatever fails on their way."""
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from gateway_server.calls import ledger as module
+from gateway_server.calls.jobs import Ending, Jobs, new_id
+from gateway_server.calls.ledger import Ledger, Opening
+from gateway_server.calls.quotas import Quotas
+from gateway_server.calls.requests import RequestKey, request_key
+from gateway_server.models import JobStatus, Principal
+from gateway_server.store import database as database_module
+from gateway_server.store import schema
+from gateway_server.store.database import Database
+from gateway_server.store.journal import Journal
+
+ANN = Principal(user="ann")
+DONE = Ending(status=JobStatus.SUCCEEDED, result=b'{"n":1}', log=b"said")
+CANCELED = Ending(status=JobStatus.CANCELED, error={"error_code": "CANCELED"}, forget_key=True)
+SIZE = 1 << 16
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AGAIN", 0.01)
+
+
+class Books:
+    """A ledger over a real database, and what it should say."""
+
+    def __init__(self, folder: Path, *, size: int = SIZE, journal: str = "journal") -> None:
+        self.folder = folder
+        self.database = Database.in_folder(folder)
+        self.quotas = Quotas(self.database, None)
+        self.jobs = Jobs(self.database)
+        self.ledger = Ledger(self.database, self.quotas, lambda: Journal(folder / journal, size=size))
+        self._gates: list[threading.Event] = []
+
+    def begin(self, key: RequestKey | None = None, *, user: str = "ann", is_told: bool = False) -> str:
+        job_id = new_id()
+        opening = Opening(
+            *(job_id, None, None, job_id, 0, user, None, None, "p", "1.0.0", "f"),
+            *(key.key if key else None, key.digest if key else None, time.time()),
+        )
+        assert self.ledger.begin(opening, is_told=is_told)
+        return job_id
+
+    def end(self, job_id: str, ending: Ending = DONE, *, charged: bool = True, events: bytes = b"") -> bool:
+        return self.ledger.end(job_id, ending, charged=charged, events=events)
+
+    def call(self, **options: Any) -> str:
+        job_id = self.begin(**options)
+        assert self.end(job_id)
+        return job_id
+
+    async def is_new(self, key: RequestKey) -> bool:
+        return await self.ledger.is_new(key, partial(self.jobs.knows, key=key))
+
+    def hold(self) -> threading.Event:
+        """Keeps the writer from what is handed over next until the event is set."""
+        gate = threading.Event()
+        self._gates.append(gate)
+        self.database.begin(lambda _: gate.wait(10), durable=False)
+        return gate
+
+    def let_go(self) -> None:
+        for gate in self._gates:
+            gate.set()
+
+    def cut(self, folder: Path) -> Path:
+        """What another life would find if this one were killed now."""
+        return Path(shutil.copytree(self.folder, folder))
+
+    async def rows(self) -> dict[str, Any]:
+        jobs, results, logs = schema.jobs, schema.job_results, schema.job_logs
+        wanted = (
+            select(jobs, results.c.body.label("result"), logs.c.body.label("log"))
+            .outerjoin(results, results.c.job_id == jobs.c.id)
+            .outerjoin(logs, logs.c.job_id == jobs.c.id)
+        )
+        return {row.id: row for row in await self.database.read(lambda c: c.execute(wanted).all())}
+
+    async def used(self, user: str = "ann") -> int:
+        return int((await self.quotas.show(user))[0].used)
+
+
+@asynccontextmanager
+async def opened(folder: Path, **options: Any) -> AsyncIterator[Books]:
+    books = Books(folder, **options)
+    books.database.open()
+    try:
+        await books.ledger.open()
+        yield books
+        await books.ledger.close()
+    finally:
+        books.let_go()
+        await books.database.close()
+
+
+def run(main: Callable[[], Any], seconds: float = 20) -> None:
+    asyncio.run(asyncio.wait_for(main(), seconds))
+
+
+def key(text: str, body: bytes = b"body") -> RequestKey:
+    made = request_key(ANN, text, b"run", body)
+    assert made is not None
+    return made
+
+
+class Failing:
+    """Fails the take-over as often as it is told, before or after it has written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times = 0
+        self.late = False
+        self.tried = 0
+        real = module._take_over
+
+        def take_over(*arguments: Any) -> None:
+            self.tried += 1
+            fails, self.times = self.times > 0, max(0, self.times - 1)
+            if not fails or self.late:
+                real(*arguments)
+            if fails:
+                raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(module, "_take_over", take_over)
+
+
+def test_records_go_to_the_database_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        taken = Failing(monkeypatch)
+        async with opened(tmp_path) as books:
+            before = taken.tried
+            ids = [books.call() for _ in range(200)]
+            rows = await books.rows()
+            assert set(rows) == set(ids)
+            assert taken.tried == before + 1
+            assert {(row.status, row.result, row.log, row.charged) for row in rows.values()} == {
+                ("succeeded", b'{"n":1}', b"said", True)
+            }
+            assert await books.used() == 200
+
+    run(main)
+
+
+def test_a_read_right_after_the_end_sees_the_record(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            for told in (False, True):
+                job_id = books.begin(is_told=told)
+                assert (await books.rows())[job_id].status == "running"
+                books.end(job_id)
+                assert (await books.rows())[job_id].status == "succeeded"
+
+    run(main)
+
+
+def test_a_write_comes_after_the_records_that_were_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            books.hold().set()
+            for number in range(1, 20):
+                books.call()
+                wanted = select(schema.counters.c.amount).where(schema.counters.c.user == "ann")
+                assert await books.database.write(lambda c: c.execute(wanted).scalar()) == number
+
+    run(main)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_write_that_failed_loses_nothing_and_counts_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, late: bool
+) -> None:
+    async def main() -> None:
+        failing = Failing(monkeypatch)
+        async with opened(tmp_path) as books:
+            failing.times, failing.late = times, late
+            ids = [books.call() for _ in range(10)]
+            books.ledger.take_over()
+            running = books.begin()
+            books.ledger.take_over()
+            ids += [books.call(is_told=True) for _ in range(10)]
+            books.ledger.take_over()
+            assert books.end(running)
+            await books.ledger.settle()
+            rows = await books.rows()
+            assert set(rows) == {*ids, running}
+            assert {row.status for row in rows.values()} == {"succeeded"}
+            assert all(row.result for row in rows.values())
+            assert await books.used() == 21
+
+    run(main)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["begin", "told", "end", "refund", "cancel", "take", "fail", "pause"]), max_size=40))
+def test_whatever_the_order_every_record_is_there_once(orders: list[str]) -> None:
+    async def main(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "AGAIN", 0.001)
+            failing = Failing(patch)
+            async with opened(folder) as books:
+                running: list[str] = []
+                expected: dict[str, tuple[str, bool]] = {}
+                for number, order in enumerate(orders):
+                    if order in ("begin", "told"):
+                        running.append(books.begin(key(f"k{number}"), is_told=order == "told"))
+                        expected[running[-1]] = "running", True
+                    elif order in ("end", "refund", "cancel") and running:
+                        job_id = running.pop(0)
+                        ending = CANCELED if order == "cancel" else DONE
+                        assert books.end(job_id, ending, charged=order != "refund", events=b'{"type":"done"}')
+                        expected[job_id] = ending.status.value, order != "refund"
+                    elif order == "take":
+                        books.ledger.take_over()
+                    elif order == "fail":
+                        failing.times, failing.late = number % 3, bool(number % 2)
+                    elif order == "pause":
+                        await asyncio.sleep(0.002)
+                failing.times = 0
+                await books.ledger.settle()
+                rows = await books.rows()
+                assert {job_id: (row.status, row.charged) for job_id, row in rows.items()} == expected
+                assert await books.used() == sum(charged for _, charged in expected.values())
+                for row in rows.values():
+                    assert (row.request_key is None) == (row.status == "canceled")
+                    assert (row.result == b'{"n":1}') == (row.status == "succeeded")
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(asyncio.wait_for(main(Path(folder)), 20))
+
+
+def test_another_life_takes_over_what_was_not_committed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "first") as books:
+            committed = [books.call() for _ in range(5)]
+            await books.ledger.settle()
+            told = books.begin(is_told=True)
+            gate = books.hold()
+            waiting = [books.call() for _ in range(5)]
+            books.ledger.take_over()
+            waiting += [books.call(is_told=True) for _ in range(5)]
+            assert books.end(told)
+            untold = books.begin()
+            left = books.cut(tmp_path / "second")
+            gate.set()
+            assert books.end(untold)
+        for _ in range(2):  # and the next one after that finds nothing more
+            async with opened(left) as again:
+                rows = await again.rows()
+                assert set(rows) == {*committed, *waiting, told}
+                assert {(row.status, row.result) for row in rows.values()} == {("succeeded", b'{"n":1}')}
+                assert await again.used() == len(rows)
+
+    (tmp_path / "first").mkdir()
+    run(main)
+
+
+@pytest.mark.xfail(reason="the journal gets the end alone; the beginning is only in the transaction that is lost")
+def test_a_call_that_ended_while_its_beginning_was_taken_over_survives_the_process(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "first") as books:
+            job_id = books.begin()
+            gate = books.hold()
+            books.ledger.take_over()
+            assert books.end(job_id)  # its caller is answered now
+            left = books.cut(tmp_path / "second")
+            gate.set()
+        async with opened(left) as again:
+            rows = await again.rows()
+            assert [row.status for row in rows.values()] == ["succeeded"]
+            assert await again.used() == 1
+
+    (tmp_path / "first").mkdir()
+    run(main)
+
+
+@pytest.mark.xfail(reason="the journal gets the end alone; the beginning is only in the transaction that failed")
+def test_what_failed_to_be_written_survives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        failing = Failing(monkeypatch)
+        async with opened(tmp_path / "first") as books:
+            failing.times = 1000
+            ids = [books.begin(), books.begin(is_told=True)]
+            first = books.ledger.take_over()
+            assert first is not None
+            assert books.end(ids[0])
+            await first
+            assert books.end(ids[1])
+            ids.append(books.call())
+            left = books.cut(tmp_path / "second")
+            failing.times = 0
+        async with opened(left) as again:
+            rows = await again.rows()
+            assert set(rows) == set(ids)
+            assert {row.status for row in rows.values()} == {"succeeded"}
+            assert await again.used() == 3
+
+    (tmp_path / "first").mkdir()
+    run(main)
+
+
+def test_a_key_is_known_from_its_beginning_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            assert await books.is_new(key("one"))
+            job_id = books.begin(key("one"))
+            assert not await books.is_new(key("one"))
+            assert not await books.is_new(key("one", b"other"))
+            assert await books.is_new(key("two"))
+            books.end(job_id)
+            for _ in range(3):
+                assert not await books.is_new(key("one"))
+                await books.ledger.settle()
+
+    run(main)
+
+
+def test_two_requests_of_one_key_at_the_same_moment_are_not_both_new(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+
+            async def come() -> bool:
+                if not await books.is_new(key("one")):
+                    return False
+                books.call(key=key("one"))
+                return True
+
+            assert sorted(await asyncio.gather(*(come() for _ in range(10)))) == [False] * 9 + [True]
+
+    run(main)
+
+
+def test_a_key_that_is_forgotten_is_new_again_and_stands_for_the_next(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            first = books.begin(key("one"))
+            books.end(first, CANCELED)
+            assert await books.is_new(key("one"))
+            second = books.call(key=key("one"))
+            rows = await books.rows()
+            assert (rows[first].request_key, rows[second].request_key) == (None, key("one").key)
+
+    run(main)
+
+
+@pytest.mark.xfail(reason="beginnings are inserted before the ends that give their keys back")
+def test_a_key_that_is_forgotten_while_its_beginning_is_taken_over_stands_for_the_next(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            first = books.begin(key("one"))
+            gate = books.hold()
+            books.ledger.take_over()
+            books.end(first, CANCELED)
+            if await books.is_new(key("one")):
+                second = books.call(key=key("one"))
+                gate.set()
+                rows = await books.rows()
+                assert (rows[first].request_key, rows[second].request_key) == (None, key("one").key)
+
+    run(main)
+
+
+@pytest.mark.xfail(reason="keys are forgotten two batches after they came, whichever of them had their records")
+def test_a_key_is_known_while_several_batches_are_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "GROUP", 1)  # each in a transaction of its own
+
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            gates = []
+            for name in ("one", "two", "three", "four"):
+                gates.append(books.hold())
+                books.call(key=key(name))
+                books.ledger.take_over()
+            for gate in gates:
+                gate.set()
+                await asyncio.sleep(0.02)  # so that this batch is taken over, and the next one not yet
+                for name in ("one", "two", "three", "four"):
+                    assert not await books.is_new(key(name)), name
+
+    run(main)
+
+
+@pytest.mark.xfail(reason="keys are forgotten after two failures")
+def test_a_key_is_known_however_often_its_record_fails_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        failing = Failing(monkeypatch)
+        async with opened(tmp_path) as books:
+            failing.times = 5
+            books.call(key=key("one"))
+            while failing.times:
+                assert not await books.is_new(key("one"))
+                await asyncio.sleep(0.005)
+
+    run(main)
+
+
+def test_a_key_that_a_job_took_meanwhile_costs_no_record(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+
+            def submit(connection: Any) -> None:
+                books.jobs.open(connection, job_id="job", principal=ANN, call=None, key=key("one"))
+
+            gate = books.hold()
+            submitting = books.database.begin(submit, durable=False)
+            ids = [books.call(key=key("one")), books.call(key=key("two")), books.call()]
+            gate.set()
+            rows = await books.rows()
+            await submitting.future
+            assert set(rows) == {"job", *ids}
+            assert rows["job"].request_key == key("one").key
+            assert rows[ids[1]].request_key == key("two").key
+            assert await books.used() == 3
+
+    run(main)
+
+
+def test_records_that_the_journal_has_no_room_for_are_left_to_the_database(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, size=4096) as books:
+            books.hold().set()
+            running = [books.begin() for _ in range(100)]
+            ended = [job_id for job_id in running if books.end(job_id)]
+            assert 5 < len(ended) < 100
+            rest = set(running) - set(ended)
+            assert await books.used() == 100
+            for job_id in rest:
+                assert await books.database.write(lambda c: books.jobs.close(c, job_id, DONE))
+            await books.ledger.settle()
+            assert {row.status for row in (await books.rows()).values()} == {"succeeded"}
+            until_room = books.begin()
+            assert books.end(until_room), "once everything is taken over there is room again"
+
+    run(main)
+
+
+def test_a_journal_has_room_again_while_calls_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers who never rest must not drive every call into a transaction of its own once the file is full."""
+    monkeypatch.setattr(module, "EVERY", 0.002)
+
+    async def main() -> None:
+        refused: list[int] = []
+
+        async def caller(books: Books, number: int) -> None:
+            for turn in range(150):
+                job_id = books.begin()
+                await asyncio.sleep(0.001 * (number % 3))
+                if not books.end(job_id):
+                    refused.append(turn)
+                    await books.database.write(lambda c: books.jobs.close(c, job_id, DONE))
+
+        async with opened(tmp_path, size=1 << 15) as books:
+            await asyncio.gather(*(caller(books, number) for number in range(8)))
+            assert await books.used() == 8 * 150
+            assert len(refused) < 8 * 150 / 4
+
+    run(main)
+
+
+def test_a_result_too_long_for_the_journal_is_left_to_the_database(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, size=16 << 20) as books:
+            long = Ending(status=JobStatus.SUCCEEDED, result=b"x" * (module.LONGEST_BODY + 1))
+            for told in (False, True):
+                job_id = books.begin(is_told=told)
+                assert not books.end(job_id, long)
+                assert await books.database.write(lambda c: books.jobs.close(c, job_id, long))
+                assert (await books.rows())[job_id].result == long.result
+                fits = Ending(status=JobStatus.SUCCEEDED, result=b"x" * module.LONGEST_BODY)
+                job_id = books.begin(is_told=told)
+                assert books.end(job_id, fits)
+
+    run(main)
+
+
+def test_what_was_scrubbed_does_not_stand_in_the_journal(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            for _ in range(20):
+                books.call(user="ann-who-leaves")
+            running = books.begin(user="bob", is_told=True)
+            assert b"ann-who-leaves" in (tmp_path / "journal").read_bytes()
+            await books.ledger.scrub()
+            assert b"ann-who-leaves" not in (tmp_path / "journal").read_bytes()
+            books.end(running)
+            left = books.cut(tmp_path.with_name("left"))
+        async with opened(left) as again:
+            rows = await again.rows()
+            assert rows[running].status == "succeeded"
+            assert await again.used("bob") == 1
+
+    run(main)
+
+
+@pytest.mark.xfail(reason="the position of the journal is one row for all gateways")
+def test_two_gateways_on_one_database_each_recover_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY", 60.0)
+
+    async def main() -> None:
+        async with opened(tmp_path / "both", journal="one") as one, opened(tmp_path / "both", journal="two") as two:
+            gate = one.hold()
+            ids = [one.call()]
+            taking = one.ledger.take_over()
+            ids.append(one.call())  # so that the journal is not begun anew
+            gate.set()
+            assert taking is not None
+            await taking
+            ids.append(two.call())
+            await two.ledger.settle()
+            left = one.cut(tmp_path / "left")
+        async with opened(left, journal="one") as again:
+            assert set(await again.rows()) == set(ids)
+            assert await again.used() == 3
+
+    (tmp_path / "both").mkdir()
+    run(main, 5)
