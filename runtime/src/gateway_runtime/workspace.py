@@ -60,13 +60,16 @@ def lay_out(root: str | os.PathLike[str], owner: int | None = None) -> None:
     """Makes the folders that every call finds."""
     for name in FOLDERS:
         make_folder(root, name, owner)
+    for name in ("", *FOLDERS):  # a function may have taken the right away to write there
+        with opened(root, name) as folder:
+            os.fchmod(folder, 0o700)
 
 
 class Watch:
     """Tells whether the workspace under the current directory is as fresh as every call finds it.
 
-    Whatever is made, removed or renamed in a folder moves the folder's time of modification. That time moves in steps,
-    so one that was young when we looked may hide a later change: then we look into the folders instead.
+    Whatever is made, removed or renamed in a folder moves the folder's time of change. That time moves in steps, so one
+    that was young when we looked may hide a later change: then we look into the folders instead.
     """
 
     def __init__(self) -> None:
@@ -80,7 +83,7 @@ class Watch:
             return True
         if any(one.st_mode != _MODE for one in told):  # a link, or a folder that the next call cannot write to
             return True
-        times = [one.st_mtime_ns for one in told]
+        times = [one.st_ctime_ns for one in told]
         if times == self._times:
             return False
         is_fresh = _is_fresh()

@@ -185,6 +185,7 @@ class Gateway:
                 database=self.database,
                 pipeline=self.pipeline,
                 standings=self.standings,
+                ledger=self.ledger,
                 jobs=self.jobs,
                 queue=queue,
                 dispatcher=self.dispatcher,

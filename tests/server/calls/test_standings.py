@@ -125,18 +125,18 @@ class Desk:
         """The same for one that waits: the database decides."""
         ready, job_id = self._ready(key), new_id()
         try:
-            with self.standings.deciding("ann"):
-                await self.database.write(
-                    lambda c: self.pipeline.accept(c, ready, job_id, key=None, status=JobStatus.QUEUED)
-                )
+            writing = self.database.hand_over(
+                lambda c: self.pipeline.accept(c, ready, job_id, key=None, status=JobStatus.QUEUED)
+            )
+            await self.standings.decided("ann", writing)
         except QuotaExceeded:
             return None
         return job_id
 
     async def set(self, which: int | None, period: Period, limit: int | None) -> None:
         key = USER if which is None else self.keys[which]
-        with self.standings.deciding("ann"):
-            await self.quotas.set(Counter("ann", key, Metric.CALLS, period), limit, ADMIN)
+        change = self.quotas.set(Counter("ann", key, Metric.CALLS, period), limit, ADMIN)
+        await self.standings.decided("ann", change)
         self.limits[key, period] = limit
 
     def counted(self, key: str, period: Period, moment: float) -> int:

@@ -7,54 +7,49 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway_server.store.journal import LONGEST, Journal, Position
 
 SIZE = 2048
 HEAD = 8
-"""Bytes before each record, and before the first."""
+"""Bytes before each record, and before the first of a half; and what the file begins with."""
+HALF = (SIZE - HEAD) // 2
 _tags = iter(range(1 << 30))
 
 
 class Lives(RuleBasedStateMachine):
-    """A journal through several lives of its process; the database is what `noted` says and `taken` holds."""
-
-    positions = Bundle("positions")
+    """A journal through several lives of its process, beside a database that takes over what stands in it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self.file = Path(self._folder.name) / "journal"
-        self.records: list[bytes] = []
-        """Of this epoch, and where each of them ended."""
-        self.ends: list[Position] = []
+        self.records: list[tuple[bytes, Position]] = []
+        """What was appended and may have to come back, and where each of them ended."""
+        self.queued: list[Position] = []
+        """Takings that are under way."""
         self.noted: Position | None = None
-        self.past: list[bytes] = []
-        """What was appended before this epoch."""
+        """What the database says it has."""
         self.gone: list[bytes] = []
         """What must not stand in the file any more."""
-        self.can_append = True
 
     @initialize()
     def begin(self) -> None:
         self.journal = Journal(self.file, size=SIZE)
         assert self.journal.recover(None) == []
+        self.journal.wipe()
 
     def teardown(self) -> None:
         self.journal.close()
         self._folder.cleanup()
 
-    @precondition(lambda self: self.can_append)
     @rule(filler=st.binary(max_size=300))
     def append(self, filler: bytes) -> None:
         record = b"record %d " % next(_tags) + filler
         before = self.journal.end
-        fits = before.offset + HEAD + len(record) <= SIZE
-        assert self.journal.append(record) == fits
-        if fits:
-            self.records.append(record)
-            self.ends.append(self.journal.end)
+        if self.journal.append(record):
+            self.records.append((record, self.journal.end))
         else:
             assert self.journal.end == before
 
@@ -62,86 +57,65 @@ class Lives(RuleBasedStateMachine):
     def append_nothing(self) -> None:
         assert not self.journal.append(b"")
 
-    @precondition(lambda self: self.can_append)
     @rule()
     def fill(self) -> None:
-        while (left := SIZE - self.journal.end.offset - HEAD) > 0:
-            record = (b"full %d " % next(_tags)).ljust(left, b"x")[: min(left, 400)]
-            assert self.journal.append(record)
-            self.records.append(record)
-            self.ends.append(self.journal.end)
-        assert not self.journal.append(b"x")
-
-    @rule(data=st.data())
-    def note(self, data: st.DataObject) -> None:
-        """The database takes over what there is up to some record."""
-        self.noted = data.draw(st.sampled_from([*self.ends, self.journal.end]))
+        while self.journal.append(record := (b"full %d " % next(_tags)).ljust(100, b"x")):
+            self.records.append((record, self.journal.end))
 
     @rule()
-    def restart(self) -> None:
-        epoch = self.journal.end.epoch
-        self.journal.restart()
-        assert self.journal.end.epoch > epoch
-        self._forget()
+    def turn(self) -> None:
+        """The database is asked to take over what there is."""
+        position = self.journal.turn()
+        assert all(end <= position for _, end in self.records)
+        self.queued.append(position)
 
-    @rule()
-    def scrub(self) -> None:
-        self.journal.scrub()
-        self._forget()
-        self.gone, self.past = self.gone + self.past, []
-        assert self.file.read_bytes()[HEAD:] == bytes(SIZE - HEAD)
-
-    def _forget(self) -> None:
-        self.past += self.records
-        self.records, self.ends = [], []
-        self.can_append = True
+    @precondition(lambda self: self.queued)
+    @rule(hears=st.booleans())
+    def commit(self, hears: bool) -> None:
+        """It has; the gateway hears of it now, or not before the next."""
+        self.noted = self.queued.pop(0)
+        if hears:
+            self.journal.take(self.noted)
+        if not self.queued:
+            self.gone += [record for record, end in self.records if end <= self.noted] if hears else []
 
     @rule()
     def kill(self) -> None:
-        self.journal = Journal(self.file, size=SIZE)
-        self._recover()
+        self._live_on()
 
-    @precondition(lambda self: self.records and self.can_append)
+    @precondition(lambda self: self.records and not self.queued)
     @rule(data=st.data())
     def tear(self, data: st.DataObject) -> None:
         """The last record was cut while it was written, or its page was lost."""
-        start = self.ends[-2].offset if len(self.ends) > 1 else HEAD
-        at = data.draw(st.integers(start, self.ends[-1].offset - 1))
-        content = bytearray(self.file.read_bytes())
-        whole = bytes(content)
-        if data.draw(st.booleans()):
-            content[at] ^= data.draw(st.integers(1, 255))
-        else:
-            content[at : self.ends[-1].offset] = bytes(self.ends[-1].offset - at)
-        if content == whole:
+        record, end = self.records[-1]
+        if self.noted is not None and end <= self.noted:
             return
+        content = bytearray(self.file.read_bytes())
+        at = data.draw(st.integers(end.offset - len(record) - HEAD, end.offset - 1))
+        content[at] ^= data.draw(st.integers(1, 255))
         with self.file.open("r+b") as file:
             file.write(content)
-        lost, end = self.records.pop(), self.ends.pop()
-        if self.noted == end:
-            self.noted = self.ends[-1] if self.ends else Position(end.epoch, HEAD)
-        self.journal = Journal(self.file, size=SIZE)
-        self._recover()
-        assert lost not in self.records
-        # A life begins with what is left being taken over, and the journal anew; nothing is appended before.
-        self.can_append = False
+        self.records.pop()
+        self._live_on()
 
-    def _recover(self) -> None:
-        taken = 0
-        if self.noted is not None and self.noted.epoch == self.journal.end.epoch:
-            taken = sum(end.offset <= self.noted.offset for end in self.ends)
-        assert self.journal.recover(self.noted) == self.records[taken:]
-        assert self.journal.end.offset == (self.ends[-1].offset if self.ends else HEAD)
+    def _live_on(self) -> None:
+        """Another life finds what the database does not have, has it taken over, and begins anew."""
+        wanted = [record for record, end in self.records if self.noted is None or end > self.noted]
+        for _ in range(2):  # one that is killed at once changes nothing
+            self.journal = Journal(self.file, size=SIZE)
+            assert self.journal.recover(self.noted) == wanted
+        self.noted = self.journal.end
+        self.journal.wipe()
+        self.gone += [record for record, _ in self.records]
+        self.records, self.queued = [], []
 
     @invariant()
-    def what_was_scrubbed_is_not_there(self) -> None:
-        if self.gone:
-            content = self.file.read_bytes()
-            assert not any(record in content for record in self.gone)
-
-    @invariant()
-    def the_file_stays_as_long_as_it_is(self) -> None:
-        assert self.file.stat().st_size == SIZE
+    def what_was_taken_is_not_there(self) -> None:
+        content = self.file.read_bytes()
+        behind = {record for record, end in self.records if self.noted is None or end > self.noted}
+        assert not any(record in content for record in self.gone if record not in behind)
+        assert all(record in content for record in behind)
+        assert len(content) == SIZE
         assert self.file.stat().st_mode & 0o777 == 0o600
 
 
@@ -162,64 +136,84 @@ def file(tmp_path: Path) -> Path:
 def journal(file: Path) -> Journal:
     made = Journal(file, size=SIZE)
     assert made.recover(None) == []
+    made.wipe()
     return made
 
 
-def test_nothing_of_an_epoch_before_comes_back_behind_records_of_the_same_length(journal: Journal, file: Path) -> None:
-    for number in range(10):
-        assert journal.append(b"old %d" % number)
-    journal.restart()
-    for number in range(3):
-        assert journal.append(b"new %d" % number)
-    assert reopened(file) == [b"new 0", b"new 1", b"new 2"]
+def test_records_go_on_into_the_other_half_while_one_is_taken_over(journal: Journal, file: Path) -> None:
+    for _ in range(20):  # far more than the file holds at a time
+        while journal.append(b"x" * 100):
+            pass
+        position = journal.turn()
+        assert journal.append(b"behind")
+        journal.take(position)
+        assert reopened(file, position) == [b"behind"]
+        journal.take(journal.turn())
+
+
+def test_a_half_is_not_taken_before_what_stands_in_it_is_safe(journal: Journal, file: Path) -> None:
+    assert journal.append(b"one")
+    first = journal.turn()
+    assert journal.append(b"two")
+    second = journal.turn()  # both halves are in use: what comes now stays behind the second
+    assert journal.append(b"three")
+    assert reopened(file) == [b"one", b"two", b"three"]
+    journal.take(first)
+    assert reopened(file, first) == [b"two", b"three"]
+    journal.take(second)
+    assert reopened(file, second) == [b"three"]
 
 
 def test_a_clock_that_was_set_back_does_not_bring_old_records_back(
     journal: Journal, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal.restart()
     assert journal.append(b"old")
-    before = journal.end
+    before = journal.turn()
     monkeypatch.setattr("gateway_server.store.journal.time.time_ns", lambda: 1)
-    journal.restart()
-    assert journal.end.epoch > before.epoch
-    assert reopened(file) == reopened(file, before) == []
+    journal.take(before)
+    assert journal.end > before
+    assert reopened(file, before) == []
 
 
-def test_a_position_of_another_epoch_takes_nothing_away(journal: Journal, file: Path) -> None:
+def test_a_position_from_an_earlier_epoch_takes_nothing_away(journal: Journal, file: Path) -> None:
     journal.append(b"first")
-    before = journal.end
-    journal.restart()
+    before = journal.turn()
+    journal.take(before)
     journal.append(b"one")
     journal.append(b"two")
     assert reopened(file, before) == [b"one", b"two"]
 
 
-def test_a_file_of_another_length_is_begun_anew(file: Path) -> None:
-    for left in (b"", b"x" * 100, os.urandom(SIZE * 2)):
-        file.write_bytes(left)
-        assert reopened(file) == []
-        assert file.read_bytes() == bytes(SIZE)
+def test_a_file_that_is_shorter_is_made_longer_and_keeps_what_it_holds(journal: Journal, file: Path) -> None:
+    journal.append(b"kept")
+    content = file.read_bytes()
+    file.write_bytes(content.rstrip(b"\0"))
+    assert reopened(file) == [b"kept"]
+    assert file.read_bytes() == content
 
 
 def test_what_is_no_journal_at_all_holds_no_records(file: Path) -> None:
-    for content in (b"\xff" * SIZE, b"\x01" * SIZE, os.urandom(SIZE)):
+    for content in (b"", b"x" * 100, b"\xff" * SIZE, b"\x01" * SIZE, os.urandom(SIZE), os.urandom(SIZE * 2)):
         file.write_bytes(content)
-        assert reopened(file) == []
-        for offset in (0, 8, SIZE - 8, SIZE - 1, SIZE, SIZE * 2):
-            assert reopened(file, Position(int.from_bytes(content[:8], "little"), offset)) == []
+        for position in (None, *(Position(0, offset) for offset in (0, HEAD, SIZE - 1, SIZE, SIZE * 2))):
+            assert reopened(file, position) == []
 
 
-def test_a_scrub_after_a_kill_also_takes_what_an_earlier_life_left(journal: Journal, file: Path) -> None:
+def test_a_wipe_after_a_kill_also_takes_what_an_earlier_life_left(journal: Journal, file: Path) -> None:
+    first = journal.end.offset
     while journal.append(b"words of ann" * 5):
         pass
-    journal.restart()
-    journal.append(b"short")
+    content = bytearray(file.read_bytes())
+    content[first] ^= 1  # the first of the records is torn, so that none behind it is found
+    file.write_bytes(content)
     again = Journal(file, size=SIZE)
-    assert again.recover(None) == [b"short"]
-    again.scrub()
+    assert again.recover(None) == []
+    again.wipe()
     assert b"ann" not in file.read_bytes()
-    assert file.read_bytes()[HEAD:] == bytes(SIZE - HEAD)
+
+
+def test_two_journals_are_known_by_different_ids(journal: Journal, file: Path, tmp_path: Path) -> None:
+    assert journal.id == Journal(file, size=SIZE).id != Journal(tmp_path / "other", size=SIZE).id
 
 
 def test_a_record_is_bounded(tmp_path: Path) -> None:

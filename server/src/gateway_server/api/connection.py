@@ -90,6 +90,11 @@ class Connection(HttpToolsProtocol):
         self.expect_100_continue = False
         self._head = self._head or 1
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; one that comes behind the body says nothing about the request."""
+        if self._head is not None:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Its head is here."""
         seen: dict[bytes, bytes] = {}
@@ -125,6 +130,7 @@ class Connection(HttpToolsProtocol):
         length = seen.get(b"content-length", b"")
         return (
             (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
             and len(length) < 6
             and length.isdigit()
             and int(length) <= LONGEST

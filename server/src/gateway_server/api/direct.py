@@ -127,7 +127,9 @@ class Direct(Reader):
 
     def given_up(self) -> None:
         """The client reads too slowly for the others."""
-        self._transport.close()
+        self._exchange = None  # what it has missed cannot be mended
+        self._leave()
+        self._transport.abort()
 
     def hung_up(self) -> None:
         """The client is gone."""
@@ -178,8 +180,11 @@ class Direct(Reader):
 
     def _keep_alive(self) -> None:
         """Says something where nothing has been said for long, so that nobody between takes the connection for dead."""
+        if self.is_paused:  # there is enough on its way
+            self._watch(KEEP_ALIVE_EVERY)
+            return
         silent = asyncio.get_running_loop().time() - self._said_at
-        if silent >= KEEP_ALIVE_EVERY and not self.is_paused:
+        if silent >= KEEP_ALIVE_EVERY:
             self._transport.write(b"%x\r\n%b\r\n" % (len(KEEP_ALIVE), KEEP_ALIVE))
             silent = 0.0
             self._said_at = asyncio.get_running_loop().time()

@@ -133,6 +133,8 @@ class Exchange:
 
     def finish(self) -> None:
         """Nothing follows."""
+        if not self.status:  # it was ended before its first step
+            self.fail(self.stopped or Canceled("The call was canceled."))
         self.done = True
         self.task = None
         self._stay()  # the timer would hold on to all that was said

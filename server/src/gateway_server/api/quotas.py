@@ -64,8 +64,7 @@ def routes(*, quotas: Quotas, standings: Standings, users: Users, identify: Iden
         counter = Counter(access.check_name(user, "User"), quota.key_id or USER, quota.metric, _period(quota))
         if quota.key_id is None:
             await users.register(user, principal)
-        with standings.deciding(user):
-            return _answer(await quotas.set(counter, quota.limit, principal))
+        return _answer(await standings.decided(user, quotas.set(counter, quota.limit, principal)))
 
     return router
 

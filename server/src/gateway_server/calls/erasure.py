@@ -121,7 +121,7 @@ class Erasure:
         await self._database.write(lambda connection: _take_records(connection, user))
         self._keys.reread()
         await self._users.erased(user)
-        await self._ledger.scrub()
+        await self._ledger.settle()  # what the journal had is overwritten then
         self._is_scrubbed = await self._database.scrub()
 
 

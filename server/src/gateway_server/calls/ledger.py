@@ -2,30 +2,31 @@
 
 That a call began, and how it ended, is written into a journal at once, which survives the process, and taken over into
 the database a moment later, with all that others have written meanwhile: a transaction for each call would cost more
-than the call. Whoever reads or writes the database through `Database` finds everything that the journal holds, as it is
+than the call. Whoever reads or writes the database through `Database` finds everything that was recorded, as it is
 taken over first. What is charged for a call counts with its record, in one transaction.
+
+A taking holds everything recorded so far; takings follow each other in the order of the database's queue. Where one
+fails, those behind it fail, too, all of them are put together again, and it is tried anew a little later.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import orjson
-from sqlalchemy import Connection, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection
 
-from gateway_server.calls.events import store
+from gateway_server.calls import records
 from gateway_server.calls.jobs import Ending
 from gateway_server.calls.quotas import Quotas
+from gateway_server.calls.records import Closing, Opening
 from gateway_server.calls.requests import RequestKey
-from gateway_server.store import schema
-from gateway_server.store.database import Database, Item, inserting
-from gateway_server.store.journal import LONGEST, Journal, Position
+from gateway_server.store.database import Database, Item
+from gateway_server.store.journal import LONGEST, Journal
 
 EVERY = 0.05
 """Seconds after which records are taken over."""
@@ -35,57 +36,12 @@ YOUNG = 1.0
 """Seconds for which a call that goes on needs no record, unless somebody asks."""
 AGAIN = 1.0
 """Seconds after which it is tried again where the database failed."""
-ROWS = 128
-"""Rows that one statement inserts: the database works through them without the interpreter."""
 LONGEST_BODY = LONGEST - (8 << 10)
 """Bytes of a result, a log or events, together, that go through the journal."""
-_jobs, _position = schema.jobs, schema.journal
-logger = logging.getLogger("gateway")
-
-
-class Opening(NamedTuple):
-    """A call has begun."""
-
-    id: str
-    parent_id: str | None
-    position: int | None
-    root_id: str
-    depth: int
-    user: str
-    agent: str | None
-    key_id: str | None
-    prefab_id: str
-    version: str
-    function_name: str
-    request_key: bytes | None
-    request_digest: bytes | None
-    created_at: float
-
-
-class Closing(NamedTuple):
-    """A call has ended."""
-
-    id: str
-    status: str
-    ended_at: float
-    error: str | None
-    is_fault: bool
-    charged: bool
-    """False where the charge is taken back."""
-    forget_key: bool
-    result: bytes | None
-    log: bytes
-    events: bytes
-
-
-_COLUMNS = (
-    *Opening._fields,
-    *("status", "attempt", "interruptions", "started_at", "ended_at", "error", "is_fault", "charged"),
-)
-_USER, _KEY_ID, _CREATED_AT, _CHARGED = map(_COLUMNS.index, ("user", "key_id", "created_at", "charged"))
 _TOLD = (None, True)
 _decoder = msgspec.msgpack.Decoder(tuple[Opening | None, Closing | None])
 _encode = msgspec.msgpack.Encoder().encode
+logger = logging.getLogger("gateway")
 
 
 class Ledger:
@@ -97,30 +53,39 @@ class Ledger:
         self._open_journal = open_journal
         self._journal: Journal | None = None
         self._opened: dict[str, Opening] = {}
-        """Calls whose beginning is not in the database."""
+        """Calls whose beginning waits to be taken over."""
         self._closed: dict[str, Closing] = {}
+        self._moving: dict[str, Opening] = {}
+        """Those that are being taken over."""
         self._live: dict[str, tuple[bytes | None, bool]] = {}
         """Calls that were opened here and have not been closed: the key of the request, and whether the journal knows
         of them."""
-        self._keys: set[bytes] = set()
-        """The keys of requests that came here lately: the database may not show them yet."""
-        self._old_keys: set[bytes] = set()
-        self._turns = 0
+        self._keys: dict[bytes, str] = {}
+        """Keys of requests whose jobs the database does not know yet."""
+        self._held: Counter[bytes] = Counter()
+        """Keys of requests that are on their way into the database otherwise."""
+        self._takings = 0
+        """How many have succeeded."""
         self._taking: asyncio.Future[None] | None = None
+        """The latest that is under way."""
         self._latest: Item | None = None
-        self._moving: dict[str, Opening] = {}
-        """Those that are being written into the database."""
-        self._is_behind = False
-        """Whether the database may hold records that are to be written again."""
         self._timer: asyncio.TimerHandle | None = None
+        self._failure: Exception | None = None
+        """Why the database takes nothing at the moment."""
+        self._failures = 0
+        self._retry_at = 0.0
+        self._is_again = False
+        """Whether the database may hold some of what is to be written."""
 
     async def open(self) -> None:
-        """Takes over what a former life of this gateway has left, and from now on takes records."""
+        """Takes over what a former life of this gateway has left, and from now on takes records.
+
+        Raises:
+            Exception: whatever the database has.
+        """
         journal = self._open_journal()
-        wanted = select(_position.c.epoch, _position.c.offset).where(_position.c.id == 1)
-        row = await self._database.read(lambda c: c.execute(wanted).first())
-        records = journal.recover(Position(*row) if row is not None else None)
-        for record in records:
+        taken = await self._database.read(lambda c: records.position_of(c, journal.id))
+        for record in journal.recover(taken):
             try:
                 opening, closing = _decoder.decode(record)
             except msgspec.MsgspecError:  # of another release
@@ -130,71 +95,134 @@ class Ledger:
                 self._opened[opening.id] = opening
             if closing is not None:
                 self._closed[closing.id] = closing
-        self._journal = journal
-        self._is_behind = True
-        self._database.ahead = self.take_over
+        self._journal, self._is_again = journal, True
+        self._database.ahead, self._database.lags = self.take_over, lambda: self._failure is not None
         await self.settle()
-        journal.restart()
+        if self._failure is not None:
+            raise self._failure
+        journal.wipe()
 
     def begin(self, opening: Opening, *, is_told: bool) -> bool:
-        """Records that a call has begun. False where the journal takes nothing more at the moment. Where nobody is told
-        of it before its end, it reaches the journal with that, or the database with the next that are taken over."""
-        if self._journal is None or (is_told and not self._journal.append(_encode((opening, None)))):
+        """Records that a call has begun. False where nothing more is taken at the moment. Where nobody is told of it
+        before its end, it reaches the journal with that, or the database with the next that are taken over."""
+        if self._journal is None or self._journal.is_full or self._failure is not None:
+            return False
+        if is_told and not self._journal.append(_encode((opening, None))):
             return False
         self._opened[opening.id] = opening
         self._live[opening.id] = (opening.request_key, is_told)
         if opening.request_key is not None:
-            self._keys.add(opening.request_key)
+            self._keys[opening.request_key] = opening.id
         if self._timer is None:
-            self._schedule()
+            self._schedule(EVERY)
         return True
+
+    def has_begun(self, job_id: str) -> bool:
+        """Whether it is here that a call has to `end`."""
+        return job_id in self._live
 
     def end(self, job_id: str, ending: Ending, *, charged: bool, events: bytes) -> bool:
         """Records how a call ended; `events` are JSON texts, one a line, of a stream that may be asked for again. False
-        where it did not begin here, or where that is too long for the journal."""
-        if job_id not in self._live or self._journal is None:
-            return False
-        opening = self._opened.get(job_id) or self._moving.get(job_id)
-        key, is_told = self._live.pop(job_id)
-        if key is not None and ending.forget_key:
-            self._keys.discard(key)
-            self._old_keys.discard(key)
+        where the journal cannot take it: then wait until it is `written`."""
+        assert self._journal is not None
         error = None if ending.error is None else orjson.dumps(ending.error, default=str).decode()
-        size = len(ending.result or b"") + len(ending.log) + len(events) + len(error or "")
         closing = Closing(
-            *(job_id, ending.status.value, time.time(), error, ending.is_fault, charged, ending.forget_key),
-            *(ending.result, ending.log, events),
+            job_id,
+            ending.status.value,
+            time.time(),
+            error,
+            ending.is_fault,
+            charged,
+            ending.forget_key,
+            ending.result,
+            ending.log,
+            events,
         )
-        record = _encode((None if is_told else opening, closing))
-        if size > LONGEST_BODY or not self._journal.append(record):
-            return False
+        key, is_told = self._live.pop(job_id)
+        opening = None if is_told else self._opened.get(job_id) or self._moving.get(job_id)
+        size = len(ending.result or b"") + len(ending.log) + len(events) + len(error or "")
+        is_kept = size <= LONGEST_BODY and self._journal.append(_encode((opening, closing)))
         self._closed[job_id] = closing
+        if key is not None and ending.forget_key and self._keys.get(key) == job_id:
+            del self._keys[key]
         if self._timer is None or len(self._closed) >= MANY:
-            self._schedule()
-        return True
+            self._schedule(EVERY)
+        return is_kept
+
+    async def written(self, job_id: str) -> None:
+        """Waits until the end of a call is in the database.
+
+        Raises:
+            Exception: whatever the database has.
+        """
+        await self.settle()
+        if job_id in self._closed:
+            raise self._failure or RuntimeError("the end of a call could not be written")
 
     async def is_new(self, key: RequestKey, knows: Callable[[RequestKey], Awaitable[bool]]) -> bool:
         """Whether a key has come with no other request; `knows` looks into the database. To be followed by `begin`
         without a wait."""
-        while True:
-            if key.key in self._keys or key.key in self._old_keys:
-                return False  # the database says what it stands for
-            turn = self._turns
+        while not self._is_known(key):
+            takings = self._takings
             if await knows(key):
                 return False
-            if turn == self._turns and key.key not in self._keys:  # else it may have come meanwhile
-                return True
+            if takings == self._takings:
+                return not self._is_known(key)  # it may have come meanwhile
+        return False  # the database says what it stands for
+
+    def _is_known(self, key: RequestKey) -> bool:
+        return key.key in self._keys or key.key in self._held
+
+    def hold(self, key: RequestKey | None, writing: "asyncio.Future[Any]") -> None:
+        """A job with that key is on its way into the database."""
+        if key is not None:
+            self._held[key.key] += 1
+            writing.add_done_callback(lambda _: self._let_go(key.key))
+
+    def _let_go(self, key: bytes) -> None:
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
 
     def take_over(self) -> asyncio.Future[None] | None:
         """Has everything that was recorded so far written before whatever the database is asked for next; the future
         of that, or None where there is nothing to wait for."""
-        if self._opened or self._closed:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._taking = self._start_taking(self._opened)
-            self._opened = {}
+        if (self._opened or self._closed) and self._may_try():
+            opened, self._opened = self._opened, {}
+            self._start_taking(opened)
         return self._taking
+
+    async def settle(self) -> None:
+        """Waits until the database has everything that is recorded now, if it takes anything."""
+        if (taking := self.take_over()) is not None:
+            await asyncio.wait([taking])
+
+    async def close(self) -> None:
+        """Takes over what there is; what the database does not take is in the journal."""
+        await self.settle()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._journal is not None:
+            if not self._opened and not self._closed and self._failure is None:
+                self._journal.wipe()
+            self._journal.close()
+            self._journal = None
+
+    def _may_try(self) -> bool:
+        return self._failure is None or asyncio.get_running_loop().time() >= self._retry_at
+
+    def _schedule(self, seconds: float) -> None:
+        if len(self._closed) >= MANY and self._taking is None and self._may_try():
+            self._take_over_old()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        if self._taking is None and self._may_try():
+            self._take_over_old()
+        else:
+            self._schedule(EVERY)
 
     def _take_over_old(self) -> None:
         """Has written what has ended, and what began long ago: most calls end before they need a record of their
@@ -208,184 +236,60 @@ class Ledger:
         opened = {job_id: opening for job_id, opening in self._opened.items() if job_id not in young}
         self._opened = young
         if opened or closed:
-            self._taking = self._start_taking(opened)
+            self._start_taking(opened)
         if young and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(YOUNG, self._on_time)
+            self._schedule(YOUNG)
 
-    async def settle(self) -> None:
-        """Waits until the database has everything."""
-        while (taking := self.take_over()) is not None:
-            await asyncio.wait([taking])
-
-    async def scrub(self) -> None:
-        """Overwrites in the journal what the database has."""
-        await self.settle()
-        if self._journal is not None and not self._opened and not self._closed:
-            self._journal.scrub()
-
-    async def close(self) -> None:
-        """Takes over what there is."""
-        await self.settle()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-
-    def _schedule(self) -> None:
-        if len(self._closed) >= MANY and self._taking is None:
-            self._take_over_old()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY, self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer = None
-        if self._taking is None:
-            self._take_over_old()
-        else:
-            self._schedule()
-
-    def _start_taking(self, opened: dict[str, Opening]) -> asyncio.Future[None]:
-        assert self._journal is not None
+    def _start_taking(self, opened: dict[str, Opening]) -> None:
+        journal, before, is_again = self._journal, self._latest, self._is_again
+        assert journal is not None
         closed, self._closed = self._closed, {}
-        position, before, again = self._journal.end, self._latest, self._is_behind
         self._moving.update(opened)
+        position = journal.turn()
 
         def work(connection: Connection) -> None:
             if before is not None and before.error is not None:  # else the position would say that it is there
                 raise RuntimeError("what came before it could not be written") from before.error
-            there = _find(connection, opened) if again else set()
+            there = records.find(connection, opened) if is_again else ()
             new = {job_id: opening for job_id, opening in opened.items() if job_id not in there} if there else opened
-            _take_over(connection, self._quotas, new, closed)
-            _note(connection, position)
+            records.write(connection, self._quotas, new, closed)
+            records.note(connection, journal.id, position)
+
+        item = self._latest = self._database.begin(work, durable=False)
+        failures = self._failures
 
         async def take() -> None:
             try:
                 await item.future
-                self._is_behind = self._is_behind and not again
-            except Exception:  # whatever the database has: nothing is lost, and it is tried again
-                logger.exception("the records of calls could not be written; they will be tried again")
-                self._opened, self._closed = {**opened, **self._opened}, {**closed, **self._closed}
-                self._is_behind = True
-                if self._latest is item:
-                    self._latest = None
-                await asyncio.sleep(AGAIN)
-            finally:
-                for job_id in opened:
-                    self._moving.pop(job_id, None)
-                self._has_taken(task, position)
+            except Exception as error:  # whatever the database has: nothing is lost, and it is tried again
+                self._has_failed(error, item, opened, closed)
+            else:
+                self._has_taken(opened)
+                self._is_again = self._is_again and failures != self._failures
+                journal.take(position)
+            if self._taking is task:
+                self._taking = None
 
-        item = self._latest = self._database.begin(work, durable=False)
-        task = asyncio.ensure_future(take())
-        return task
+        task = self._taking = asyncio.ensure_future(take())
 
-    def _has_taken(self, task: "asyncio.Future[None]", position: Position) -> None:
-        self._turns += 1
-        self._old_keys = self._keys
-        self._keys = {opening.request_key for opening in self._opened.values() if opening.request_key is not None}
-        if self._taking is task:
-            self._taking = None
-        if self._journal is None:
-            return
-        is_taken = not self._closed and not self._is_behind and self._taking is None
-        if is_taken and self._journal.end == position:
-            self._journal.restart()
-        if self._closed or self._is_behind:
-            self._schedule()
+    def _has_taken(self, opened: dict[str, Opening]) -> None:
+        self._takings += 1
+        self._failure = None
+        for job_id, opening in opened.items():
+            self._moving.pop(job_id, None)
+            key = opening.request_key
+            if key is not None and self._keys.get(key) == job_id:
+                del self._keys[key]
 
-
-def _take_over(connection: Connection, quotas: Quotas, opened: dict[str, Opening], closed: dict[str, Closing]) -> None:
-    """Writes records, within a transaction."""
-    rows = [_row(opening, closed.get(job_id)) for job_id, opening in opened.items()]
-    _insert_jobs(connection, rows)
-    charged = (row for row in rows if row[_CHARGED])
-    for (user, key_id, minute), count in Counter(
-        (row[_USER], row[_KEY_ID], row[_CREATED_AT] // 60) for row in charged
-    ).items():
-        quotas.count(connection, user, key_id, minute * 60, count)
-    gone = {
-        job_id for job_id, closing in closed.items() if job_id not in opened and not _end(connection, quotas, closing)
-    }
-    kept = [closing for job_id, closing in closed.items() if job_id not in gone] if gone else closed.values()
-    results = [(one.id, one.result, one.ended_at) for one in kept if one.result is not None]
-    logs = [(one.id, one.log, one.ended_at) for one in kept if one.log]
-    _insert(connection, "job_results", ("job_id", "body", "ended_at"), results)
-    _insert(connection, "job_logs", ("job_id", "body", "ended_at"), logs)
-    for one in kept:
-        if one.events:
-            store(connection, one.id, one.events, ends=True)
-
-
-def _row(opening: Opening, closing: Closing | None) -> tuple[Any, ...]:
-    created_at = opening.created_at
-    if closing is None:
-        return opening + ("running", 1, 0, created_at, None, None, None, True)  # noqa: RUF005  # the faster way
-    _, status, ended_at, error, is_fault, charged, forget_key, *_ = closing
-    if forget_key:
-        opening = opening._replace(request_key=None)
-    return opening + (status, 1, 0, created_at, ended_at, error, is_fault, charged)  # noqa: RUF005
-
-
-def _insert_jobs(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    try:
-        with connection.begin_nested():
-            _insert(connection, "jobs", _COLUMNS, rows)
-    except IntegrityError:  # a key was taken by a job that was submitted at the same moment: the record counts more
-        key = _COLUMNS.index("request_key")
-        taken = select(_jobs.c.request_key).where(_jobs.c.request_key.in_([row[key] for row in rows if row[key]]))
-        known = set(connection.execute(taken).scalars())
-        _insert(
-            connection,
-            "jobs",
-            _COLUMNS,
-            [(*row[:key], None, *row[key + 1 :]) if row[key] in known else row for row in rows],
-        )
-
-
-def _insert(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Inserts rows, many with one statement; those that are there already stay as they are."""
-    mark = _mark(connection)
-    names = ", ".join(f'"{name}"' for name in columns)
-    row = f"({', '.join([mark] * len(columns))})"
-    at = 0
-    while at < len(rows):
-        count = min(ROWS, 1 << (len(rows) - at).bit_length() - 1)  # few different statements, to be prepared once
-        text = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * count)} ON CONFLICT DO NOTHING'  # noqa: S608
-        if table == "jobs":
-            text = text.replace("ON CONFLICT DO", "ON CONFLICT (id) DO")
-        connection.exec_driver_sql(text, tuple(chain.from_iterable(rows[at : at + count])))
-        at += count
-
-
-def _end(connection: Connection, quotas: Quotas, closing: Closing) -> bool:
-    """Closes the record of a call that began before; False if it is gone, or has been closed."""
-    mark = _mark(connection)
-    text = (
-        f"UPDATE jobs SET status = {mark}, ended_at = {mark}, error = {mark}, is_fault = {mark}"  # noqa: S608
-        f"{', request_key = NULL' if closing.forget_key else ''} WHERE id = {mark} AND ended_at IS NULL"
-    )
-    values = (closing.status, closing.ended_at, closing.error, closing.is_fault, closing.id)
-    if not connection.exec_driver_sql(text, values).rowcount:
-        return False
-    if not closing.charged:
-        quotas.settle(connection, closing.id, refund=True)
-    return True
-
-
-def _find(connection: Connection, opened: Collection[str]) -> set[str]:
-    """Which of the calls have a record already."""
-    ids, found = list(opened), set[str]()
-    for at in range(0, len(ids), ROWS):
-        found.update(connection.execute(select(_jobs.c.id).where(_jobs.c.id.in_(ids[at : at + ROWS]))).scalars())
-    return found
-
-
-def _mark(connection: Connection) -> str:
-    """Stands for a value in the text of a statement."""
-    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
-
-
-def _note(connection: Connection, position: Position) -> None:
-    insert = inserting(connection)(_position).values(id=1, epoch=position.epoch, offset=position.offset)
-    change = {"epoch": insert.excluded.epoch, "offset": insert.excluded.offset}
-    connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=change))
+    def _has_failed(self, error: Exception, item: Item, opened: dict[str, Opening], closed: dict[str, Closing]) -> None:
+        if self._failure is None:
+            logger.error("the records of calls could not be written; they will be tried again", exc_info=error)
+        self._failure, self._is_again = error, True
+        self._failures += 1
+        self._retry_at = asyncio.get_running_loop().time() + AGAIN
+        for job_id in opened:
+            self._moving.pop(job_id, None)
+        self._opened, self._closed = {**opened, **self._opened}, {**closed, **self._closed}
+        if self._latest is item:
+            self._latest = None  # nothing is behind it: the next begins from here
+        self._schedule(AGAIN)

@@ -10,11 +10,12 @@ from sqlalchemy import Connection
 from gateway_server.calls.attempts import Attempts, Emit
 from gateway_server.calls.events import Events, store
 from gateway_server.calls.jobs import KEPT_RESULT, Ending, Jobs
-from gateway_server.calls.ledger import Ledger, Opening
+from gateway_server.calls.ledger import Ledger
 from gateway_server.calls.logs import Log
 from gateway_server.calls.outcomes import Outcome, of_cancel
 from gateway_server.calls.preparation import Preparation, Ready
 from gateway_server.calls.quotas import Quotas
+from gateway_server.calls.records import Opening
 from gateway_server.calls.requests import RequestKey
 from gateway_server.calls.running import Running, RunningCalls
 from gateway_server.calls.standings import Standings
@@ -92,8 +93,9 @@ class Pipeline:
             self.close(connection, outcome, forget_key=True, refund=True)
 
         try:
-            with self._standings.deciding(ready.principal.user):
-                seconds = await self._database.write(work, durable=False)
+            writing = self._database.hand_over(work, durable=False)
+            self._ledger.hold(key, writing)
+            seconds = await self._standings.decided(ready.principal.user, writing)
         except asyncio.CancelledError:
             # That write is on its way and cannot be called back; this one is behind it, and finds what it did.
             await asyncio.shield(self._database.write(undo, durable=False))
@@ -230,8 +232,10 @@ class Pipeline:
             if told:
                 store(connection, call.job_id, told, ends=True)
 
-        if not self._ledger.end(call.job_id, ending, charged=not _is_ours(outcome), events=told):
+        if not self._ledger.has_begun(call.job_id):
             await self._database.write(work, durable=False)
+        elif not self._ledger.end(call.job_id, ending, charged=not _is_ours(outcome), events=told):
+            await self._ledger.written(call.job_id)
         self._events.ended(call.job_id)
 
     def close(

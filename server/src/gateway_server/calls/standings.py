@@ -4,18 +4,20 @@ Whoever is far from every limit need not be looked up for each call: what has be
 have used up more than itself. At a limit, or where calls at once or run time are limited, too, the database decides.
 """
 
+import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from gateway_server.calls.quotas import Quotas
 from gateway_server.models import Principal
 from gateway_server.store.counters import Metric
 from gateway_server.store.database import Database
 
+T = TypeVar("T")
 REMEMBERED_FOR = 1.0
 """Seconds; other gateways may change a limit."""
 MOST = 10_000
@@ -51,6 +53,8 @@ class Standings:
         """Whether it is certain that one more call is within every limit. False: ask the database."""
         if principal.job_id is not None or principal.tree_id is not None or principal.user in self._deciding:
             return False  # the first two are counted in their tree
+        if self._database.lags():
+            return False  # what has been charged is not all in there
         known = self._known.get(principal.user)
         standing = None if known is None else known.get(principal.key_id)
         if standing is None or standing.until < time.monotonic():
@@ -69,17 +73,23 @@ class Standings:
         """A call of the user's counts from now on, although the database does not know of it yet."""
         self._charged[user] += 1
 
-    @contextmanager
-    def deciding(self, user: str) -> Iterator[None]:
-        """While the database decides about calls of a user, nothing that is remembered holds."""
+    async def decided(self, user: str, writing: Awaitable[T]) -> T:
+        """Waits for a write by which the database decides about calls of a user: until it is done, whether anybody
+        still waits for it or not, nothing that is remembered holds."""
         self._deciding[user] += 1
+        task = asyncio.ensure_future(writing)
+        task.add_done_callback(lambda _: self._end_deciding(user))
         try:
-            yield
-        finally:
-            self._deciding[user] -= 1
-            if not self._deciding[user]:
-                del self._deciding[user]
-            self.forget(user)
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_look_at)
+            raise
+
+    def _end_deciding(self, user: str) -> None:
+        self._deciding[user] -= 1
+        if not self._deciding[user]:
+            del self._deciding[user]
+        self.forget(user)
 
     def forget(self, user: str) -> None:
         """Something has changed for a user."""
@@ -106,3 +116,9 @@ class Standings:
             self._known.setdefault(user, {})[principal.key_id] = standing
             return standing
         return _Standing(charged, 0, 0.0)
+
+
+def _look_at(task: "asyncio.Future[Any]") -> None:
+    """Nobody waits any more: whatever it raised has been seen."""
+    if not task.cancelled():
+        task.exception()

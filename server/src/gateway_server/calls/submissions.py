@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
 from gateway_server.calls.dispatcher import Dispatcher, close_batch
 from gateway_server.calls.inputs import RunRequest, Submission
 from gateway_server.calls.jobs import Jobs, new_id
+from gateway_server.calls.ledger import Ledger
 from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.preparation import Ready
 from gateway_server.calls.queue import Order, Queue
@@ -18,6 +20,8 @@ from gateway_server.errors import GatewayFault, Invalid, NotFound, QuotaExceeded
 from gateway_server.identity import access
 from gateway_server.models import Call, JobStatus, Principal
 from gateway_server.store.database import Database
+
+T = TypeVar("T")
 
 
 class Accepted(NamedTuple):
@@ -36,11 +40,13 @@ class Submissions:
         database: Database,
         pipeline: Pipeline,
         standings: Standings,
+        ledger: Ledger,
         jobs: Jobs,
         queue: Queue,
         dispatcher: Dispatcher,
     ) -> None:
         self._standings = standings
+        self._ledger = ledger
         self._database = database
         self._pipeline = pipeline
         self._jobs = jobs
@@ -73,8 +79,7 @@ class Submissions:
                 raise call
             ready = await self._pipeline.prepare(principal, call, deadline=deadline, is_queued=True)
             self._pipeline.check_still(ready)
-            with self._standings.deciding(principal.user):
-                await self._database.write(lambda c: self._take_in(c, ready, submission, job_id, ends, key))
+            await self._write(principal, key, lambda c: self._take_in(c, ready, submission, job_id, ends, key))
         self._dispatcher.notify(principal.user)
         return Accepted(job_id, status)
 
@@ -136,8 +141,13 @@ class Submissions:
                 close_batch(connection, self._jobs, batch_id, {JobStatus.FAILED: refused})
             return JobStatus.FAILED if refused == len(prepared) else status
 
-        with self._standings.deciding(principal.user):
-            return await self._database.write(work)
+        return await self._write(principal, key, work)
+
+    async def _write(self, principal: Principal, key: RequestKey | None, work: Callable[[Connection], T]) -> T:
+        """Has the database decide; it does so even if the caller hangs up meanwhile."""
+        writing = self._database.hand_over(work)
+        self._ledger.hold(key, writing)
+        return await self._standings.decided(principal.user, writing)
 
     def _still(self, ready: Ready | GatewayFault) -> Ready | GatewayFault:
         try:

@@ -61,6 +61,8 @@ class Database:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._local = threading.local()
         self._connections: list[Connection] = []
+        self.lags: Callable[[], bool] = lambda: False
+        """Whether writes that were kept back could not be made."""
         self._looking: Any = None
         self.ahead: Callable[[], asyncio.Future[None] | None] = lambda: None
         """Hands over writes that have to come before whatever is asked for next; the future of these, if there are any
@@ -106,8 +108,12 @@ class Database:
 
         Whatever `work` raises is raised here, and none of its changes is kept.
         """
+        return await self.hand_over(work, durable=durable)
+
+    def hand_over(self, work: Work[T], *, durable: bool = True) -> asyncio.Future[T]:
+        """The same without waiting: whatever is handed over later comes after it."""
         self.ahead()
-        return await self.begin(work, durable=durable).future  # type: ignore[no-any-return]
+        return self.begin(work, durable=durable).future
 
     def begin(self, work: Work[Any], *, durable: bool) -> "Item":
         """Hands `work` over to be run in a transaction, after what was handed over before it."""

@@ -195,9 +195,9 @@ job_logs = Table(
 )
 
 journal = Table(
-    "journal",  # how much of the journal of this gateway's calls is in the tables above
+    "journal",  # how much of a gateway's journal of calls is in the tables above
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),  # of the journal
     Column("epoch", BigInteger, nullable=False),
     Column("offset", BigInteger, nullable=False),
 )

@@ -14,8 +14,10 @@ BURST = 0.02
 """Seconds of it that cost nobody a wait."""
 EACH, BYTE = 8e-6, 5e-9
 """Seconds that a piece takes, and each of its bytes, on a machine of today."""
-SHORTEST = 0.002
-"""Seconds of a wait that is worth it."""
+SHORTEST, LONGEST = 0.002, 1.0
+"""Seconds of a wait that is worth it, and of one after which all is paid."""
+MOST = 1000
+"""Users that are remembered."""
 
 
 class Pace:
@@ -33,6 +35,8 @@ class Pace:
             return 0.0
         moment = time.monotonic()
         paid = max(self._paid.get(user, 0.0), moment) + (pieces * EACH + size * BYTE) / SHARE
-        self._paid[user] = paid
-        wait = paid - moment - BURST / SHARE
+        self._paid[user] = min(paid, moment + LONGEST)
+        if len(self._paid) > MOST:
+            self._paid = {user: paid for user, paid in self._paid.items() if paid > moment}
+        wait = self._paid[user] - moment - BURST / SHARE
         return wait if wait >= SHORTEST else 0.0

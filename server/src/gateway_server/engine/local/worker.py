@@ -35,6 +35,7 @@ PATIENCE, PAUSE = 5.0, 0.02
 """Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks."""
 PARTING = 1.0
 """Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
+_ENDS = frozenset((Kind.RESULT, Kind.DONE, Kind.SPILLED, Kind.FAILURE))
 _LEFTOVERS, _FILES, _OUTPUT = (flag.value for flag in (Idle.LEFTOVERS, Idle.FILES, Idle.OUTPUT))
 Log = Callable[[bytes], None]
 Emit = Callable[[list[Progress]], Awaitable[None]]
@@ -104,6 +105,7 @@ class Worker(asyncio.Protocol):
         self._output: int | None = None
         self._log: Log | None = None
         self._call = 0
+        self._has_greeted = False
         self._paused = False
 
     async def connect(self, connection: socket.socket, output: int) -> None:
@@ -114,6 +116,11 @@ class Worker(asyncio.Protocol):
         self._output = output
         loop.add_reader(output, self._output_is_there)
         await loop.create_unix_connection(lambda: self, sock=connection)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the pipe of its output is in its hands."""
+        return self._output is not None
 
     @property
     def is_connected(self) -> bool:
@@ -149,7 +156,7 @@ class Worker(asyncio.Protocol):
                 self._news = asyncio.get_running_loop().create_future()
                 await self._news
         self._busy = False
-        self.fit = not self._flags & _LEFTOVERS and not transport.is_closing()
+        self.fit = not self._flags & _LEFTOVERS and not transport.is_closing() and self._crash is None
         self.has_files = bool(self._flags & _FILES)
         if self._flags & (_LEFTOVERS | _OUTPUT):
             self._read_output()
@@ -242,6 +249,7 @@ class Worker(asyncio.Protocol):
     def clean(self) -> bool:
         """Makes the workspace fresh for the next call; False if that could not be done. May take long."""
         try:
+            self.given = 0
             _remove_contents(self.workspace)
             workspace.lay_out(self.workspace, self.owner)
         except (OSError, RecursionError):  # the latter where folders lie too deep in each other
@@ -294,7 +302,8 @@ class Worker(asyncio.Protocol):
         """Frames of the call. Anything else means that the worker is not to be trusted further."""
         try:
             for kind, call, payload in self._buffer.feed(data):
-                if kind is Kind.HELLO:
+                if kind is Kind.HELLO and not self._has_greeted:
+                    self._has_greeted = True
                     continue
                 if call != self._call or not self._busy or self._flags is not None:
                     raise ValueError("a frame outside of a call")
@@ -319,6 +328,8 @@ class Worker(asyncio.Protocol):
                 raise ValueError("no end of a call")
             self._flags, took = IDLE.unpack(payload)
             self.took = took / 1e6
+        elif kind not in _ENDS:
+            raise ValueError("no frame of a worker")
         elif self._last is None:
             self._last = kind, payload
 

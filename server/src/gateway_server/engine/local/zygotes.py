@@ -288,6 +288,8 @@ class Zygote:
             self._workers.pop(number, None)
             if not worker.is_connected:
                 ours.close()
+            if not worker.has_output:
+                os.close(reading)
             worker.abandon()
             raise
         finally:

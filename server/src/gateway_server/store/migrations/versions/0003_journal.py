@@ -11,7 +11,7 @@ def upgrade() -> None:
     """Adds the table."""
     op.create_table(
         "journal",
-        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("id", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),
     )
