@@ -272,7 +272,6 @@ def test_another_life_takes_over_what_was_not_committed(tmp_path: Path) -> None:
     run(main)
 
 
-@pytest.mark.xfail(reason="the journal gets the end alone; the beginning is only in the transaction that is lost")
 def test_a_call_that_ended_while_its_beginning_was_taken_over_survives_the_process(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path / "first") as books:
@@ -291,7 +290,6 @@ def test_a_call_that_ended_while_its_beginning_was_taken_over_survives_the_proce
     run(main)
 
 
-@pytest.mark.xfail(reason="the journal gets the end alone; the beginning is only in the transaction that failed")
 def test_what_failed_to_be_written_survives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         failing = Failing(monkeypatch)
@@ -377,7 +375,6 @@ def test_a_key_that_is_forgotten_while_its_beginning_is_taken_over_stands_for_th
     run(main)
 
 
-@pytest.mark.xfail(reason="keys are forgotten two batches after they came, whichever of them had their records")
 def test_a_key_is_known_while_several_batches_are_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "GROUP", 1)  # each in a transaction of its own
 
@@ -397,7 +394,6 @@ def test_a_key_is_known_while_several_batches_are_under_way(tmp_path: Path, monk
     run(main)
 
 
-@pytest.mark.xfail(reason="keys are forgotten after two failures")
 def test_a_key_is_known_however_often_its_record_fails_to_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,7 +507,6 @@ def test_what_was_scrubbed_does_not_stand_in_the_journal(tmp_path: Path) -> None
     run(main)
 
 
-@pytest.mark.xfail(reason="the position of the journal is one row for all gateways")
 def test_two_gateways_on_one_database_each_recover_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY", 60.0)
 

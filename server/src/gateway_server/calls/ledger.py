@@ -96,12 +96,11 @@ class Ledger:
         self._opened: dict[str, Opening] = {}
         """Calls whose beginning is not in the database."""
         self._closed: dict[str, Closing] = {}
-        self._live: dict[str, tuple[bytes | None, bool]] = {}
-        """Calls that were opened here and have not been closed: the key of the request, and whether the journal knows
-        of them."""
+        self._live: dict[str, tuple[Opening, bool]] = {}
+        """Calls that were opened here and have not been closed, and whether the journal or the database knows of
+        them."""
         self._keys: set[bytes] = set()
-        """The keys of requests that came here lately: the database may not show them yet."""
-        self._old_keys: set[bytes] = set()
+        """The keys of requests that the database does not show yet."""
         self._turns = 0
         self._taking: asyncio.Future[None] | None = None
         self._latest: Item | None = None
@@ -123,6 +122,8 @@ class Ledger:
                 self._opened[opening.id] = opening
             if closing is not None:
                 self._closed[closing.id] = closing
+        for job_id in await self._database.read(lambda c: _known(c, list(self._opened))):
+            del self._opened[job_id]  # it was committed, and nobody was left to be told
         self._journal = journal
         self._database.ahead = self.take_over
         await self.settle()
@@ -134,7 +135,7 @@ class Ledger:
         if self._journal is None or (is_told and not self._journal.append(_encode((opening, None)))):
             return False
         self._opened[opening.id] = opening
-        self._live[opening.id] = (opening.request_key, is_told)
+        self._live[opening.id] = (opening, is_told)
         if opening.request_key is not None:
             self._keys.add(opening.request_key)
         if self._timer is None:
@@ -146,18 +147,16 @@ class Ledger:
         where it did not begin here, or where that is too long for the journal."""
         if job_id not in self._live or self._journal is None:
             return False
-        opening = self._opened.get(job_id)
-        key, is_told = self._live.pop(job_id)
-        if key is not None and ending.forget_key:
-            self._keys.discard(key)
-            self._old_keys.discard(key)
+        opening, is_known = self._live.pop(job_id)
+        if opening.request_key is not None and ending.forget_key:
+            self._keys.discard(opening.request_key)
         error = None if ending.error is None else orjson.dumps(ending.error, default=str).decode()
         size = len(ending.result or b"") + len(ending.log) + len(events) + len(error or "")
         closing = Closing(
             *(job_id, ending.status.value, time.time(), error, ending.is_fault, charged, ending.forget_key),
             *(ending.result, ending.log, events),
         )
-        record = _encode((None if is_told else opening, closing))
+        record = _encode((None if is_known else opening, closing))
         if size > LONGEST_BODY or not self._journal.append(record):
             return False
         self._closed[job_id] = closing
@@ -169,7 +168,7 @@ class Ledger:
         """Whether a key has come with no other request; `find` looks into the database. To be followed by `begin`
         without a wait."""
         while True:
-            if key.key in self._keys or key.key in self._old_keys:
+            if key.key in self._keys:
                 return False  # the database says what it stands for
             turn = self._turns
             if await self._database.read(find, settled=False):
@@ -241,6 +240,8 @@ class Ledger:
                 if self._latest is item:
                     self._latest = None
                 await asyncio.sleep(AGAIN)
+            else:
+                self._has_kept(opened)
             finally:
                 self._has_taken(task, position)
 
@@ -248,9 +249,16 @@ class Ledger:
         task = asyncio.ensure_future(take())
         return task
 
+    def _has_kept(self, opened: dict[str, Opening]) -> None:
+        """The database shows these from now on."""
+        for job_id, opening in opened.items():
+            if opening.request_key is not None:
+                self._keys.discard(opening.request_key)
+            if job_id in self._live:
+                self._live[job_id] = (opening, True)
+
     def _has_taken(self, task: "asyncio.Future[None]", position: Position) -> None:
         self._turns += 1
-        self._old_keys, self._keys = self._keys, set()
         if self._taking is task:
             self._taking = None
         if self._journal is None:
@@ -259,6 +267,14 @@ class Ledger:
             self._journal.restart()
         elif self._opened or self._closed:
             self._schedule()
+
+
+def _known(connection: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Those of which there is a record."""
+    found: list[str] = []
+    for at in range(0, len(job_ids), ROWS):
+        found += connection.execute(select(_jobs.c.id).where(_jobs.c.id.in_(job_ids[at : at + ROWS]))).scalars()
+    return found
 
 
 def _take_over(connection: Connection, quotas: Quotas, opened: dict[str, Opening], closed: dict[str, Closing]) -> None:
