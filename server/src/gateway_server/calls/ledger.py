@@ -279,6 +279,9 @@ def _known(connection: Connection, job_ids: Sequence[str]) -> list[str]:
 
 def _take_over(connection: Connection, quotas: Quotas, opened: dict[str, Opening], closed: dict[str, Closing]) -> None:
     """Writes records, within a transaction."""
+    gone = {  # first the ends, as one that began later may have the key that another gave back
+        job_id for job_id, closing in closed.items() if job_id not in opened and not _end(connection, quotas, closing)
+    }
     rows = [_row(opening, closed.get(job_id)) for job_id, opening in opened.items()]
     _insert_jobs(connection, rows)
     charged = (row for row in rows if row[_CHARGED])
@@ -286,9 +289,6 @@ def _take_over(connection: Connection, quotas: Quotas, opened: dict[str, Opening
         (row[_USER], row[_KEY_ID], row[_CREATED_AT] // 60) for row in charged
     ).items():
         quotas.count(connection, user, key_id, minute * 60, count)
-    gone = {
-        job_id for job_id, closing in closed.items() if job_id not in opened and not _end(connection, quotas, closing)
-    }
     kept = [closing for job_id, closing in closed.items() if job_id not in gone] if gone else closed.values()
     results = [(one.id, one.result, one.ended_at) for one in kept if one.result is not None]
     logs = [(one.id, one.log, one.ended_at) for one in kept if one.log]
