@@ -127,7 +127,7 @@ class Direct(Reader):
 
     def given_up(self) -> None:
         """The client reads too slowly for the others."""
-        self._transport.close()
+        self._transport.abort()
 
     def hung_up(self) -> None:
         """The client is gone."""
