@@ -43,6 +43,10 @@ def floods(size: int):
     while True:
         yield {"type": "content", "data": "x" * size}
 
+def pages(n: int):
+    for i in range(n):
+        yield {"type": "content", "data": "x" * 10_000}
+
 def silent(seconds: float):
     yield {"type": "content", "data": "first"}
     time.sleep(seconds)
@@ -541,6 +545,24 @@ def test_a_reader_that_stops_takes_no_memory_and_stops_nobody(gateway: Gateway, 
             for wire in stalled:
                 wire.socket.close()
     until(lambda: all(job["ended_at"] for job in ended_jobs(gateway, "floods") if "ended_at" in job), 10, "their end")
+
+
+def test_a_reader_that_others_do_not_wait_for_is_hung_up_on(gateway: Gateway, ann: Caller) -> None:
+    request = ann.request(calls("pages", {"n": 3_000}, stream=True), b"Idempotency-Key: together")
+
+    def is_connected(port: int) -> bool:
+        """Whether the gateway has a connection to this port."""
+        lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        return any(line[2].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
+
+    with Wire(gateway, window=4096) as stalled, Wire(gateway) as fast:
+        stalled.say(request).until(b"xxx")
+        port = stalled.socket.getsockname()[1]
+        assert is_connected(port)
+        fast.say(request)
+        heard = fast.hear()
+        assert heard.body.count(b'"content"') == 3_000
+        until(lambda: not is_connected(port), 5, "the end of the connection that nobody reads from")
 
 
 def test_a_reader_that_goes_on_gets_everything(gateway: Gateway, ann: Caller) -> None:

@@ -469,7 +469,7 @@ def test_a_journal_has_room_again_while_calls_go_on(tmp_path: Path, monkeypatch:
         refused: list[int] = []
 
         async def caller(books: Books, number: int) -> None:
-            for turn in range(150):
+            for turn in range(300):
                 while (job_id := books.try_to_begin()) is None:
                     refused.append(turn)
                     await books.ledger.settle()
@@ -478,10 +478,10 @@ def test_a_journal_has_room_again_while_calls_go_on(tmp_path: Path, monkeypatch:
                     refused.append(turn)
                     await books.ledger.written(job_id)
 
-        async with opened(tmp_path, size=1 << 15) as books:
+        async with opened(tmp_path, size=1 << 16) as books:
             await asyncio.gather(*(caller(books, number) for number in range(8)))
-            assert await books.used() == 8 * 150
-            assert len(refused) < 8 * 150 / 4
+            assert await books.used() == 8 * 300
+            assert len(refused) < 8 * 300 / 3
 
     run(main)
 

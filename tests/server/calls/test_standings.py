@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from packages import write_package
 from sqlalchemy import select
 
+from gateway_server.calls import ledger, records
 from gateway_server.calls import standings as module
 from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Ending, Jobs, new_id
@@ -30,7 +31,7 @@ from gateway_server.calls.preparation import Ready
 from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.running import RunningCalls
 from gateway_server.calls.standings import Standings
-from gateway_server.errors import QuotaExceeded
+from gateway_server.errors import QuotaExceeded, ServiceUnavailable
 from gateway_server.identity.keys import Keys
 from gateway_server.identity.users import Users
 from gateway_server.models import Call, JobStatus, Principal, Scope
@@ -68,14 +69,15 @@ def empty_database() -> bytes:
 class Desk:
     """Where calls of ann are admitted as the pipeline does it."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, *, journal: str = "journal") -> None:
         self.clock = clock
-        (folder / "gateway.db").write_bytes(empty_database())
+        if not (folder / "gateway.db").exists():
+            (folder / "gateway.db").write_bytes(empty_database())
         self.database = Database.in_folder(folder)
         self.quotas = Quotas(self.database, None, clock=clock)
         self.standings = Standings(self.database, self.quotas)
         self.jobs = Jobs(self.database)
-        self.ledger = Ledger(self.database, self.quotas, lambda: Journal(folder / "journal", size=1 << 18))
+        self.ledger = Ledger(self.database, self.quotas, lambda: Journal(folder / journal, size=1 << 18))
         self.pipeline = Pipeline(
             log_limit=100,
             database=self.database,
@@ -125,11 +127,9 @@ class Desk:
         """The same for one that waits: the database decides."""
         ready, job_id = self._ready(key), new_id()
         try:
-            writing = self.database.hand_over(
-                lambda c: self.pipeline.accept(c, ready, job_id, key=None, status=JobStatus.QUEUED)
-            )
-            await self.standings.decided("ann", writing)
-        except QuotaExceeded:
+            work = lambda c: self.pipeline.accept(c, ready, job_id, key=None, status=JobStatus.QUEUED)  # noqa: E731
+            await self.standings.decided("ann", self.database.hand_over(self.ledger.after(work)))
+        except (QuotaExceeded, ServiceUnavailable):
             return None
         return job_id
 
@@ -170,7 +170,7 @@ class Desk:
         if not self.running:
             return
         job_id = self.running.pop(0)
-        if not self.ledger.end(job_id, DONE, charged=charged, events=b""):
+        if not self.ledger.has_begun(job_id) or not self.ledger.end(job_id, DONE, charged=charged, events=b""):
             refund = not charged
 
             def work(connection: Any) -> None:
@@ -281,6 +281,35 @@ def test_what_is_known_of_many_users_stays_bounded_and_exact(tmp_path: Path, mon
                 await desk.come([("call", 1)])
             assert len(desk.standings._known) <= 3
             assert len(desk.charged) == 20
+        finally:
+            await desk.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_limit_holds_where_records_fail_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = iter([sqlite3.OperationalError("disk I/O error")])
+    write = records.write
+
+    def fail_once(*arguments: Any) -> None:
+        for error in outcomes:
+            raise error
+        write(*arguments)
+
+    async def main() -> None:
+        desk = Desk(tmp_path, Clock())
+        await desk.open()
+        try:
+            await desk.set(None, Period.DAY, 6)
+            await desk.come([("call", 0)] * 5)
+            monkeypatch.setattr(ledger, "AGAIN", 0.01)
+            monkeypatch.setattr(records, "write", fail_once)
+            admitted = await asyncio.gather(*(desk.submit(0) for _ in range(3)))
+            assert 3 - admitted.count(None) <= 1
+            while await desk.submit(0) is None and desk.database.lags():
+                await asyncio.sleep(0.005)  # between two tries
+            quota = (await desk.quotas.show("ann"))[0]
+            assert quota.used == 6
         finally:
             await desk.close()
 

@@ -76,8 +76,9 @@ class Lives(RuleBasedStateMachine):
         self.noted = self.queued.pop(0)
         if hears:
             self.journal.take(self.noted)
-        if not self.queued:
-            self.gone += [record for record, end in self.records if end <= self.noted] if hears else []
+        if hears and not self.queued:
+            used = {end.epoch for _, end in self.records if end > self.noted}  # halves in which more stands
+            self.gone += [record for record, end in self.records if end <= self.noted and end.epoch not in used]
 
     @rule()
     def kill(self) -> None:

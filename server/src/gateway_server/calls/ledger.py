@@ -14,7 +14,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -25,9 +25,12 @@ from gateway_server.calls.jobs import Ending
 from gateway_server.calls.quotas import Quotas
 from gateway_server.calls.records import Closing, Opening
 from gateway_server.calls.requests import RequestKey
+from gateway_server.errors import ServiceUnavailable
 from gateway_server.store.database import Database, Item
 from gateway_server.store.journal import LONGEST, Journal
 
+T = TypeVar("T")
+CLOSED = "The gateway cannot write into its database at the moment: its log tells why."
 EVERY = 0.05
 """Seconds after which records are taken over."""
 MANY = 2048
@@ -158,6 +161,24 @@ class Ledger:
         await self.settle()
         if job_id in self._closed:
             raise self._failure or RuntimeError("the end of a call could not be written")
+
+    def after(self, work: Callable[[Connection], T]) -> Callable[[Connection], T]:
+        """Work that decides by what is recorded: it is not done where that could not be written.
+
+        Raises:
+            ServiceUnavailable: it is so now; or, when the work is done, it was so then.
+        """
+        self.take_over()
+        before = self._latest
+        if self._failure is not None:
+            raise ServiceUnavailable(CLOSED, retry_after=AGAIN)
+
+        def guarded(connection: Connection) -> T:
+            if before is not None and before.error is not None:
+                raise ServiceUnavailable(CLOSED, retry_after=AGAIN)
+            return work(connection)
+
+        return guarded
 
     async def is_new(self, key: RequestKey, knows: Callable[[RequestKey], Awaitable[bool]]) -> bool:
         """Whether a key has come with no other request; `knows` looks into the database. To be followed by `begin`

@@ -76,6 +76,7 @@ class Pipeline:
             Unauthenticated: the user has been disabled or deleted meanwhile.
             NotFound: the version has been removed meanwhile.
             QuotaExceeded: another call took the last place meanwhile.
+            ServiceUnavailable: nothing can be recorded at the moment.
         """
         self.check_still(ready)
         if await self._is_begun(ready, job_id, key, parent_id, position, is_told):
@@ -93,7 +94,7 @@ class Pipeline:
             self.close(connection, outcome, forget_key=True, refund=True)
 
         try:
-            writing = self._database.hand_over(work, durable=False)
+            writing = self._database.hand_over(self._ledger.after(work), durable=False)
             self._ledger.hold(key, writing)
             seconds = await self._standings.decided(ready.principal.user, writing)
         except asyncio.CancelledError:

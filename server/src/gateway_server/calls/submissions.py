@@ -145,7 +145,7 @@ class Submissions:
 
     async def _write(self, principal: Principal, key: RequestKey | None, work: Callable[[Connection], T]) -> T:
         """Has the database decide; it does so even if the caller hangs up meanwhile."""
-        writing = self._database.hand_over(work)
+        writing = self._database.hand_over(self._ledger.after(work))
         self._ledger.hold(key, writing)
         return await self._standings.decided(principal.user, writing)
 

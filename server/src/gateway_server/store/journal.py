@@ -22,6 +22,8 @@ LONGEST = SIZE // 64
 """Bytes of the longest record."""
 _EPOCH = struct.Struct("=Q")
 _HEAD = struct.Struct("=II")
+_MOST = 1 << 62
+"""What ids and epochs stay below, so that databases can hold them."""
 
 
 class Position(NamedTuple):
@@ -38,6 +40,8 @@ class _Half:
         self._data = data
         self._start, self._stop = start, start + size
         self.epoch: int = _EPOCH.unpack_from(data, start)[0]
+        if self.epoch >= _MOST:  # nothing that we have written
+            self.epoch = 0
         self.end: int = self._first
 
     @property
@@ -102,8 +106,8 @@ class Journal:
             os.close(descriptor)
         self.id: int = _EPOCH.unpack_from(self._data)[0]
         """What it is known by, where several use one database."""
-        if not self.id:
-            self.id = secrets.randbits(62) + 1
+        if not 0 < self.id < _MOST:
+            self.id = secrets.randbits(61) + 1
             _EPOCH.pack_into(self._data, 0, self.id)
         length = (size - _EPOCH.size) // 2
         self._halves = [_Half(self._data, at, length) for at in (_EPOCH.size, _EPOCH.size + length)]
