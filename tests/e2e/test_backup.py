@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -117,6 +118,33 @@ def test_a_backup_under_load_holds_together(folder: Path):
             assert restored.request("GET", "/v1/quotas", params={"user": "user-1"}).json()["limit"] == 100_000
             for url in client.list_files()[:5]:
                 assert httpx.get(client.download_file(url)).text.startswith("0 ")
+
+
+def test_a_backup_of_a_gateway_that_was_killed_has_every_call_that_was_answered(folder: Path):
+    """Some of them are in no table yet: the journal is a part of the backup."""
+    slow = "from gateway_server.calls import ledger; ledger.EVERY = 600; "
+    with running_gateway(folder / "data") as gateway:
+        gateway.publish(write_package(folder / "p", SOURCE, prefab_id="writer", functions=SECRETS))
+        gateway.stop()
+        gateway.command = [sys.executable, "-c", slow + "from gateway_server.cli.commands import main; main()"]
+        gateway.start()
+        key = gateway.key("ann")
+        call = {"prefab_id": "writer", "version": "1.0.0", "function_name": "has_secret", "inputs": {}}
+        body = {"prefab_id": "writer", "secret_name": "TOKEN", "secret_value": "of-ann"}
+        assert gateway.request("POST", "/v1/secrets", json=body, key=key).status_code == 204
+        jobs = [gateway.request("POST", "/v1/run", json={"calls": [call]}, key=key).json()["job_id"] for _ in range(5)]
+        assert gateway.process
+        gateway.process.kill()
+        gateway.process.wait()
+        with contextlib.closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
+            assert database.execute("SELECT COUNT(*) FROM jobs").fetchone() == (0,)
+        back_up(gateway.data, folder / "b.tar.gz")
+    restore(folder / "b.tar.gz", folder / "back")
+    assert stat_mode(folder / "back" / "journal") == 0o600
+    with running_gateway(folder / "back") as restored:
+        for job_id in jobs:
+            assert restored.request("GET", f"/v1/jobs/{job_id}", key=key).json()["result"]["output"] == "of-ann"
+        assert restored.request("GET", "/v1/quotas", key=key).json()["used"] == 5
 
 
 def test_a_version_that_is_removed_while_it_is_read_is_not_in_the_backup(tmp_path: Path):

@@ -5,7 +5,7 @@ together here, as to have it done by the library takes as long as to run them.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from gateway_server.store.journal import Position
 
 ROWS = 128
 """Rows that one statement inserts at most."""
-_jobs, _position = schema.jobs, schema.journal
+_jobs, _users, _position = schema.jobs, schema.users, schema.journal
 
 
 class Opening(NamedTuple):
@@ -142,12 +142,13 @@ def _end(connection: Connection, quotas: Quotas, closing: Closing) -> bool:
     return True
 
 
-def find(connection: Connection, job_ids: Collection[str]) -> set[str]:
-    """Which of the calls have a record already."""
-    ids, found = list(job_ids), set[str]()
+def find(connection: Connection, opened: Mapping[str, Opening]) -> set[str]:
+    """Calls that get no record any more: they have one already, or their users were deleted."""
+    ids, found = list(opened), set[str]()
     for at in range(0, len(ids), ROWS):
         found.update(connection.execute(select(_jobs.c.id).where(_jobs.c.id.in_(ids[at : at + ROWS]))).scalars())
-    return found
+    gone = set(connection.execute(select(_users.c.id).where(_users.c.deleted_at >= _users.c.created_at)).scalars())
+    return found | {job_id for job_id, opening in opened.items() if opening.user in gone}
 
 
 def _mark(connection: Connection) -> str:

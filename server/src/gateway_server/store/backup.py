@@ -1,7 +1,8 @@
 """A data folder as one archive, taken while the gateway runs, and a data folder made of it again.
 
-The database is copied first, in one transaction. Everything else is named by that copy and never changes in place, so
-that it can be read afterwards; what was deleted in between is struck from the copy, which goes into the archive last.
+The journal of calls is copied first: what the database has not taken over yet stands in it. Then the database, in one
+transaction. Everything else is named by that copy and never changes in place, so that it can be read afterwards; what
+was deleted in between is struck from the copy, which goes into the archive last.
 An archive without a database was cut. Keys are part of it: it must be kept as safe as the folder itself.
 """
 
@@ -30,7 +31,8 @@ FORMAT = 1
 DATABASE = "gateway.db"
 _HEADER = "backup.json"
 _KEYS = ("admin.key", "master.key", "master.key.previous", "urls.key")
-_TOP = {_HEADER, "contents.json", DATABASE, *_KEYS, "prefabs", "environments", "objects"}
+_JOURNAL = "journal"
+_TOP = {_HEADER, "contents.json", DATABASE, _JOURNAL, *_KEYS, "prefabs", "environments", "objects"}
 """What lies in an archive beside each other."""
 _BLOCK = 1 << 20
 _UNFINISHED = ".unfinished-gateway-backup-"
@@ -74,11 +76,12 @@ def back_up(data: Path, target: Path, *, database: Path | None = None, progress:
     _sweep(target.parent)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=target.parent) as scratch:
         snapshot, draft = Path(scratch, DATABASE), Path(scratch, target.name)
+        journal = _read_journal(data)
         _copy_database(source, snapshot)
         with contextlib.closing(sqlite3.connect(snapshot)) as copy, _private(draft) as raw:
             copy.row_factory = sqlite3.Row
             writing = _Writing(data, source, copy, raw, target.suffix in (".gz", ".tgz"), progress)
-            contents = writing.write(snapshot)
+            contents = writing.write(snapshot, journal)
         os.replace(draft, target)
     return contents
 
@@ -142,7 +145,7 @@ class _Writing:
         self._progress = progress or (lambda _done, _all: None)
         self._done, self._all, self._elsewhere = 0, 0, 0
 
-    def write(self, snapshot: Path) -> Contents:
+    def write(self, snapshot: Path, journal: bytes) -> Contents:
         with self._tar:
             self._copy.execute("DELETE FROM pending_objects")
             self._copy.execute("DELETE FROM uploads")  # their parts are not taken along
@@ -151,6 +154,8 @@ class _Writing:
             for name in _KEYS:
                 if (self._data / name).is_file():
                     self._add_text(name, (self._data / name).read_text())
+            if journal:
+                self._add_bytes(_JOURNAL, journal)
             self._add_packages()
             self._add_objects()
             self._strike_removed()
@@ -252,10 +257,10 @@ class _Writing:
                     self._elsewhere += 1
 
     def _add_text(self, name: str, text: str) -> None:
-        with tempfile.TemporaryFile() as file:
-            size = file.write(text.encode())
-            file.seek(0)
-            self._tar.addfile(self._member(name, size), file)
+        self._add_bytes(name, text.encode())
+
+    def _add_bytes(self, name: str, content: bytes) -> None:
+        self._tar.addfile(self._member(name, len(content)), io.BytesIO(content))
 
     def _member(self, name: str, size: int) -> tarfile.TarInfo:
         member = tarfile.TarInfo(name)
@@ -301,6 +306,13 @@ def _copy_database(source: Path, target: Path) -> None:
         found = writing.execute("SELECT version_num FROM alembic_version").fetchone()
     if found is None or found[0] != HEAD:
         raise Invalid("The data folder is of another release. Start and stop the gateway on it once, then back it up.")
+
+
+def _read_journal(data: Path) -> bytes:
+    """What stands in the journal; a record that is just being written is told by its checksum."""
+    with contextlib.suppress(FileNotFoundError):
+        return (data / _JOURNAL).read_bytes().rstrip(b"\0")
+    return b""
 
 
 @contextlib.contextmanager
@@ -412,7 +424,7 @@ def _check_database(source: Path, database: Path) -> None:
 
 
 def _make_private(folder: Path) -> None:
-    for name in (*_KEYS, DATABASE):
+    for name in (*_KEYS, DATABASE, _JOURNAL):
         with contextlib.suppress(FileNotFoundError):
             os.chmod(folder / name, 0o600)
 

@@ -272,7 +272,7 @@ class LocalEngine:
         if worker is None or not worker.alive:
             worker = await zygote.fork(user)
         worker.user = user
-        if not host.preparing and self._cgroups is not None:
+        if host.spare is None and not host.preparing and self._cgroups is not None:
             host.preparing = True
             self._in_background(self._prepare(host, zygote))
         return worker
