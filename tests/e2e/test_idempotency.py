@@ -185,8 +185,10 @@ def test_keys_are_each_callers_own(gateway: Gateway) -> None:
 def test_answers_are_kept_for_their_time(gateway: Gateway, name: str, age: float, is_kept: bool) -> None:
     key, body = gateway.key(f"aged-{name}"), plain(call("echo", text="a"))
     first = run(gateway, key, body, name).json()["job_id"]
+    assert len(records(gateway, key)) == 1  # whoever asks finds the record: it is in the database then
     with closing(sqlite3.connect(gateway.data / "gateway.db", timeout=10)) as database, database:
-        database.execute("UPDATE jobs SET ended_at = ended_at - ? WHERE id = ?", (age, first))
+        change = "UPDATE jobs SET ended_at = ended_at - ? WHERE id = ?"
+        assert database.execute(change, (age, first)).rowcount == 1
     again = run(gateway, key, body, name).json()["job_id"]
     assert (again == first) is is_kept
 
