@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo guide test soak fuzz fuzz-parsers mutate bench check docs lock lock-bench clean
+.PHONY: help install demo guide test soak neighbours fuzz fuzz-parsers mutate bench check docs lock lock-bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,13 @@ guide: install ## every block of the SDK guide, from its first to its last, on a
 
 test: install ## every test
 	.venv/bin/pytest -n 2 --dist worksteal
+
+soak: install ## half an hour of mixed load, watched for what grows; then ten thousand open streams
+	@.venv/bin/python scripts/soak.py
+	@.venv/bin/python scripts/many_streams.py
+
+neighbours: install ## what hostile calls of one user cost the calls of another, three times; as root
+	@.venv/bin/python scripts/neighbours.py
 
 fuzz: install ## 20,000 requests of every kind, wrong ones above all, to every operation of the API
 	@.venv/bin/python scripts/fuzz_api.py
