@@ -219,7 +219,9 @@ def test_leaving_a_call_ends_its_whole_family(folder, sandbox, function):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await engine.call("misbehaves", function)
-            await until(lambda: len(alive_below(engine.local._launcher.pid)) == quiet, 20)  # with a new spare worker
+            await until(
+                lambda: len(alive_below(engine.local._launcher.pid)) <= quiet, 20
+            )  # perhaps with a new spare worker
             assert isinstance((await engine.call("misbehaves", "raises", user="neighbour")).last, Failure)
 
     run(main())

@@ -78,11 +78,10 @@ class _Half:
         self.end = end
         return True
 
-    def restart(self, epoch: int, *, everything: bool = False) -> None:
+    def restart(self, epoch: int) -> None:
         """Overwrites what was written, and begins another epoch."""
-        stop = self._stop if everything else self.end
         _EPOCH.pack_into(self._data, self._start, epoch)  # first: from here on none of it counts any more
-        self._data[self._first : stop] = bytes(stop - self._first)
+        self._data[self._first : self.end] = bytes(self.end - self._first)
         self.epoch, self.end = epoch, self._first
 
     def _checksum(self, record: bytes) -> int:
@@ -98,20 +97,28 @@ class Journal:
         Raises:
             OSError: there is no room for it, or it cannot be written.
         """
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._size = size
         try:
-            _reserve(descriptor, size)
-            self._data = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
+            self._map()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _map(self) -> None:
+        _reserve(self._descriptor, self._size)
+        self._data = mmap.mmap(self._descriptor, self._size)
         self.id: int = _EPOCH.unpack_from(self._data)[0]
         """What it is known by, where several use one database."""
         if not 0 < self.id < _MOST:
-            self.id = secrets.randbits(61) + 1
-            _EPOCH.pack_into(self._data, 0, self.id)
-        length = (size - _EPOCH.size) // 2
+            self._name(secrets.randbits(61) + 1)
+        length = (self._size - _EPOCH.size) // 2
         self._halves = [_Half(self._data, at, length) for at in (_EPOCH.size, _EPOCH.size + length)]
         self._current = self._halves[0]
+
+    def _name(self, number: int) -> None:
+        self.id = number
+        _EPOCH.pack_into(self._data, 0, number)
 
     def recover(self, taken: Position | None) -> list[bytes]:
         """The records that `taken` does not say are in the database, in their order. They stay until `take`."""
@@ -154,14 +161,18 @@ class Journal:
                 half.restart(self._next_epoch() if half is self._current else 0)
 
     def wipe(self) -> None:
-        """Overwrites everything there is, and whatever may lie behind it: all of it has been taken over."""
-        epoch = self._next_epoch()
-        for half in self._halves:
-            half.restart(epoch if half is self._current else 0, everything=True)
+        """Makes the file anew: all of it has been taken over."""
+        number, epoch = self.id, self._next_epoch()
+        self._data.close()
+        os.ftruncate(self._descriptor, 0)
+        self._map()
+        self._name(number)
+        self._current.restart(epoch)
 
     def close(self) -> None:
         """Lets go of the file."""
         self._data.close()
+        os.close(self._descriptor)
 
     def _next_epoch(self) -> int:
         return max(*(half.epoch + 1 for half in self._halves), time.time_ns())
