@@ -103,7 +103,7 @@ class RunRoutes:
                 request.follow(self._exchange(principal, request.headers, request.body))
         except GatewayFault as fault:
             request.refuse(fault)
-        except Exception:
+        except Exception:  # a mistake of ours must not leave the caller waiting
             logger.exception("unexpected error before a run")
             request.refuse(unexpected())
 

@@ -109,7 +109,7 @@ class Direct(Reader):
             if exchange.done:
                 body = exchange.take(self)
                 self._write_head(exchange.status, exchange.headers, exchange.size, body)
-                self._finish(exchange)
+                self._finish()
             return
         if exchange.has_more(self):
             body = exchange.take(self)
@@ -121,7 +121,7 @@ class Direct(Reader):
             self._said_at = asyncio.get_running_loop().time()
         if exchange.done:
             self._transport.write(b"0\r\n\r\n")
-            self._finish(exchange)
+            self._finish()
         elif self._keep_alive_timer is None and self._started:
             self._watch(KEEP_ALIVE_EVERY)
 
@@ -145,7 +145,7 @@ class Direct(Reader):
         if exchange is not None:
             exchange.leave(self)
 
-    def _finish(self, exchange: Exchange) -> None:
+    def _finish(self) -> None:
         self._leave()
         self._complete()
 

@@ -51,23 +51,29 @@ class Standings:
 
     async def has_room(self, principal: Principal) -> bool:
         """Whether it is certain that one more call is within every limit. False: ask the database."""
-        if principal.job_id is not None or principal.tree_id is not None or principal.user in self._deciding:
-            return False  # the first two are counted in their tree
-        if self._database.lags():
-            return False  # what has been charged is not all in there
-        known = self._known.get(principal.user)
-        standing = None if known is None else known.get(principal.key_id)
+        if self._is_for_the_database(principal):
+            return False
+        standing = self._remembered(principal)
         if standing is None or standing.until < time.monotonic():
             standing = await self._look(principal)
         return self._charged[principal.user] - standing.charged < standing.room
 
     def still_has_room(self, principal: Principal) -> bool:
         """The same without a look: False where there would have to be one."""
-        known = self._known.get(principal.user)
-        standing = None if known is None else known.get(principal.key_id)
-        if standing is None or principal.user in self._deciding or principal.job_id or principal.tree_id:
+        standing = self._remembered(principal)
+        if standing is None or self._is_for_the_database(principal):
             return False
         return self._charged[principal.user] - standing.charged < standing.room
+
+    def _is_for_the_database(self, principal: Principal) -> bool:
+        """Whether nothing that is remembered holds: calls below others are counted in their tree, somebody's standing
+        is just being decided, or not all that was charged could be written."""
+        is_below = principal.job_id is not None or principal.tree_id is not None
+        return is_below or principal.user in self._deciding or self._database.lags()
+
+    def _remembered(self, principal: Principal) -> _Standing | None:
+        known = self._known.get(principal.user)
+        return None if known is None else known.get(principal.key_id)
 
     def charge(self, user: str) -> None:
         """A call of the user's counts from now on, although the database does not know of it yet."""
