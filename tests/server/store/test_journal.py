@@ -15,7 +15,6 @@ SIZE = 2048
 HEAD = 8
 """Bytes before each record, and before the first of a half; and what the file begins with."""
 HALF = (SIZE - HEAD) // 2
-_tags = iter(range(1 << 30))
 
 
 class Lives(RuleBasedStateMachine):
@@ -33,6 +32,7 @@ class Lives(RuleBasedStateMachine):
         """What the database says it has."""
         self.gone: list[bytes] = []
         """What must not stand in the file any more."""
+        self.tags = iter(range(1 << 30))
 
     @initialize()
     def begin(self) -> None:
@@ -46,7 +46,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(filler=st.binary(max_size=300))
     def append(self, filler: bytes) -> None:
-        record = b"record %d " % next(_tags) + filler
+        record = b"record %d " % next(self.tags) + filler
         before = self.journal.end
         if self.journal.append(record):
             self.records.append((record, self.journal.end))
@@ -59,7 +59,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def fill(self) -> None:
-        while self.journal.append(record := (b"full %d " % next(_tags)).ljust(100, b"x")):
+        while self.journal.append(record := (b"full %d " % next(self.tags)).ljust(100, b"x")):
             self.records.append((record, self.journal.end))
 
     @rule()
