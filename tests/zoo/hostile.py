@@ -526,7 +526,7 @@ def _stop_keepers(seconds: float) -> int:
             stopped.append(keeper)
     if stopped and os.fork() == 0:
         time.sleep(seconds)
-        for keeper in stopped:
+        for keeper in reversed(stopped):  # one that goes on ends this process, too, and those before it would never do
             os.kill(keeper, signal.SIGCONT)
         os._exit(0)
     return len(stopped)

@@ -27,7 +27,10 @@ FIRST_ROOM = 32
 HELD_BY_EACH = 8 << 20
 """Bytes of the zygote's memory that a worker may keep alive; 2 to 3 MB were seen."""
 PATIENCE = 5.0
-"""Seconds in which a zygote ends a worker when it is told to. A package that has taken its place at import does not."""
+"""Seconds in which a zygote ends a worker when it is told to, and the launcher itself. A package that has taken its place
+at import does not."""
+LAUNCH = 10.0
+"""Seconds in which the launcher starts a process, be the machine ever so busy."""
 OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 """Answers, as the gateway does, who connects to a socket that listens; gives what ends that."""
 
@@ -103,13 +106,23 @@ class Launcher:
             with suppress(ServiceUnavailable):  # a launcher that is gone has taken its zygotes along
                 self._packets.send({"kill": number})
 
+    def end(self) -> None:
+        """Ends a launcher that does not answer: without a sandbox, a function can stop it. The next start makes another."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def close(self) -> None:
         """Ends the launcher and with it every zygote."""
         if self._packets is not None:
             self._packets.close()
             self._packets = None
         if self._process is not None:
-            await self._process.wait()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._process.wait()
+            except TimeoutError:
+                self.end()
+                await self._process.wait()
 
     def _heard(self, message: dict[str, Any] | None) -> None:
         if message is None:
@@ -210,10 +223,11 @@ class Zygote:
             order = self._layout.order(self.deployment, self._work, self.slot, base_url)
             order["groups"] = self.group.entries if self.group is not None else []
             self._packets = Packets(ours, self._heard)
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(min(timeout, LAUNCH)):
                 descriptors = [theirs.fileno(), writing, *ways_out]
                 self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
         except TimeoutError:
+            self._launcher.end()
             raise ServiceUnavailable("The launcher of prefab processes does not answer.", retry_after=1) from None
         except BaseException:
             self._bury()
