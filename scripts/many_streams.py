@@ -44,18 +44,18 @@ OPENING = 64
 
 
 def submit(gateway: Gateway, key: str, function: str, **parameters: Any) -> str:
-    """The path of a new job's events."""
+    """The path of a new job."""
     call = {"prefab_id": "work", "version": "1.0.0", "function_name": function, "inputs": {"parameters": parameters}}
     answer = gateway.request("POST", "/v1/jobs", key=key, json=call)
-    return f"/v1/jobs/{answer.json()['job_id']}/events"
+    return f"/v1/jobs/{answer.json()['job_id']}"
 
 
 class Stream:
-    """One connection that asks for events."""
+    """One connection that asks for the events of a job."""
 
-    def __init__(self, gateway: Gateway, key: str, path: str) -> None:
+    def __init__(self, gateway: Gateway, key: str, job: str) -> None:
         self._address = gateway.url.removeprefix("http://").split(":")
-        self._request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        self._request = f"GET {job}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
 
     async def open(self) -> asyncio.StreamReader:
         """Waits for the head of the answer, and reads nothing more."""
@@ -69,11 +69,11 @@ class Stream:
 
 async def delays(gateway: Gateway, key: str) -> list[float]:
     """Seconds that events of a talking job take to each of the fast readers."""
-    path = await asyncio.to_thread(submit, gateway, key, "talks", n=EVENTS, delay=0.05, size=100)
+    job = await asyncio.to_thread(submit, gateway, key, "talks", n=EVENTS, delay=0.05, size=100)
 
     async def read() -> list[float]:
         found = []
-        stream = Stream(gateway, key, path)
+        stream = Stream(gateway, key, job)
         reader = await stream.open()
         while line := await reader.readline():
             if not line.startswith(b"data: "):
@@ -90,19 +90,19 @@ async def delays(gateway: Gateway, key: str) -> list[float]:
 
 
 @contextlib.asynccontextmanager
-async def opened(gateway: Gateway, key: str, paths: list[str]) -> AsyncIterator[None]:
+async def opened(gateway: Gateway, key: str, jobs: list[str]) -> AsyncIterator[None]:
     """Streams that nobody reads."""
     places = asyncio.Semaphore(OPENING)
     streams: list[Stream] = []
 
-    async def one(path: str) -> None:
+    async def one(job: str) -> None:
         async with places:
-            stream = Stream(gateway, key, path)
+            stream = Stream(gateway, key, job)
             await stream.open()
             stream.writer.transport.pause_reading()  # type: ignore[attr-defined]
             streams.append(stream)
 
-    await asyncio.gather(*map(one, paths))
+    await asyncio.gather(*map(one, jobs))
     try:
         yield
     finally:
@@ -120,6 +120,8 @@ async def measure(gateway: Gateway, key: str, count: int) -> tuple[float, list[f
     async with opened(gateway, key, [busy if n % 10 == 0 else quiet for n in range(count)]):
         together = await delays(gateway, key)
         each = (memory_mb(gateway.pid) - before) * 1024 / count
+    for job in (quiet, busy):
+        await asyncio.to_thread(gateway.request, "POST", f"{job}/cancel", key=key)
     return each, alone, together
 
 

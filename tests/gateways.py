@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,11 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running_gateway(data: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Gateway]:
+def running_gateway(
+    data: Path, *arguments: str, env: dict[str, str] | None = None, command: Sequence[str] = (COMMAND,)
+) -> Iterator[Gateway]:
     gateway = Gateway(data, *arguments, env=env)
+    gateway.command = [*command]
     try:
         yield gateway.start()
     finally:

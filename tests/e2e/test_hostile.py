@@ -482,7 +482,7 @@ def test_what_it_says_in_its_workers_name_spoils_its_own_call_alone(world, kind,
         call = {"prefab_id": "hostile", "version": "1.0.0", "function_name": "forges"}
         call["inputs"] = {"parameters": {"kind": kind, "payload": payload}}
         body = {"calls": [call], "stream": stream}
-        headers = {"Cancel-After": "3s"}
+        headers = {"Cancel-After": "1500ms"}
         answer = world.gateway.request("POST", "/v1/run", key=world.keys["mallory"], json=body, headers=headers)
         if stream and answer.status_code == 200:
             events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
@@ -518,7 +518,7 @@ def named(task: Path, mark: str) -> bool:
 @pytest.mark.parametrize("way", ["hang", "daemon", "threads", "forks", "stops", "clone"])
 def test_nobody_lives_on_after_its_time(world, way):
     mark = f"h{secrets.token_hex(5)}"
-    calls = threading.Thread(target=lambda: world.run("lives_on", way=way, mark=mark, seconds=6, after=1))
+    calls = threading.Thread(target=lambda: world.run("lives_on", way=way, mark=mark, seconds=5, after=1))
     calls.start()
     until(lambda: bearing(mark), 20, "the function")
     calls.join()
