@@ -172,3 +172,20 @@ def test_a_place_that_comes_free_between_a_cancel_and_its_end():
         await asyncio.wait_for(made.take("bob", 0), 1)
 
     asyncio.run(main())
+
+
+def test_a_user_who_called_a_moment_ago_counts_as_another(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(places.time, "monotonic", lambda: clock[0])
+    made = Places(4, 4)
+    for user in ("ann", "eve"):
+        assert made.take_now(user, 0)
+    assert made.has_others("ann")
+    made.give_back("ann")
+    assert made.has_others("eve")
+    assert made.take_now("eve", 0)
+    made.give_back("eve")
+    assert made.has_others("eve")
+    clock[0] += places.RECENT
+    assert not made.has_others("eve")
+    assert made.has_others("ann")

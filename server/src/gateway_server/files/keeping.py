@@ -37,6 +37,8 @@ from gateway_server.store.schema import files
 T = TypeVar("T")
 _REFUSALS = (PermissionDenied, Unauthenticated, QuotaExceeded)
 """Of a file whose bytes are there: its user was deleted, disabled or has no room any more."""
+_BREATH = 100
+"""Outputs whose keys are made at a time, before others on the event loop have their turn."""
 _AT_ONCE = 8
 """Outputs of one call; thousands would stand in the way of everybody else's."""
 
@@ -183,23 +185,24 @@ class Keeping:
         """
         moment = self.clock()
         every = [output for group in outputs.values() for output in group]
-        keys = {output: prefab_output_key(user, moment, job_id, output.relative) for output in every}
-        if not keys:
+        if not every:
             return {}
+        keys: dict[Output, str] = {}
+        for at in range(0, len(every), _BREATH):
+            for output in every[at : at + _BREATH]:
+                keys[output] = prefab_output_key(user, moment, job_id, output.relative)
+            await asyncio.sleep(0)
         await self.room(user, key_id, sum(output.size for output in every))
         ids = {output: new_id() for output in keys}
         await self._announce(lambda c: records.announce(c, [(ids[o], keys[o]) for o in keys], moment.timestamp()))
 
-        gate = asyncio.Semaphore(_AT_ONCE)
-
         async def keep(output: Output) -> StoredFile | None:
+            if pace is not None:
+                await pace(output.size)
             try:
-                async with gate:
-                    if pace is not None:
-                        await pace(output.size)
-                    written = await self.objects.put_file(
-                        ids[output], keys[output], output.open, self._limit, durable=durable
-                    )
+                written = await self.objects.put_file(
+                    ids[output], keys[output], output.open, self._limit, durable=durable
+                )
             except FileNotFound:
                 return None
             return StoredFile(
@@ -218,12 +221,16 @@ class Keeping:
                 expires_at=None,
             )
 
-        outcomes = await asyncio.gather(*map(keep, keys), return_exceptions=True)
         stored: dict[Output, StoredFile | None] = {}
-        for output, outcome in zip(keys, outcomes, strict=True):
+        left = iter(keys)
+
+        async def keep_some() -> None:
+            for output in left:
+                stored[output] = await keep(output)
+
+        for outcome in await asyncio.gather(*(keep_some() for _ in range(_AT_ONCE)), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-            stored[output] = outcome
         await self._record([file for file in stored.values() if file], list(ids.values()), durable=durable)
         found = {key: [file for output in group if (file := stored[output])] for key, group in outputs.items()}
         return {key: files for key, files in found.items() if files}

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 from os.path import splitext
 
 LONGEST = 230
@@ -26,6 +27,7 @@ def safe_name(name: str) -> str:
     return _shortened(text, LONGEST)
 
 
+@lru_cache(1024)
 def _is_unsafe(character: str) -> bool:
     number = ord(character)
     if character in _DIRECTIONS or number & 0xFFFE == 0xFFFE or 0xFDD0 <= number <= 0xFDEF:

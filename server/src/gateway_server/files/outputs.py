@@ -5,6 +5,8 @@ Nothing is reached through a link, and only regular files of the worker's own co
 
 import os
 import stat
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,13 @@ from gateway_server.files.names import Names, safe_name
 MOST_FILES = 10_000
 DEEPEST = 32
 """Folders within each other."""
+BREATH, BREATHER = 50, 0.002
+"""After how many entries a walk lets others on, and for how long, in seconds: three times as long as they take."""
 LONGEST = 600
 """Bytes of a path below `data/outputs`; with what stands before it, a key fits the 1,024 of S3."""
 DEFAULT_KEY = "output"
+_breathing = threading.Lock()
+"""Long walks let others on one after the other, so that several together take no more of the interpreter than one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,10 @@ class _Walk:
     def enter(self, folder: int, path: str, relative: str, depth: int) -> None:
         """Everything in an open folder. `path` and `relative` end in a slash, or are empty."""
         names = Names()
-        for name in sorted(os.listdir(folder)):
+        for number, name in enumerate(sorted(os.listdir(folder)), 1):
+            if number % BREATH == 0:
+                with _breathing:
+                    time.sleep(BREATHER)
             if len(self.found) >= MOST_FILES:
                 self.skip(relative, f"a call keeps at most {MOST_FILES} files; the rest is left out")
                 return

@@ -20,6 +20,8 @@ OURS, GATEWAYS = "prefabs", "gateway"
 SHARES_OF_ALL = 512
 """Of all packages together in version 1, where one thread of the gateway has 1024. Version 2 has a tenth of each."""
 SHARES_EACH_CORE = 1024
+PERIOD, SHORTEST_QUOTA = 20_000, 1000
+"""Microseconds in which a ration of processor time has to last, and the least that the kernel takes for one."""
 MOST_PROCESSES = 512
 """Processes and threads of one family."""
 
@@ -78,6 +80,18 @@ class Group:
         for name in ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes", "memory.max"):
             if (self._memory / name).exists():
                 (self._memory / name).write_text(str(memory))
+
+    def ration(self, cores: float | None) -> None:
+        """Lets the group have so much processor time and no more, or as much as its weight gives it. A kernel that
+        cannot, or a group that has gone, is passed over."""
+        quota = None if cores is None else max(SHORTEST_QUOTA, int(cores * PERIOD))
+        for folder in self._folders:
+            with suppress(OSError):
+                if (folder / "cpu.max").exists():
+                    (folder / "cpu.max").write_text(f"{'max' if quota is None else quota} {PERIOD}")
+                elif (folder / "cpu.cfs_quota_us").exists():
+                    (folder / "cpu.cfs_period_us").write_text(str(PERIOD))
+                    (folder / "cpu.cfs_quota_us").write_text(str(-1 if quota is None else quota))
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed somebody in here because the memory was used up."""

@@ -13,6 +13,8 @@ MOST_EACH_USER = 0.75
 """Of the places, and of those to wait, that one user may take."""
 REMEMBERED = 64
 """Ends of calls from which their rate is told."""
+RECENT = 0.25
+"""Seconds after a call in which its user counts as one who calls: most calls are shorter than the pauses between."""
 SHORTEST, LONGEST = 1, 60
 """Seconds that an overloaded gateway may ask to wait."""
 
@@ -28,6 +30,8 @@ class Places:
         self._waiting: dict[int, dict[str, deque[asyncio.Future[None]]]] = {}
         """By depth, then by user: the user whose turn is next comes first."""
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
+        self._latest = self._before = ("", -math.inf)
+        """The user whose call ended last, and when; and the same of the latest other user."""
 
     def take_now(self, user: str, depth: int) -> bool:
         """Takes a place for a call of `user`, which must be given back, if there is one."""
@@ -64,7 +68,10 @@ class Places:
 
     def give_back(self, user: str) -> None:
         """A call has ended: the deepest that wait come first, since those above them cannot end before they have."""
-        self._ends.append(time.monotonic())
+        self._ends.append(moment := time.monotonic())
+        if user != self._latest[0]:
+            self._before = self._latest
+        self._latest = (user, moment)
         self._running[user] -= 1
         self._total -= 1
         if not self._running[user]:
@@ -82,8 +89,11 @@ class Places:
                 del self._waiting[depth]
 
     def has_others(self, user: str) -> bool:
-        """Whether calls of anybody else run."""
-        return len(self._running) > (user in self._running)
+        """Whether calls of anybody else run, or did a moment ago."""
+        if len(self._running) > (user in self._running):
+            return True
+        _, ended = self._before if user == self._latest[0] else self._latest
+        return time.monotonic() - ended < RECENT
 
     def _next(self, depth: int) -> str | None:
         return next((user for user in self._waiting[depth] if self._has_place(user, depth)), None)

@@ -97,7 +97,11 @@ class LocalEngine:
         self._zygotes: set[Zygote] = set()
         """Those that have not been buried."""
         self._watchdog = Watchdog(
-            self._families, workspaces, most_files=settings.workspace_files, reserve=settings.disk_reserve
+            self._families,
+            workspaces,
+            most_files=settings.workspace_files,
+            reserve=settings.disk_reserve,
+            has_others=self._places.has_others,
         )
         self._watching: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None

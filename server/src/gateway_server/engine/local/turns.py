@@ -15,7 +15,7 @@ FEW = max(2, os.cpu_count() or 1)
 """Calls of one version and user that run at the same time where they are short."""
 SHORT = 0.001
 """Seconds of a short call."""
-LONG = 0.003
+LONG = 0.0015
 """Seconds after which a call was not short after all."""
 WEIGHT = 0.05
 """Of the latest call, in the mean of their times."""

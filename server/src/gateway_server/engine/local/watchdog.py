@@ -1,6 +1,7 @@
 """Ends families of processes that take more than they may, where the kernel does not see to it.
 
-It sees to memory where there are control groups; the watchdog then only tells why somebody was killed. Disk is always
+It sees to memory where there are control groups; the watchdog then only tells why somebody was killed, and rations
+processor time. Disk is always
 the watchdog's: what lies in the workspace, what is held without a name, and that the disk never gets full.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from gateway_server.engine.local import measuring
 from gateway_server.engine.local.bounds import memory_exceeded, size
 from gateway_server.engine.local.cgroups import Group
+from gateway_server.engine.local.rations import Rations, Spent
 
 BUSY, IDLE, NEARLY_FULL = 0.25, 2.0, 0.05
 """Seconds between two looks: while something runs, while nothing does, and while the disk is nearly full."""
@@ -49,6 +51,8 @@ class Family:
     """The pid of its first process, as the zygote sees it; None for the zygote's own family."""
     end: Callable[[str], Awaitable[None]]
     """Ends it; takes the reason, which follows a colon."""
+    user: str = ""
+    """Whose call it serves."""
 
     @property
     def writes(self) -> bool:
@@ -59,13 +63,22 @@ class Family:
 class Watchdog:
     """Looks at every family again and again. Lives on the event loop, looks in a thread."""
 
-    def __init__(self, families: Callable[[], list[Family]], folder: Path, *, most_files: int, reserve: int) -> None:
+    def __init__(
+        self,
+        families: Callable[[], list[Family]],
+        folder: Path,
+        *,
+        most_files: int,
+        reserve: int,
+        has_others: Callable[[str], bool] = lambda _user: False,
+    ) -> None:
         self.cost = 0.0
         """Seconds of processor time that the last look took."""
         self._families = families
         self._folder = folder
         self._most_files = most_files
         self._reserve = reserve
+        self._rations = Rations(has_others)
         self._pause = BUSY
         self._idle_seen = 0.0
         self._idlers: dict[Path, tuple[int, float]] = {}
@@ -111,6 +124,7 @@ class Watchdog:
         is_idles_turn = begun_at - self._idle_seen >= IDLE
         pause, self._idle_seen = begun_at - self._idle_seen, begun_at if is_idles_turn else self._idle_seen
         members = self._members(families, idle_too=is_idles_turn)
+        self._ration(families, members, begun_at)
         doomed = self._restless(families, members, pause) if is_idles_turn else []
         taken: dict[int, int] = {}
         for number, family in enumerate(families):
@@ -126,6 +140,14 @@ class Watchdog:
             doomed = self._make_space(families, taken)
         self.cost = time.thread_time() - begun
         return doomed
+
+    def _ration(self, families: list[Family], members: list[list[int]], moment: float) -> None:
+        busy = [
+            Spent(family.user, family.folder, family.group, measuring.processor_time(pids), is_new=family.calls <= 1)
+            for family, pids in zip(families, members, strict=True)
+            if family.is_busy and family.user and family.group is not None
+        ]
+        self._rations.look(busy, {family.folder for family in families}, moment)
 
     def _members(self, families: list[Family], *, idle_too: bool) -> list[list[int]]:
         """The pids of each family on the host."""

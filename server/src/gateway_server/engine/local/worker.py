@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -233,6 +232,7 @@ class Worker(asyncio.Protocol):
             zygote=zygote,
             pid=self.pid or 0,
             end=self.end,
+            user=self.user,
         )
 
     def doom(self, reason: str) -> None:
@@ -247,12 +247,15 @@ class Worker(asyncio.Protocol):
         await self.kill()
 
     def clean(self) -> bool:
-        """Makes the workspace fresh for the next call; False if that could not be done. May take long."""
+        """Makes the workspace fresh for the next call; False if that could not be done, or another is had sooner."""
+        if removal.is_large(self.workspace):
+            self.fit = False
+            return False
         try:
             self.given = 0
             _remove_contents(self.workspace)
             workspace.lay_out(self.workspace, self.owner)
-        except (OSError, RecursionError):  # the latter where folders lie too deep in each other
+        except OSError:
             self.fit = False
         return self.fit
 
@@ -420,18 +423,6 @@ def _remove_contents(folder: Path) -> None:
     and no link is followed.
     """
     with workspace.opened(folder) as root:
-        _empty(root, spare=workspace.TEMPORARY)
+        removal.empty(root, spare=workspace.TEMPORARY)
     with workspace.opened(folder, workspace.TEMPORARY) as temporary:
-        _empty(temporary)
-
-
-def _empty(folder: int, spare: str | None = None) -> None:
-    with os.scandir(folder) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
-        if is_folder and name == spare:
-            continue
-        if is_folder:
-            shutil.rmtree(name, dir_fd=folder)
-        else:
-            os.unlink(name, dir_fd=folder)
+        removal.empty(temporary)
