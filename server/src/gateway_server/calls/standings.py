@@ -20,6 +20,8 @@ from gateway_server.store.database import Database
 T = TypeVar("T")
 REMEMBERED_FOR = 1.0
 """Seconds; other gateways may change a limit."""
+AHEAD = 0.5
+"""Seconds before the end of that time from which on a call has it looked up anew, and does not wait for it."""
 MOST = 10_000
 """Users that are remembered."""
 
@@ -43,6 +45,8 @@ class Standings:
         self._database = database
         self._quotas = quotas
         self._known: dict[str, dict[str | None, _Standing]] = {}  # by user, then by key
+        self._looks: dict[tuple[str, str | None], asyncio.Task[_Standing]] = {}
+        """Those that are under way."""
         self._charged: Counter[str] = Counter()
         self._deciding: Counter[str] = Counter()
         """Users for whom the database decides at the moment."""
@@ -53,9 +57,11 @@ class Standings:
         """Whether it is certain that one more call is within every limit. False: ask the database."""
         if self._is_for_the_database(principal):
             return False
-        standing = self._remembered(principal)
-        if standing is None or standing.until < time.monotonic():
-            standing = await self._look(principal)
+        standing, moment = self._remembered(principal), time.monotonic()
+        if standing is None or standing.until < moment:
+            standing = await asyncio.shield(self._begin_look(principal))
+        elif standing.until < moment + AHEAD:
+            self._begin_look(principal)
         return self._charged[principal.user] - standing.charged < standing.room
 
     def still_has_room(self, principal: Principal) -> bool:
@@ -101,6 +107,16 @@ class Standings:
         """Something has changed for a user."""
         self._known.pop(user, None)
         self._decisions[user] += 1
+
+    def _begin_look(self, principal: Principal) -> asyncio.Task[_Standing]:
+        """The look that is under way, or a new one: what calls need to know is the same for all of one key."""
+        place = principal.user, principal.key_id
+        task = self._looks.get(place)
+        if task is None:
+            task = self._looks[place] = asyncio.ensure_future(self._look(principal))
+            task.add_done_callback(lambda _: self._looks.pop(place, None))
+            task.add_done_callback(_look_at)
+        return task
 
     async def _look(self, principal: Principal) -> _Standing:
         if len(self._known) >= MOST:

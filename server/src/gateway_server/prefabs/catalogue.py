@@ -26,6 +26,8 @@ from gateway_server.store.database import Database
 LONGEST_ECHO = 80
 """Characters of what a caller sent that an answer repeats at most."""
 _REMEMBERED_REMOVALS = 10_000
+_NEIGHBOURS = 20
+"""Ids on either side of one that is not there, among which the one that was meant is looked for."""
 _REMEMBERED_ROWS = 5_000
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
@@ -255,7 +257,7 @@ class Catalogue:
             shown = ", ".join(sorted(deployed, key=Ordered, reverse=True)[:5])
             message = f"Prefab {told} has no version {(version or '')[:LONGEST_ECHO]}; there are: {shown}."
         elif _is_id(prefab_id):
-            ids = await self._database.read(lambda c: c.execute(select(schema.prefabs.c.id)).scalars().all())
+            ids = await self._database.read(lambda c: _around(c, prefab_id))
             near = difflib.get_close_matches(prefab_id, ids, n=1)
             message = f"There is no prefab {told}." + (f" Did you mean {near[0]}?" if near else "")
             if prefab_id in ids:
@@ -269,6 +271,14 @@ class Catalogue:
             for version in prefab.iterdir() if prefab.is_dir() else ():
                 if version not in wanted:
                     shutil.rmtree(version, ignore_errors=True)
+
+
+def _around(connection: Connection, prefab_id: str) -> list[str]:
+    """The ids that stand before and after one in the alphabet, and itself: however many there are, it takes as long."""
+    column = schema.prefabs.c.id
+    after = select(column).where(column >= prefab_id).order_by(column).limit(_NEIGHBOURS)
+    before = select(column).where(column < prefab_id).order_by(column.desc()).limit(_NEIGHBOURS)
+    return [*connection.execute(after).scalars(), *connection.execute(before).scalars()]
 
 
 def _state(row: Any) -> tuple[Any, ...]:
