@@ -24,7 +24,7 @@ from gateway_server.api import quotas as quota_routes
 from gateway_server.api import secrets as secret_routes
 from gateway_server.api import usage as usage_routes
 from gateway_server.api import users as user_routes
-from gateway_server.api.asgi import Receive, Send
+from gateway_server.api.asgi import Application, Receive, Send
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.calls import PATHS, RunRoutes
 from gateway_server.api.doors import is_inside
@@ -225,21 +225,24 @@ class Gateway:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI. The run routes and the objects come first, and know no framework."""
-        if scope["type"] == "http":
-            path: str = scope["path"]
-            if path in PATHS:
-                await self.runs(scope, receive, send)
-                return
-            if path == SUBMIT_PATH and scope["method"] == "POST":
-                await self._submitting(scope, receive, send)
-                return
-            if EVENTS_PATH.match(path):
-                await self._job_events(scope, receive, send)
-                return
-            if path.startswith("/objects/"):
-                await self._signed_objects(scope, receive, send)
-                return
-        await self.web(scope, receive, send)  # type: ignore[arg-type]
+        bare = self._bare(scope) if scope["type"] == "http" else None
+        if bare is not None:
+            await faults.guard(bare, scope, receive, send)
+        else:
+            await self.web(scope, receive, send)  # type: ignore[arg-type]
+
+    def _bare(self, scope: dict[str, Any]) -> Application | None:
+        """Who answers a request without the framework."""
+        path: str = scope["path"]
+        if path in PATHS:
+            return self.runs
+        if path == SUBMIT_PATH and scope["method"] == "POST":
+            return self._submitting
+        if EVENTS_PATH.match(path):
+            return self._job_events
+        if path.startswith("/objects/"):
+            return self._signed_objects
+        return None
 
     async def start(self) -> None:
         """Opens the database, prepares what the first start needs, and takes work."""

@@ -28,8 +28,8 @@ class Sender:
         return {"type": "http.disconnect"}
 
 
-async def read(intake: Intake, sender: Sender) -> bytes:
-    async with intake.body(sender) as body:
+async def read(intake: Intake, sender: Sender, user: str = "ann") -> bytes:
+    async with intake.body(sender, user) as body:
         return body
 
 
@@ -56,7 +56,7 @@ def test_what_is_no_whole_body_is_refused_and_holds_nothing(
     intake = Intake(10)
     with pytest.raises(error):
         asyncio.run(read(intake, sender))
-    assert intake._held == 0
+    assert not intake._held
 
 
 def test_large_bodies_wait_outside_when_memory_is_full_and_small_ones_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,11 +65,27 @@ def test_large_bodies_wait_outside_when_memory_is_full_and_small_ones_come_in(mo
 
     async def main() -> None:
         intake = Intake(1000)
-        async with intake.body(Sender(b"a" * 80)):
-            with pytest.raises(Overloaded):
-                await read(intake, Sender(b"a" * 30))
-            async with intake.body(Sender(b"a" * 15)):
-                assert await read(intake, Sender(b"a" * 9)) == b"a" * 9
-        assert await read(intake, Sender(b"a" * 90)) == b"a" * 90
+        async with intake.body(Sender(b"a" * 70), "ann"):
+            with pytest.raises(Overloaded, match="The gateway has"):
+                await read(intake, Sender(b"a" * 40), "ben")
+            async with intake.body(Sender(b"a" * 25), "ben"):
+                assert await read(intake, Sender(b"a" * 9), "ben") == b"a" * 9
+        assert await read(intake, Sender(b"a" * 75)) == b"a" * 75
+
+    asyncio.run(main())
+
+
+def test_one_user_leaves_room_for_the_bodies_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TOGETHER", 100)
+    monkeypatch.setattr(module, "SMALL", 10)
+
+    async def main() -> None:
+        intake = Intake(1000)
+        async with intake.body(Sender(b"a" * 60), "eve"):
+            with pytest.raises(Overloaded, match="You have"):
+                await read(intake, Sender(b"a" * 20), "eve")
+            assert await read(intake, Sender(b"a" * 9), "eve") == b"a" * 9
+            assert await read(intake, Sender(b"a" * 30), "ann") == b"a" * 30
+        assert not intake._held
 
     asyncio.run(main())

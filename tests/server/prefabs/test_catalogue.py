@@ -119,3 +119,15 @@ async def test_a_list_that_is_too_long_to_remember_is_whole(shop: Shop, monkeypa
     for _ in range(2):
         assert await shop.names() == {"1.0.0": "Hello", "2.0.0": "Hello"}
     assert len(shop.catalogue._parsed) == 1
+
+
+async def test_who_mistypes_an_id_is_told_the_one_that_was_meant(shop: Shop) -> None:
+    await shop.publish("1.0.0")
+    for wrong, told in (
+        ("hello-wrld", "Did you mean hello-world?"),
+        ("hello-world-2", "hello-world?"),
+        ("xyz", "xyz."),
+    ):
+        with pytest.raises(NotFound) as caught:
+            await shop.catalogue.find(wrong, "1.0.0")
+        assert str(caught.value).endswith(told)

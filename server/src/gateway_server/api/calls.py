@@ -74,7 +74,7 @@ class RunRoutes:
                 raise MethodNotAllowed(f"{scope['path']} takes POST.")
             headers = read_headers(scope)
             principal = await self._authenticator.identify(headers, scope.get("client"))
-            async with self._intake.body(receive) as body:
+            async with self._intake.body(receive, principal.user) as body:
                 await self._serve(principal, headers, body, receive, send)
         except GatewayFault as fault:
             await send_fault(fault, send)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -10,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway_server.api.asgi import JSON, Headers, Reply, Send, send_reply
+from gateway_server.api.asgi import JSON, Application, Headers, Receive, Reply, Send, send_reply
 from gateway_server.errors import GatewayFault, InternalError, Invalid, MethodNotAllowed, NotFound, Problem
 
 logger = logging.getLogger("gateway")
@@ -64,6 +65,25 @@ async def on_mistake(request: Request, error: Exception) -> Response:
     """The framework's handler of everything that nobody thought of: told in the log, not to the caller."""
     logger.error("unexpected error on %s %s", request.method, request.url.path, exc_info=error)
     return await on_fault(request, unexpected())
+
+
+async def guard(application: Application, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Lets an application answer that knows no framework; what nobody thought of becomes an answer of the one form, as
+    long as no other has begun."""
+    has_begun = False
+
+    async def telling(message: dict[str, Any]) -> None:
+        nonlocal has_begun
+        has_begun = True
+        await send(message)
+
+    try:
+        await application(scope, receive, telling)
+    except Exception as error:
+        logger.error("unexpected error on %s %s", scope["method"], scope["path"], exc_info=error)
+        if has_begun:
+            raise  # the server hangs up
+        await send_fault(unexpected(), send)
 
 
 def unexpected() -> InternalError:

@@ -50,7 +50,7 @@ class Submitting:
         headers = read_headers(scope)
         try:
             principal = await self._authenticator.identify(headers, scope.get("client"))
-            async with self._intake.body(receive) as body:
+            async with self._intake.body(receive, principal.user) as body:
                 job = await self._take(principal, headers, body)
                 await send_reply(_accepted(*job), send)
         except GatewayFault as fault:
