@@ -6,7 +6,8 @@ import contextlib
 import os
 from collections.abc import Mapping
 
-from ._local_file import new_sha256, safe_name
+from ._digest import Digest
+from ._local_file import safe_name
 from ._typing import Self
 from .exceptions import LocalFileError, LocalFileNotFoundError, LocalPermissionError, TransferError
 
@@ -28,7 +29,7 @@ class PartialFile:
         self.total = self.size
         self.done = 0
         self._etag: str | None = None
-        self._digest = new_sha256()
+        self._digest = Digest()
         folder, base = os.path.split(self.path)
         self._temporary = os.path.join(folder, f".{base[:60]}.{os.urandom(6).hex()}.part")
         try:
@@ -47,6 +48,7 @@ class PartialFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._digest.close()
         self._file.close()
         with contextlib.suppress(FileNotFoundError):  # renamed if all went well
             os.unlink(self._temporary)
@@ -65,7 +67,8 @@ class PartialFile:
         self._file.seek(0)
         self._file.truncate()
         self.done = 0
-        self._digest = new_sha256()
+        self._digest.close()
+        self._digest = Digest()
 
     def expect(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from the head of an answer how long the file is, and which."""
