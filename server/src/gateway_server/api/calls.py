@@ -18,7 +18,7 @@ from gateway_server.api.replies import Recorded
 from gateway_server.api.submitting import Submitting
 from gateway_server.calls.events import Events
 from gateway_server.calls.inputs import RunRequest, parse_run
-from gateway_server.calls.jobs import Ending, Jobs, new_id
+from gateway_server.calls.jobs import Jobs, new_id
 from gateway_server.calls.outcomes import Outcome, of_fault
 from gateway_server.calls.pipeline import Pipeline
 from gateway_server.calls.preparation import Ready
@@ -203,7 +203,7 @@ class RunRoutes:
         if isinstance(deadline, Invalid):
             raise deadline
         batch_id = new_id()
-        await self._open_batch(principal, batch_id, key)
+        await self._pipeline.open_batch(principal, batch_id, key)
         exchange.job_id = batch_id
         places = asyncio.Semaphore(self._settings.batch_concurrency)
 
@@ -225,11 +225,11 @@ class RunRoutes:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.shield(self._close_batch(batch_id, JobStatus.CANCELED))
+            await asyncio.shield(self._pipeline.close_batch(batch_id, JobStatus.CANCELED))
             raise
         succeeded = sum(ok for _, ok in answered)
         status = JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED
-        await self._close_batch(batch_id, JobStatus.CANCELED if canceled else status)
+        await self._pipeline.close_batch(batch_id, JobStatus.CANCELED if canceled else status)
         exchange.give(replies.batch(batch_id, [text for text, _ in answered], succeeded))
 
     async def _batch_item(
@@ -268,21 +268,6 @@ class RunRoutes:
             self._jobs.refuse(connection, principal, call, fault, parent_id=batch_id, position=position, job_id=job_id)
 
         await self._database.write(work, durable=False)
-
-    async def _open_batch(self, principal: Principal, batch_id: str, key: RequestKey | None) -> None:
-        def work(connection: Connection) -> None:
-            self._jobs.open(connection, job_id=batch_id, principal=principal, call=None, key=key)
-
-        try:
-            await self._database.write(work, durable=False)
-        except asyncio.CancelledError:  # that write cannot be called back, so the record has to be closed
-            await asyncio.shield(self._close_batch(batch_id, JobStatus.CANCELED))
-            raise
-
-    async def _close_batch(self, batch_id: str, status: JobStatus) -> None:
-        ending = Ending(status=status, forget_key=status is JobStatus.CANCELED)
-        await self._database.write(lambda c: self._jobs.close(c, batch_id, ending), durable=False)
-        self._events.ended(batch_id)
 
 
 class _Teller:

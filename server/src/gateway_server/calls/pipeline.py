@@ -20,7 +20,7 @@ from gateway_server.calls.requests import RequestKey
 from gateway_server.calls.running import Running, RunningCalls
 from gateway_server.calls.standings import Standings
 from gateway_server.errors import InternalError, Overloaded, ServiceUnavailable
-from gateway_server.models import JobStatus
+from gateway_server.models import JobStatus, Principal
 from gateway_server.store.database import Database
 
 Transcript = Callable[[Outcome], Sequence[bytes]]
@@ -140,6 +140,54 @@ class Pipeline:
             return False
         self._standings.charge(principal.user)
         return True
+
+    async def open_batch(self, principal: Principal, batch_id: str, key: RequestKey | None) -> None:
+        """Opens the record of a batch, whose calls are admitted one by one.
+
+        Raises:
+            AlreadyKnown: the same request has been admitted before.
+            IdempotencyConflict: the key came with another request.
+        """
+        is_below = principal.job_id is not None or principal.tree_id is not None  # the database counts those
+        if not is_below and (key is None or await self._ledger.is_new(key, self._jobs.knows)):
+            opening = Opening(
+                id=batch_id,
+                parent_id=None,
+                position=None,
+                root_id=batch_id,
+                depth=principal.depth,
+                user=principal.user,
+                agent=principal.agent,
+                key_id=principal.key_id,
+                prefab_id=None,
+                version=None,
+                function_name=None,
+                request_key=key.key if key is not None else None,
+                request_digest=key.digest if key is not None else None,
+                created_at=time.time(),
+            )
+            if self._ledger.begin(opening, is_told=True):  # its calls name it in their records
+                return
+
+        def work(connection: Connection) -> None:
+            self._jobs.open(connection, job_id=batch_id, principal=principal, call=None, key=key)
+
+        try:
+            writing = self._database.hand_over(self._ledger.after(work), durable=False)
+            self._ledger.hold(key, writing)
+            await writing
+        except asyncio.CancelledError:  # that write cannot be called back, so the record has to be closed
+            await asyncio.shield(self.close_batch(batch_id, JobStatus.CANCELED))
+            raise
+
+    async def close_batch(self, batch_id: str, status: JobStatus) -> None:
+        """Records that all calls of a batch have ended."""
+        ending = Ending(status=status, forget_key=status is JobStatus.CANCELED)
+        if not self._ledger.has_begun(batch_id):
+            await self._database.write(lambda c: self._jobs.close(c, batch_id, ending), durable=False)
+        elif not self._ledger.end(batch_id, ending, charged=True, events=b""):
+            await self._ledger.written(batch_id)
+        self._events.ended(batch_id)
 
     async def begin(self, ready: Ready, job_id: str) -> Ready:
         """Reserves run time and a place for an attempt at a job that was charged before, as `admit` does.

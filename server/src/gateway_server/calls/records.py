@@ -24,7 +24,7 @@ _jobs, _users, _position = schema.jobs, schema.users, schema.journal
 
 
 class Opening(NamedTuple):
-    """A call has begun."""
+    """A call has begun, or a batch, which is no call of any function and is charged to nobody."""
 
     id: str
     parent_id: str | None
@@ -34,9 +34,9 @@ class Opening(NamedTuple):
     user: str
     agent: str | None
     key_id: str | None
-    prefab_id: str
-    version: str
-    function_name: str
+    prefab_id: str | None
+    version: str | None
+    function_name: str | None
     request_key: bytes | None
     request_digest: bytes | None
     created_at: float
@@ -88,13 +88,13 @@ def write(connection: Connection, quotas: Quotas, opened: Mapping[str, Opening],
 
 
 def _row(opening: Opening, closing: Closing | None) -> tuple[Any, ...]:
-    created_at = opening.created_at
+    created_at, is_call = opening.created_at, opening.prefab_id is not None
     if closing is None:
-        return opening + ("running", 1, 0, created_at, None, None, None, True)  # noqa: RUF005  # the faster way
+        return opening + ("running", 1, 0, created_at, None, None, None, is_call)  # noqa: RUF005  # the faster way
     _, status, ended_at, error, is_fault, charged, forget_key, *_ = closing
     if forget_key:
         opening = opening._replace(request_key=None)
-    return opening + (status, 1, 0, created_at, ended_at, error, is_fault, charged)  # noqa: RUF005
+    return opening + (status, 1, 0, created_at, ended_at, error, is_fault, charged and is_call)  # noqa: RUF005
 
 
 def _insert_jobs(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
