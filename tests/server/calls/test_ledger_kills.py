@@ -31,6 +31,10 @@ def sleeps(seconds: float):
 
 def long(size: int):
     return "x" * size
+
+def marks(path: str):
+    with open(path, "w"):
+        return "marked"
 """
 
 
@@ -226,3 +230,30 @@ def test_a_journal_of_another_release_or_of_nobody_does_not_stop_a_start(gateway
         gateway.request("POST", "/v1/run", key=key, json=body).raise_for_status()
         assert used(gateway, key) == charged(gateway, "ann")
         assert time.time() - before < 10
+
+
+def test_a_batch_is_on_record_with_its_calls_after_a_kill(gateway: Gateway, tmp_path: Path) -> None:
+    key, mark = gateway.key("ann"), tmp_path / "mark"
+    headers = {"Idempotency-Key": "whole"}
+    whole = {"calls": [call("echo", text="a"), call("echo", text="b")]}
+    answered = gateway.request("POST", "/v1/run", key=key, json=whole, headers=headers).json()
+    cut = {"calls": [call("marks", path=str(mark)), call("sleeps", seconds=60)]}
+    caller = threading.Thread(target=send_until_cut, args=(gateway, key, cut))
+    caller.start()
+    until(mark.exists, 20, "the first call of the batch")
+    kill(gateway)
+    caller.join(20)
+    gateway.start()
+    job = gateway.request("GET", f"/v1/jobs/{answered['job_id']}", key=key).json()
+    assert (job["status"], len(job["children"])) == ("succeeded", 2)
+    assert gateway.request("POST", "/v1/run", key=key, json=whole, headers=headers).json() == answered
+    listed = gateway.request("GET", "/v1/jobs", key=key).json()["jobs"]
+    (left,) = (one for one in listed if one["id"] != answered["job_id"])
+    assert left["status"] not in ("queued", "starting", "running"), left
+    assert used(gateway, key) == charged(gateway, "ann")
+    assert "Traceback" not in gateway.log()
+
+
+def send_until_cut(gateway: Gateway, key: str, body: dict[str, Any]) -> None:
+    with pytest.raises(httpx.HTTPError):
+        httpx.post(f"{gateway.url}/v1/run", json=body, headers={"X-API-Key": key}, timeout=60, trust_env=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway_runtime import workspace
 from gateway_runtime.protocol import PROTOCOL
-from gateway_server.engine.local import apart, removal
+from gateway_server.engine.local import placement, removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Cgroups, Group
 from gateway_server.engine.local.isolation import Isolation, Layout
@@ -254,7 +254,7 @@ class Zygote:
         removal.remove(self._work)
         (self._work / "import").mkdir(parents=True)
         os.chmod(self._work, 0o711)  # noqa: S103  workers reach their own folder by name, and list nothing
-        apart.spread(self._work)
+        placement.spread(self._work)
         owner = self._layout.zygote_owner(self.slot)
         if owner is not None:
             os.chown(self._work / "import", owner, owner)
