@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
@@ -11,23 +12,39 @@ SHORTEST = 8
 
 
 class Masker:
-    """Replaces the values of one call's secrets wherever they appear, quoted or in a URL, too."""
+    """Replaces the values of one call's secrets wherever they appear, quoted or in a URL, too.
+
+    Most calls print nothing and do not fail: what it takes to find the values is made when there is something to mask.
+    """
 
     def __init__(self, values: Iterable[str]) -> None:
-        told = {spelling for value in values if len(value) >= SHORTEST for spelling in _spellings(value)}
-        kept = sorted(told, key=len, reverse=True)
-        self.longest = max((len(value.encode()) for value in kept), default=0)
+        self._values = [value for value in values if len(value) >= SHORTEST]
+
+    @cached_property
+    def longest(self) -> int:
         """Length in bytes of the longest value: at a cut, a part of it may stand that no pattern finds."""
-        self._pattern = re.compile("|".join(re.escape(value) for value in kept)) if kept else None
-        self._bytes = re.compile(b"|".join(re.escape(value.encode()) for value in kept)) if kept else None
+        return max((len(value.encode()) for value in self._told), default=0)
+
+    @cached_property
+    def _told(self) -> list[str]:
+        """Every spelling of every value, those first that may hold others."""
+        return sorted({spelling for value in self._values for spelling in _spellings(value)}, key=len, reverse=True)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(re.escape(value) for value in self._told))
+
+    @cached_property
+    def _bytes(self) -> re.Pattern[bytes]:
+        return re.compile(b"|".join(re.escape(value.encode()) for value in self._told))
 
     def text(self, text: str) -> str:
         """The text without secrets."""
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
+        return self._pattern.sub(MASK, text) if self._values else text
 
     def bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        return data if self._bytes is None else self._bytes.sub(MASK.encode(), data)
+        return self._bytes.sub(MASK.encode(), data) if self._values else data
 
 
 def _spellings(value: str) -> set[str]:

@@ -15,6 +15,7 @@ from gateway_server.store.database import Database
 from gateway_server.store.sealed import secret_context
 
 _table = schema.secrets
+_ONE = "SELECT sealed FROM secrets WHERE user = ? AND prefab_id = ? AND name = ?"
 
 
 class Vault:
@@ -70,11 +71,7 @@ class Vault:
         """
         if not declared:
             return {}
-        wanted = select(_table).where(
-            _table.c.user == user, _table.c.prefab_id == prefab_id, _table.c.name.in_([s.name for s in declared])
-        )
-        rows = await self._database.read(lambda c: c.execute(wanted).all(), settled=False)
-        sealed = {row.name: row.sealed for row in rows}
+        sealed = await self._sealed(user, prefab_id, [secret.name for secret in declared])
         for secret in declared:
             if secret.required and secret.name not in sealed:
                 raise MissingSecret(prefab_id, secret.name, secret.instructions or None)
@@ -85,6 +82,15 @@ class Vault:
                 f"A secret of prefab {prefab_id} was sealed with another master key. Set it again, or restore the key."
             )
             raise ServiceUnavailable(text) from error
+
+    async def _sealed(self, user: str, prefab_id: str, names: Sequence[str]) -> dict[str, bytes]:
+        """Secrets as they are kept, by name; those that are not set are left out."""
+        if self._database.looks_up:
+            rows = ((name, self._database.look_up(_ONE, user, prefab_id, name)) for name in names)
+            return {name: row[0] for name, row in rows if row is not None}
+        wanted = select(_table).where(_table.c.user == user, _table.c.prefab_id == prefab_id, _table.c.name.in_(names))
+        found = await self._database.read(lambda c: c.execute(wanted).all(), settled=False)
+        return {row.name: row.sealed for row in found}
 
 
 def _record(connection: Connection, by: Principal, action: str, user: str, prefab_id: str, name: str) -> None:

@@ -1,0 +1,41 @@
+"""One prefab version on this machine, and what it has there."""
+
+import asyncio
+import time
+from collections import deque
+
+from gateway_server.engine.local.turns import Turns
+from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.zygotes import ImportFailed, Zygote
+from gateway_server.models import Deployment
+
+
+class Host:
+    """One prefab version on this machine: its zygote and its idle workers."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.zygote: Zygote | None = None
+        self.starting: asyncio.Task[Zygote] | None = None
+        self.preload = True
+        self.failed: tuple[float, ImportFailed] | None = None
+        self.idle: dict[str, deque[Worker]] = {}
+        self.turns: dict[str, Turns] = {}
+        """By user."""
+        self.busy = 0
+        self.spare: Worker | None = None
+        """One that has served nobody yet: the kernel takes 5 ms to let a process into control groups, now and then."""
+        self.preparing = False
+        self.retired = False
+        """Whether the version is gone: what runs may end, and nothing else begins."""
+        self.used_at = time.monotonic()
+
+    def take_idle(self, user: str) -> Worker | None:
+        """The idle worker of `user` that served last: its memory is warmest. It may have become unfit meanwhile."""
+        waiting = self.idle.get(user)
+        if not waiting:
+            return None
+        worker = waiting.pop()
+        if not waiting:
+            del self.idle[user]
+        return worker
