@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.child import ROOT, ask
-from bench.endpoint import HOST, Endpoint
+from bench.endpoint import HOST, TEXT, Endpoint
 
 HEADER = "Idempotency-Key"
 
@@ -34,6 +34,31 @@ class Slice:
     def tail(self) -> float:
         """How much longer than the usual call the hundredth one takes."""
         return self.p99 / self.p50 if self.p50 else 0.0
+
+
+@dataclass(frozen=True)
+class Volley:
+    """What came of a fixed number of requests."""
+
+    seconds: list[float]
+    """Of each repetition, until the last answer."""
+    each: list[float]
+    """Of each request."""
+    jobs: list[str]
+    """Of each success that named its job."""
+    failed: int
+    failures: list[str]
+    """The first of them, word by word."""
+
+    def checked(self) -> "Volley":
+        """Itself.
+
+        Raises:
+            RuntimeError: a request failed.
+        """
+        if self.failed:
+            raise RuntimeError(f"{self.failed} of {len(self.each)} requests failed: {self.failures[0]}")
+        return self
 
 
 def tool() -> str:
@@ -62,6 +87,15 @@ def press(
     rate = (told["requests"] - told["errors"]) / told["seconds"]
     figures = {name: told[name] for name in ("requests", "p50", "p99", "errors")}
     return Slice(rate=rate, cpu=cpu, **figures)
+
+
+def volley(
+    port: int, requests: Sequence[str], *, connections: int, expect: str = TEXT, repeat: int = 1, timeout: float = 300
+) -> Volley:
+    """Sends requests over connections that stay open, and waits for the answer of each. A success has `expect` in its
+    body."""
+    order = {"port": port, "requests": requests, "connections": connections, "expect": expect, "repeat": repeat}
+    return Volley(**ask("volley", order, timeout=timeout))
 
 
 _LUA = """

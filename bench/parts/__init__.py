@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
-from bench.parts import catalogue, client, files, growth, memory, peers, stream, unary, workers
+from bench.parts import batch, catalogue, client, files, growth, honest, memory, peers, stream, unary, workers
 from bench.session import Session
 
 PARTS: dict[str, Callable[[Session], None]] = {
     "unary": unary.measure,
+    "honest": honest.measure,
+    "batch": batch.measure,
     "peers": peers.measure,
     "stream": stream.measure,
     "client": client.measure,
