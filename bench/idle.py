@@ -39,6 +39,8 @@ def streams(product: Product, key: str) -> Iterator[Streams]:
     """A job that has begun and waits, and no stream of its events yet."""
     call = prefab.call("waits", seconds=SILENCE)["calls"][0]
     job = product.as_token(key, "POST", "/v1/jobs", json=call)["job_id"]
-    with contextlib.ExitStack() as stack:
-        yield Streams(product, key, job, stack)
-    product.as_token(key, "POST", f"/v1/jobs/{job}/cancel")
+    try:
+        with contextlib.ExitStack() as stack:
+            yield Streams(product, key, job, stack)
+    finally:  # else the gateway would wait for it when it is asked to end
+        product.as_token(key, "POST", f"/v1/jobs/{job}/cancel")
