@@ -61,8 +61,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="PART,…", default="", help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="the folder to write to")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--quick", action="store_true", help="fewer and shorter slices: three minutes, wider spreads")
-    pace.add_argument("--long", action="store_true", help="growth up to 100,000, too")
+    pace.add_argument("--quick", action="store_true", help="fewer and shorter slices: half the time, wider spreads")
+    pace.add_argument("--long", action="store_true", help="growth up to 100,000, 1 GB files, 10,000 streams")
     pace.add_argument("--smoke", action="store_true", help="try the suite, without peers; the figures say nothing")
     asked = parser.parse_args()
     if unknown := [part for part in asked.only.split(",") if part and part not in PARTS]:

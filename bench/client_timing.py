@@ -1,19 +1,19 @@
-"""What one call costs through several clients, for `parts.client`: `python -m bench.client_timing ORDER`.
+"""What one call costs through several clients, and what making one costs, for `parts.client`.
 
-The order is JSON: port, rounds, calls, core. It runs on that core. In every round each client makes so many calls, one
-at a time. Writes, as one line of JSON, the median seconds of each client in each round.
+The order: port, rounds, calls, core. It runs on that core. In every round each client makes so many calls, one at a
+time. Answers with the median seconds of each client in each round, and of making a `GatewayClient`.
 """
 
 import json
 import os
 import socket
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import httpx
 
+from bench import child
 from gateway_sdk import GatewayClient
 
 CALL = {"prefab_id": "bench", "version": "1.0.0", "function_name": "echo", "inputs": {"parameters": {"text": "hello"}}}
@@ -63,6 +63,12 @@ def sdk_each(port: int) -> Call:
     return lambda: GatewayClient(TOKEN, url).run("bench", "1.0.0", "echo", {"text": "hello"}).get_function_result()
 
 
+def making(port: int) -> Call:
+    """No call: a client that is made, and makes none."""
+    url = f"http://127.0.0.1:{port}"
+    return lambda: GatewayClient(internal_token=TOKEN, base_url=url)
+
+
 CLIENTS = {
     "raw socket": raw,
     "client.run()": sdk,
@@ -73,22 +79,28 @@ CLIENTS = {
 
 def main() -> None:
     """Does what the order says."""
-    order = json.loads(sys.argv[1])
+    order = child.order()
     os.sched_setaffinity(0, {order["core"]})
     calls = {name: make(order["port"]) for name, make in CLIENTS.items()}
     for call in calls.values():
         for _ in range(20):
             call()
     found: dict[str, list[float]] = {name: [] for name in calls}
+    made = []
     for _ in range(order["rounds"]):
         for name, call in calls.items():
-            times = []
-            for _ in range(order["calls"]):
-                began = time.perf_counter()
-                call()
-                times.append(time.perf_counter() - began)
-            found[name].append(statistics.median(times))
-    print(json.dumps(found))
+            found[name].append(_usual(call, order["calls"]))
+        made.append(_usual(making(order["port"]), order["calls"]))
+    print(json.dumps({"calls": found, "made": made}))
+
+
+def _usual(call: Call, count: int) -> float:
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
 
 
 if __name__ == "__main__":

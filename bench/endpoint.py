@@ -29,6 +29,10 @@ class Endpoint:
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         return f"POST {self.path} HTTP/1.1\r\n{lines}{extra}Content-Length: {len(self.body)}\r\n\r\n".encode()
 
+    def text(self, extra: str = "") -> str:
+        """The whole request, as text for a program that sends it."""
+        return (self.head(extra) + self.body).decode()
+
     def ask(self, timeout: float = 60.0) -> tuple[int, bytes]:
         """One request on a connection of its own: status and body of the answer."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout)

@@ -1,11 +1,10 @@
 """How long the SDK, or the store's own client, takes for one file, for `parts.files`.
 
-`python -m bench.file_timing ORDER`. The order is JSON: do (sdk_up, sdk_down, store_up, store_down), path, and url,
-token, s3_url or bucket, key as needed. Writes the seconds, and the s3_url of an upload, as one line of JSON.
+The order: do (sdk_up, sdk_down, store_up, store_down), path, and url, token, s3_url or bucket, key as needed. Answers
+with the seconds, and the s3_url of an upload.
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import obstore
 from obstore.store import S3Store
 
+from bench import child
 from gateway_sdk import GatewayClient
 
 Order = dict[str, str]
@@ -56,7 +56,7 @@ def _bucket(order: Order) -> S3Store:
 
 def main() -> None:
     """Does what the order says."""
-    order = json.loads(sys.argv[1])
+    order = child.order()
     began = time.perf_counter()
     gave = DO[order["do"]](order)
     print(json.dumps({"seconds": time.perf_counter() - began, "gave": gave}))

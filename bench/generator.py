@@ -1,14 +1,15 @@
 """Load from one process, for machines without wrk: connections that ask again as soon as they were answered.
 
-Run by `load`: `python -m bench.generator ORDER`, with the order as JSON; writes one line of JSON.
+Run by `load`. The order: port, connections, seconds, heads, which requests take in turn, numbered, if each has a place
+for a number, and body.
 """
 
 import asyncio
 import json
-import sys
 import time
 from typing import Any
 
+from bench import child
 from bench.spread import percentile
 
 try:
@@ -71,7 +72,8 @@ class Load:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self._order = order
-        self._whole: bytes = (order["head"] + order["body"]).encode()
+        self._heads: list[str] = order["heads"]
+        self._whole = [f"{head}{order['body']}".encode() for head in self._heads]
         self._number = 0
         self._open = order["connections"]
         self._end = asyncio.get_running_loop().create_future()
@@ -82,10 +84,10 @@ class Load:
     def request(self) -> bytes:
         """The next request."""
         self._number += 1
+        at = self._number % len(self._heads)
         if not self._order["numbered"]:
-            return self._whole
-        head, body = self._order["head"], self._order["body"]
-        return f"{head % self._number}{body}".encode()
+            return self._whole[at]
+        return f"{self._heads[at] % self._number}{self._order['body']}".encode()
 
     def again(self) -> None:
         """Opens a connection in the place of one that was lost."""
@@ -119,7 +121,7 @@ class Load:
 
 async def main() -> None:
     """Does what the order says."""
-    print(json.dumps(await Load(json.loads(sys.argv[1])).run()))
+    print(json.dumps(await Load(child.order()).run()))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from html import escape
 
 from bench.goals import GOALS, Goal, Verdict
-from bench.results import Results, text
+from bench.results import Results, figure, text
 from bench.spread import Spread
 
 WIDTH = 960
@@ -76,7 +76,7 @@ def draw(results: Results, subtitle: str) -> str:
 
 def _goals(goals: list[tuple[Goal, Spread]]) -> Iterable[str]:
     least = min((goal.advance(spread.median) for goal, spread in goals), default=1.0)
-    scale = Scale(max(LEAST, min(0.1, 10 ** math.floor(math.log10(least)))), MOST)
+    scale = Scale(min(0.1, 10 ** math.floor(math.log10(max(LEAST, least)))), MOST)
     bottom = TOP + len(goals) * ROW
     yield from _stripes(len(goals), TOP)
     yield from _axis(scale, TOP, bottom)
@@ -90,7 +90,7 @@ def _goals(goals: list[tuple[Goal, Spread]]) -> Iterable[str]:
         yield f'<path class="reach" d="M{reach:.1f} {y - 7}v14"/>'
         yield f'<path class="{verdict}" stroke-width="2" d="M{ends[0]:.1f} {y}H{ends[1] + 0.5:.1f}"/>'
         yield f'<circle class="{verdict}" cx="{middle:.1f}" cy="{y}" r="4.5"/>'
-        yield _text(WIDTH - RIGHT + 16, y + 4.5, f"{text(spread.median)} {goal.unit}")
+        yield _text(WIDTH - RIGHT + 16, y + 4.5, figure(goal, spread.median))
     yield from _legend(bottom + 24)
 
 

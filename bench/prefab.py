@@ -26,6 +26,12 @@ def reads_file(text: str):
     return {"success": True, "echo": text, "size": next(Path("data/inputs/input").iterdir()).stat().st_size}
 
 
+def writes_files(text: str, n: int):
+    for number in range(n):
+        Path("data/outputs", f"{number}.txt").write_text(text)
+    return {"success": True, "echo": text}
+
+
 def waits(seconds: float):
     time.sleep(seconds)
     return {"success": True}
@@ -42,12 +48,14 @@ async def events_async(n: int):
     for number in range(n):
         yield {"type": "content", "data": f"token {number}"}
 '''
+_TEXT = {"name": "text", "type": "string", "description": "Any text", "required": True}
 _FILES = {"input": {"type": "array", "items": {"type": "InputFile"}, "description": "One file", "required": True}}
-_NUMBER = {"name": "n", "type": "integer", "description": "How many events", "required": True}
+_NUMBER = {"name": "n", "type": "integer", "description": "How many", "required": True}
 _FUNCTIONS: dict[str, dict[str, Any]] = {
     "echo": {},
     "reads_secret": {"secrets": [{"name": SECRET, "description": "Any text", "required": True}]},
     "reads_file": {"files": _FILES},
+    "writes_files": {"parameters": [_TEXT, _NUMBER]},
     "waits": {"parameters": [{"name": "seconds", "type": "number", "description": "How long", "required": True}]},
     "events": {
         "parameters": [
@@ -98,6 +106,5 @@ def call(function: str, prefab_id: str = ID, *, stream: bool = False, files: Any
 
 
 def _function(name: str, more: dict[str, Any]) -> dict[str, Any]:
-    text = {"name": "text", "type": "string", "description": "Any text", "required": True}
     returns = {"type": "object", "properties": {}}
-    return {"name": name, "description": name, "parameters": [text], "returns": returns, **more}
+    return {"name": name, "description": name, "parameters": [_TEXT], "returns": returns, **more}

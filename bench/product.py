@@ -54,9 +54,9 @@ class Product(Server):
 
         self.started_in = self.wait(look)
 
-    def stop(self) -> None:
+    def stop(self, *, kill: bool = False) -> None:
         """Ends it, and the connections to it."""
-        super().stop()
+        super().stop(kill=kill)
         self._http.close()
         self._http = httpx.Client(timeout=120, trust_env=False)
 

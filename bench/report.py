@@ -10,7 +10,7 @@ from typing import Any
 from bench import plot
 from bench.goals import GOALS, Goal
 from bench.machine import Machine, Noise
-from bench.results import Results, Table, spread_text, text
+from bench.results import Results, Table, figure, spread_text
 from bench.spread import Spread
 
 NAME = "latest"
@@ -78,13 +78,17 @@ def _goal_rows(results: Results) -> Iterable[tuple[str, ...]]:
     for key, spread in _in_order(results):
         goal = GOALS[key]
         mark = "" if goal.is_sure(spread) else "?"
-        sign = "≥" if goal.more_is_better else "≤"
-        limits = [f"{sign} {_limit(goal, value)}" for value in (goal.must, goal.reach)]
-        yield goal.title, *limits, f"**{spread_text(spread)}** {goal.unit}", f"{goal.verdict(spread.median)}{mark}"
+        limits = [_limit(goal, value) for value in (goal.must, goal.reach)]
+        measured = f"**{spread_text(spread)}** {goal.unit}"
+        if goal.is_fact:
+            measured = f"**{figure(goal, spread.median)}**"
+        yield goal.title, *limits, measured, f"{goal.verdict(spread.median)}{mark}"
 
 
 def _limit(goal: Goal, value: float) -> str:
-    return f"{value:g} {goal.unit}"
+    if goal.is_fact:
+        return figure(goal, value)
+    return f"{'≥' if goal.more_is_better else '≤'} {value:g} {goal.unit}"
 
 
 def _goal_data(goal: Goal, spread: Spread) -> dict[str, Any]:
@@ -125,5 +129,5 @@ def summary(results: Results) -> list[tuple[str, str, str]]:
     found = []
     for key, spread in _in_order(results):
         goal = GOALS[key]
-        found.append((goal.title, f"{text(spread.median)} {goal.unit}", str(goal.verdict(spread.median))))
+        found.append((goal.title, figure(goal, spread.median), str(goal.verdict(spread.median))))
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.goals import Goal
 from bench.spread import Spread
 
 
@@ -40,6 +41,10 @@ class Results:
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each part took."""
 
+    def state(self, key: str, holds: bool) -> None:
+        """Puts a fact among the findings."""
+        self.findings[key] = Spread.of([float(holds)])
+
 
 def text(value: float) -> str:
     """A figure as people read it: three digits that mean something."""
@@ -47,6 +52,13 @@ def text(value: float) -> str:
     if size >= 100:
         return f"{value:,.0f}"
     return f"{value:.{1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
+
+
+def figure(goal: Goal, value: float) -> str:
+    """The value of a goal with its unit; of a fact, whether it holds."""
+    if goal.is_fact:
+        return "yes" if value >= 1 else "no"
+    return f"{text(value)} {goal.unit}"
 
 
 def spread_text(spread: Spread) -> str:

@@ -110,13 +110,13 @@ class Server:
         """What memory all its processes hold."""
         return processes.pss_mb(self.pids())
 
-    def stop(self) -> None:
-        """Asks it to end, and ends what is left of it."""
+    def stop(self, *, kill: bool = False) -> None:
+        """Asks it to end, and ends what is left of it; with `kill` it is not asked, as by `kill -9`."""
         if self._process is None:
             return
         pids = self.pids()
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(15)
         processes.end((pids | self.pids()) - {self._process.pid})

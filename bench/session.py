@@ -28,18 +28,24 @@ class Pace:
     """Pairs of slices."""
     repeats: int
     """Of what is over in no time: calls, starts, imports."""
-    megabytes: int
+    megabytes: int = 256
     """Size of the file that is moved."""
-    many: int
+    many: int = 10_000
     """Prefabs in the large catalogue."""
-    growth: tuple[int, ...]
+    growth: tuple[int, ...] = (10, 1_000)
     """Sizes that the cost of a call is compared at; the first is the small one."""
+    versions: int = 1_000
+    """In the catalogue of a gateway at rest."""
+    streams: int = 1_000
+    """Open and idle."""
+    users: int = 50
+    """Who call at the same time; and as many prefabs, each of which all of them call."""
 
 
-FULL = Pace(slice=2, rounds=4, repeats=20, megabytes=256, many=10_000, growth=(10, 1_000))
-LONG = Pace(slice=2, rounds=4, repeats=20, megabytes=256, many=10_000, growth=(10, 1_000, 100_000))
-QUICK = Pace(slice=1, rounds=2, repeats=8, megabytes=256, many=10_000, growth=(10, 1_000))
-SMOKE = Pace(slice=0.2, rounds=2, repeats=2, megabytes=1, many=20, growth=(2, 4))
+FULL = Pace(slice=2, rounds=4, repeats=20)
+LONG = Pace(slice=2, rounds=4, repeats=20, megabytes=1024, growth=(10, 1_000, 100_000), streams=10_000)
+QUICK = Pace(slice=1, rounds=2, repeats=8)
+SMOKE = Pace(slice=0.2, rounds=2, repeats=2, megabytes=1, many=20, growth=(2, 4), versions=5, streams=20, users=3)
 
 
 class Show(Protocol):
@@ -87,7 +93,13 @@ class Session:
         return found
 
     def slices(
-        self, server: Server, endpoint: Endpoint, connections: int, *, fresh_keys: bool = False
+        self,
+        server: Server,
+        endpoint: Endpoint,
+        connections: int,
+        *,
+        fresh_keys: bool = False,
+        users: Sequence[str] = (),
     ) -> Callable[[], Slice]:
         """A side for `alternate`: load on one server."""
         return lambda: load.press(
@@ -96,4 +108,5 @@ class Session:
             connections=connections,
             seconds=self.pace.slice,
             fresh_keys=fresh_keys,
+            users=users,
         )

@@ -1,15 +1,16 @@
 """A client of event streams on a raw socket that reads every event, for `parts.stream`.
 
-`python -m bench.stream_client ORDER` with the order as JSON: port, head, body, count. Writes the seconds until the
-first content and until the end of each stream, and how many events came, as one line of JSON.
+The order: port, head, body, count. Answers with the seconds until the first content and until the end of each stream,
+and how many events came.
 """
 
 import json
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+
+from bench import child
 
 WARM = 2
 """Streams that are not counted."""
@@ -68,7 +69,7 @@ class Reader:
 
 def main() -> None:
     """Does what the order says."""
-    order: dict[str, Any] = json.loads(sys.argv[1])
+    order: dict[str, Any] = child.order()
     reader = Reader(order["port"])
     request = (order["head"] + order["body"]).encode()
     found = [reader.stream(request) for _ in range(WARM + order["count"])][WARM:]

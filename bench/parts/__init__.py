@@ -2,16 +2,36 @@
 
 from collections.abc import Callable
 
-from bench.parts import catalogue, client, files, growth, memory, peers, stream, unary, workers
+from bench.parts import (
+    batch,
+    catalogue,
+    client,
+    files,
+    growth,
+    honest,
+    large,
+    memory,
+    peers,
+    stream,
+    streams,
+    unary,
+    users,
+    workers,
+)
 from bench.session import Session
 
 PARTS: dict[str, Callable[[Session], None]] = {
     "unary": unary.measure,
+    "honest": honest.measure,
+    "batch": batch.measure,
     "peers": peers.measure,
     "stream": stream.measure,
+    "streams": streams.measure,
+    "large": large.measure,
     "client": client.measure,
     "files": files.measure,
     "workers": workers.measure,
+    "users": users.measure,
     "memory": memory.measure,
     "catalogue": catalogue.measure,
     "growth": growth.measure,

@@ -1,4 +1,4 @@
-"""What the SDK costs by itself: a call against a server that answers at once, and its import."""
+"""What the SDK costs by itself: a call against a server that answers at once, making a client, and its import."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ CALLS = 200
 
 
 def measure(session: Session) -> None:
-    """Calls, then imports."""
+    """Calls and making clients, then imports."""
     _calls(session)
     session.show.step("imports")
     sides = [_import("pass"), _import("import gateway_sdk"), _import("import httpx")]
@@ -40,6 +40,7 @@ def _calls(session: Session) -> None:
     command = [sys.executable, "-m", "bench.stub", str(port)]
     cores = sorted(os.sched_getaffinity(0))
     rows = []
+    made: list[float] = []
     with Server("stub", command, log=session.work / "stub.log", cwd=ROOT) as stub:
         stub.wait(lambda: Endpoint(port).ask()[0] == 200)
         for title, key, core in (("one core", "client.together", cores[0]), ("two cores", "client.apart", cores[-1])):
@@ -47,11 +48,15 @@ def _calls(session: Session) -> None:
             for pid in stub.pids():
                 os.sched_setaffinity(pid, {cores[0]})
             rounds = max(3, session.pace.repeats)
-            found = ask("client_timing", {"port": port, "rounds": rounds, "calls": CALLS, "core": core})
+            told = ask("client_timing", {"port": port, "rounds": rounds, "calls": CALLS, "core": core})
+            found, making = told["calls"], [seconds * 1e6 for seconds in told["made"]]
             raw = found[next(iter(client_timing.CLIENTS))]
             session.results.findings[key] = ratios(found["client.run()"], raw)
+            made += making
+            rows.append(["GatewayClient(…), and no call", title, text(Spread.of(making).median), ""])
             for name, times in found.items():
                 rows.append([name, title, text(Spread.of(times).median * 1e6), spread_text(ratios(times, raw))])
+    session.results.findings["client.make"] = Spread.of(made)
     note = "One call at a time, to a server that answers at once. The SDK's are typed results with everything on."
     head = ("", "client and server on", "p50 µs", "against a raw socket")
     session.results.tables.append(Table("Clients", head, rows, note))

@@ -2,12 +2,11 @@
 
 import contextlib
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench import prefab, seeding
-from bench.endpoint import HOST, TEXT
+from bench import idle, prefab, seeding
+from bench.endpoint import TEXT
 from bench.product import Product
 from bench.results import Table, spread_text, text
 from bench.session import Session
@@ -16,6 +15,8 @@ from bench.spread import Spread, ratios
 CONNECTIONS = 16
 NOTHING = "nothing"
 """Two gateways that are alike: what they differ by is noise."""
+HELD = ("prefabs", "users", "jobs")
+"""Of these the costliest is held to a goal."""
 FILE = b"x" * 1000
 WORKERS_OF_ONE = 100
 """Idle workers of one prefab."""
@@ -39,6 +40,7 @@ class Thing:
 def measure(session: Session) -> None:
     """Two gateways for each thing, with little and with much of it, in turn."""
     rows = []
+    costs: dict[str, Spread] = {}
     little, *sizes = session.pace.growth
     base = _Base(session)
     for thing in THINGS:
@@ -48,16 +50,24 @@ def measure(session: Session) -> None:
                 continue
             session.show.step(thing.name if thing.name == NOTHING else f"{much:,} {thing.name}")
             try:
-                rows.append(_compare(session, base, thing, little, much))
+                row, cost = _compare(session, base, thing, little, much)
             except Exception as error:
                 session.results.missing[f"growth of {thing.name} to {much:,}"] = f"{type(error).__name__}: {error}"
+                continue
+            rows.append(row)
+            if thing.name in HELD:
+                costs[f"{much:,} {thing.name}"] = cost
     head = ("of these", "how many", "µs of processor per call", "with few", "ratio", "requests/s, ratio")
     note = f"Few are {little}. 16 connections; the call reads a secret where secrets grow, and a file where files grow."
     note += " Nothing: two gateways that are alike, which shows the noise."
+    if costs:
+        worst = max(costs, key=lambda name: costs[name].median)
+        session.results.findings["growth.call"] = costs[worst]
+        note += f" The worst of {', '.join(HELD)}: {worst}."
     session.results.tables.append(Table("Growth", head, rows, note))
 
 
-def _compare(session: Session, base: "_Base", thing: Thing, little: int, much: int) -> list[str]:
+def _compare(session: Session, base: "_Base", thing: Thing, little: int, much: int) -> tuple[list[str], Spread]:
     with contextlib.ExitStack() as stack:
         sides = []
         for size in (little, much):
@@ -77,13 +87,8 @@ def _compare(session: Session, base: "_Base", thing: Thing, little: int, much: i
     cost = ratios([one.cpu for one in many], [one.cpu for one in few])
     rate = ratios([one.rate for one in many], [one.rate for one in few])
     cpu = [text(Spread.of([one.cpu for one in side]).median) for side in (many, few)]
-    return [
-        thing.name,
-        f"{much:,}" if thing.name != NOTHING else "",
-        *cpu,
-        f"**{spread_text(cost)}**",
-        spread_text(rate),
-    ]
+    how_many = f"{much:,}" if thing.name != NOTHING else ""
+    return [thing.name, how_many, *cpu, f"**{spread_text(cost)}**", spread_text(rate)], cost
 
 
 class _Base:
@@ -113,17 +118,9 @@ class _Base:
 @contextlib.contextmanager
 def _streams(product: Product, key: str, count: int) -> Iterator[None]:
     """Connections that follow the events of a job that says nothing."""
-    call = prefab.call("waits", seconds=300)["calls"][0]
-    job = product.as_token(key, "POST", "/v1/jobs", json=call)["job_id"]
-    request = f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
-    with contextlib.ExitStack() as stack:
-        for _ in range(count):
-            one = stack.enter_context(socket.create_connection((HOST, product.port), timeout=30))
-            one.sendall(request)
-            if b" 200 " not in one.recv(4096):
-                raise RuntimeError("a stream of a job's events was refused")
+    with idle.streams(product, key) as streams:
+        streams.open(count)
         yield
-    product.as_token(key, "POST", f"/v1/jobs/{job}/cancel")
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def measure(session: Session) -> None:
         sides = [ours("events_async", n=EVENTS), ours("events", n=EVENTS), theirs(True, EVENTS), theirs(False, EVENTS)]
         names = ("gateway, async generator", "gateway, generator", "Starlette, async generator", "Starlette, generator")
         count = session.pace.repeats
-        found = session.alternate([_side(side, count) for side in sides], session.pace.rounds + 1)
+        found = session.alternate([side(one, count) for one in sides], session.pace.rounds + 1)
         rate = [[one.rate for one in side] for side in found]
         first = [[one.first for one in side] for side in found]
         findings["stream.async"] = ratios(rate[0], rate[2])
@@ -47,7 +47,7 @@ def measure(session: Session) -> None:
             rows.append([name, text(Spread.of(rates).median), beside, spread_text(Spread.of(firsts))])
         session.show.step("paced streams")
         sides = [ours("events", n=PACED, delay=DELAY), theirs(True, PACED, DELAY)]
-        paced = session.alternate([_side(side, count) for side in sides], session.pace.rounds + 1)
+        paced = session.alternate([side(one, count) for one in sides], session.pace.rounds + 1)
         gateway, starlette = ([one.first for one in side] for side in paced)
         findings["stream.paced"] = differences(gateway, starlette)
         rows.append(["gateway, generator, paced", "", "", spread_text(Spread.of(gateway))])
@@ -59,14 +59,18 @@ def measure(session: Session) -> None:
     session.results.tables.append(Table("Streams, one client", head, rows, note))
 
 
-class _Streams:
+class Streams:
+    """What several streams, one after the other, have shown."""
+
     def __init__(self, told: dict[str, list[float]], events: int) -> None:
         self.first = Spread.of(told["first"]).median * 1000
         self.rate = events / Spread.of(told["total"]).median
 
 
-def _side(endpoint: Endpoint, count: int) -> Callable[[], _Streams]:
-    def side() -> _Streams:
+def side(endpoint: Endpoint, count: int) -> Callable[[], Streams]:
+    """A side for `Session.alternate`: so many streams."""
+
+    def read() -> Streams:
         order = {
             "port": endpoint.port,
             "head": endpoint.head().decode(),
@@ -74,6 +78,6 @@ def _side(endpoint: Endpoint, count: int) -> Callable[[], _Streams]:
             "count": count,
         }
         told = ask("stream_client", order)
-        return _Streams(told, told["events"])
+        return Streams(told, told["events"])
 
-    return side
+    return read

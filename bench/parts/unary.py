@@ -29,12 +29,6 @@ def measure(session: Session) -> None:
             ours, theirs = session.alternate(sides)
             _find(session, connections, ours, theirs)
             rows.append(row(str(connections), ours, theirs))
-        session.show.step("16 connections, an Idempotency-Key for each request")
-        sides = [
-            session.slices(product, endpoint, 16, fresh_keys=True),
-            session.slices(bare, bare_endpoint, 16, fresh_keys=True),
-        ]
-        rows.append(row("16, Idempotency-Key", *session.alternate(sides)))
         endpoint.check()
         product_memory.append(product.pss_mb())
         bare_memory = bare.pss_mb()

@@ -1,4 +1,4 @@
-"""Beginnings: a worker for a user who has none yet, and the first call of a version that has no process yet."""
+"""Beginnings: a worker for a user who has none yet, and the first calls of a gateway that was started anew."""
 
 import http.client
 import time
@@ -26,7 +26,7 @@ def measure(session: Session) -> None:
             product.publish(name)
         session.show.step("new workers")
         calls = _Calls(product)
-        calls.once(product.key())
+        calls.once(key := product.key())
         apart = _news(calls, [product.key(f"apart-{number}") for number in range(count)], PAUSE)
         row = _news(calls, [product.key(f"row-{number}") for number in range(count)], 0)
     findings["workers.apart"], findings["workers.row"] = differences(*apart), differences(*row)
@@ -35,16 +35,17 @@ def measure(session: Session) -> None:
         rows.append(
             [f"a new user's worker, {title}", text(Spread.of(first).median), text(Spread.of(second).median), spread]
         )
-    session.show.step("first calls of versions")
-    with product:  # anew: no version has a process now
-        calls, key = _Calls(product), product.key()
-        calls.once(key)
-        first = [calls.once(key, name) for name in versions]
-        second = [calls.once(key, name) for name in versions]
-    findings["workers.first"] = Spread.of(first)
-    spread = spread_text(differences(first, second))
-    rows.append(["a version's first process", text(Spread.of(first).median), text(Spread.of(second).median), spread])
+    session.show.step("first calls after a restart")
+    restarted = [_restarted(product, key, versions) for _ in range(session.pace.rounds)]
+    begun = {"restart": [one[:1] for one in restarted], "first": [one[1:] for one in restarted]}
+    for title, name in (("the very first call after a restart", "restart"), ("a further version's first", "first")):
+        pairs = [pair for one in begun[name] for pair in one]
+        first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        findings[f"workers.{name}"] = Spread.of(first)
+        spread = spread_text(differences(first, second))
+        rows.append([title, text(Spread.of(first).median), text(Spread.of(second).median), spread])
     note = "Whole calls over HTTP on a connection that is kept: the first of a user, and the next one of the same user."
+    note += f" {session.pace.rounds} restarts; the very first call is also the first request of any kind."
     head = ("", "first call ms", "next call ms", "difference ms")
     session.results.tables.append(Table("Beginnings", head, rows, note))
 
@@ -58,10 +59,19 @@ def _news(calls: "_Calls", keys: Sequence[str], pause: float) -> tuple[list[floa
     return first, [calls.once(key) for key in keys]
 
 
+def _restarted(product: Product, key: str, versions: Sequence[str]) -> list[tuple[float, float]]:
+    """Starts it anew, so that no version has a process; of each version, the first call and a later one."""
+    with product:
+        calls = _Calls(product)
+        first = [calls.once(key, name) for name in versions]
+        return [(one, calls.once(key, name)) for one, name in zip(first, versions, strict=True)]
+
+
 class _Calls:
     def __init__(self, product: Product) -> None:
         self._product = product
         self._connection = http.client.HTTPConnection(HOST, product.port, timeout=60)
+        self._connection.connect()
 
     def once(self, key: str, prefab_id: str = prefab.ID) -> float:
         """One echo; milliseconds."""

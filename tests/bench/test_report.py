@@ -40,6 +40,18 @@ def test_all_three_are_written(tmp_path: Path) -> None:
     assert "other <1>" in "".join(ElementTree.fromstring(picture).itertext())
 
 
+def test_a_fact_is_told_as_yes_or_no(tmp_path: Path) -> None:
+    found = Results()
+    found.state("honest.records", True)
+    found.state("honest.kept", False)
+    paths = report.write(tmp_path, found, MACHINE, QUIET, "python -m bench")
+    page, data, picture = (path.read_text() for path in paths)
+    assert "as many records as requests | yes | yes | **yes** | reached |" in page
+    assert "after kill -9, too | yes | yes | **no** | missed |" in page
+    assert [goal["median"] for goal in json.loads(data)["goals"]] == [1.0, 0.0]
+    assert {"yes", "no"} <= set(ElementTree.fromstring(picture).itertext())
+
+
 def test_a_run_without_findings_has_a_page_and_a_picture_too(tmp_path: Path) -> None:
     paths = report.write(tmp_path, Results(), MACHINE, QUIET, "python -m bench")
     ElementTree.fromstring(paths[2].read_text())

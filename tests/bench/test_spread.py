@@ -62,6 +62,7 @@ def test_an_advance_is_above_one_where_the_goal_is_kept() -> None:
     assert LESS.advance(20) == 0.5
     assert LESS.advance(-1) == float("inf")
     assert MORE.advance(1.6) == 2
+    assert MORE.advance(0) == 0
 
 
 def test_no_goal_asks_less_than_it_must() -> None:

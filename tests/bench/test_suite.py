@@ -15,7 +15,7 @@ COMMAND = (sys.executable, "-m", "bench", "--smoke")
 
 
 def test_a_tiny_run_writes_its_table(tmp_path: Path) -> None:
-    parts = "unary,client"
+    parts = "unary,honest,client"
     done = subprocess.run(
         [*COMMAND, "--only", parts, "--results", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=150
     )
@@ -28,8 +28,13 @@ def test_a_tiny_run_writes_its_table(tmp_path: Path) -> None:
         "unary.64",
         "unary.cpu",
         "unary.tail",
+        "honest.16",
+        "honest.records",
+        "honest.found",
+        "honest.kept",
         "client.together",
         "client.apart",
+        "client.make",
         "client.import",
     }
     assert "| echo, 16 connections: requests/s against Starlette |" in page
@@ -38,13 +43,13 @@ def test_a_tiny_run_writes_its_table(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [*COMMAND, "--only", "memory", "--results", str(tmp_path / "results")]
+    command = [*COMMAND, "--only", "streams", "--results", str(tmp_path / "results")]
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
     ) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            if "idle versions" in line:  # the gateway and its workers are there
+            if "open streams" in line:  # the gateway and a worker are there
                 break
         below = descendants(run.pid)
         assert below
