@@ -134,6 +134,18 @@ def real(monkeypatch):
 
 
 @pytest.mark.usefixtures("real")
+def test_a_group_that_was_made_for_somebody_who_left_is_made_anew():
+    made = Cgroups()
+    try:
+        made.add("x", memory=1 << 20, cpu=1)
+        group = made.add("x", memory=2 << 20, cpu=1)
+        assert group.processes() == []
+        assert group.remove()
+    finally:
+        made.close()
+
+
+@pytest.mark.usefixtures("real")
 def test_what_a_dead_gateway_left_is_removed_by_the_next(monkeypatch):
     monkeypatch.undo()
     dead = Cgroups()

@@ -152,7 +152,7 @@ class Cgroups:
         group = self._group(name)
         try:
             for mount in self._mounts:
-                os.mkdir(mount.folder / f"{OURS}.{self._name}" / name)
+                _make_anew(mount.folder / f"{OURS}.{self._name}" / name)
                 _write(mount, f"{OURS}.{self._name}/{name}", bounds)
         except OSError:
             group.remove()
@@ -223,6 +223,15 @@ def _mounts(system: Path) -> list[Mount]:
     if not any("memory" in mount.controllers for mount in useful):
         raise Unavailable("the memory controller is not handed to the group that the gateway is in")
     return useful
+
+
+def _make_anew(folder: Path) -> None:
+    """Makes a group; one of the same name was made for somebody who had gone when it was ready."""
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        groups.remove(folder, patience=0)
+        os.mkdir(folder)
 
 
 def _write(mount: Mount, name: str, bounds: dict[str, int]) -> None:
