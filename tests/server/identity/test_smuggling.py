@@ -23,7 +23,6 @@ _http = httpx.Client(trust_env=False)  # making one costs more than most request
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running_gateway(tmp_path_factory.mktemp("smuggling") / "data") as started:
         yield started
-    _http.close()
 
 
 @pytest.fixture(scope="module")
