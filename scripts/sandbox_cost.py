@@ -45,11 +45,10 @@ async def measure(folder: Path, sandbox: str) -> None:
     await engine.start()
 
     async def call(user: str, function: str, **parameters: object) -> float:
-        order = {"function": function, "parameters": parameters, "environment": {}, "stream": False}
+        order = {"function": function, "parameters": parameters, "environment": {}, "stream": False, "fold": False}
         begun = time.perf_counter()
         async with engine.worker(deployment, user) as worker:
-            async for _ in worker.run(order, lambda _data: None):
-                pass
+            await worker.run(order, lambda _data: None)
         return (time.perf_counter() - begun) * 1000
 
     try:
