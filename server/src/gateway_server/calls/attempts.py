@@ -24,7 +24,7 @@ from gateway_server.files.staging import stage
 from gateway_server.identity.tokens import Tokens
 from gateway_server.models import Failure, Progress, Result
 
-FILE_COST = 150
+FILE_COST = 200
 """How many events an output takes as much of the gateway's time as."""
 TOKEN_GRACE = 60.0
 """Seconds that a call's token outlives its deadline."""

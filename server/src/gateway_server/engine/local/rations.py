@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gateway_server.engine.local.cgroups import Group
 
-SHARE = 0.3
+SHARE = 0.2
 """Of all processors, that one user may take while there is none to spare and others call."""
 SPARE = 0.1
 """Of all processors: less that is idle is none to spare."""
