@@ -37,7 +37,7 @@ def deep(levels: int, mark: str = "600"):
     with GatewayClient(timeout=600) as client:
         return client.run("work", "1.0.0", "deep", {"levels": levels - 1, "mark": mark}).get_function_result()
 """
-JOBS = int(os.environ.get("GATEWAY_TEST_JOBS", "120"))
+JOBS = int(os.environ.get("GATEWAY_TEST_JOBS", "80"))
 KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "5"))
 
 
