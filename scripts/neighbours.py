@@ -22,6 +22,8 @@ from typing import Any
 
 import httpx
 
+from gateway_server.engine.local import measuring
+
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 from gateways import Gateway, running_gateway  # noqa: E402
@@ -154,19 +156,11 @@ def left(gateway: Gateway, before: set[int]) -> list[str]:
     while True:
         files = [str(path) for path in (gateway.data / "workspaces").rglob("*") if path.is_file()]
         pids = set(gateway.workers()) - before
-        used = {pid: processor_time(pid) for pid in pids}
+        used = {pid: measuring.processor_time([pid]) for pid in pids}
         time.sleep(0.5)
-        busy = [f"process {pid}" for pid in pids if processor_time(pid) != used[pid]]
+        busy = [f"process {pid}" for pid in pids if measuring.processor_time([pid]) > used[pid]]
         if not (files or busy) or time.monotonic() > end:
             return files + busy
-
-
-def processor_time(pid: int) -> list[str]:
-    """What a process has used, in ticks; nothing once it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    except OSError:
-        return []
 
 
 def publish(gateway: Gateway, folder: Path) -> str:

@@ -1,0 +1,38 @@
+"""How many workers and versions wait for another call."""
+
+import asyncio
+import json
+
+import uvloop
+from engine.conftest import running_engine
+
+from gateway_server.engine.local import pool
+from gateway_server.models import Result
+
+
+def run(main):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of the product
+        return runner.run(asyncio.wait_for(main, 60))
+
+
+def value(answer):
+    assert isinstance(answer.last, Result), answer.last
+    return json.loads(answer.last.json)
+
+
+def test_only_so_many_workers_and_versions_wait_for_another_call(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox, workers=1) as engine:
+            for number in range(pool.MOST_IDLE + 3):
+                assert value(await engine.call("behaves", "count", user=f"user-{number}")) == 1
+            assert engine.local.count_workers() == pool.MOST_IDLE
+            assert value(await engine.call("behaves", "count", user="user-3")) == 2  # the first three have gone
+            assert value(await engine.call("behaves", "count", user="user-2")) == 1
+            for number in range(pool.MOST_WARM):
+                engine.vary("behaves", f"behaves-{number}")
+                assert value(await engine.call(f"behaves-{number}", "count")) == 1
+            assert list(engine.local._hosts) == [f"behaves-{number}" for number in range(pool.MOST_WARM)]
+            assert engine.local.count_workers() == pool.MOST_WARM
+            assert value(await engine.call("behaves", "count", user="user-3")) == 1
+
+    run(main())
