@@ -2,14 +2,16 @@
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from gateways import Gateway, running_gateway
+from gateways import Gateway, running_gateway, until
 
 from gateway_server.api import connection as module
+from gateway_server.cli.server import UNSENT
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +95,31 @@ def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
         assert refusal(talk(hasty, b"GET /health HTTP/1.1\r\nHost:")) == (408, "REQUEST_TIMEOUT")
         assert talk(hasty) == b""
         assert talk(hasty, HEALTH + b"\r\n", b"GET /he").count(b"REQUEST_TIMEOUT") == 1
+
+
+def bytes_that_the_system_holds(server: int, client: int) -> int:
+    """Those that the gateway has handed over and the client has not taken: tx_queue of proc_net_tcp(5)."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if (int(local.split(":")[1], 16), int(remote.split(":")[1], 16)) == (server, client):
+            return int(queues.split(":")[0], 16)
+    return 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what Linux tells")
+def test_the_system_holds_little_for_a_client_that_does_not_read(gateway: Gateway) -> None:
+    """Else thousands of them hold gigabytes of memory that no process is seen to have."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.settimeout(10)
+        connection.connect((host, int(port)))
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+        held = [0]
+
+        def has_settled() -> bool:
+            held.append(bytes_that_the_system_holds(int(port), connection.getsockname()[1]))
+            return len(held) > 20 and held[-1] == held[-20] > 0
+
+        until(has_settled)
+        assert held[-1] < UNSENT + (1 << 18)

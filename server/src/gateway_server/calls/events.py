@@ -26,6 +26,8 @@ BUFFER = 1 << 20
 """Bytes of one job's events that may wait to be stored before the function has to wait."""
 ROW = 64 << 10
 """Bytes that one row, and one step of a follower, are aimed at."""
+ROWS = 8
+"""Stored rows that a follower reads in one step at most."""
 RECENT = 256 << 10
 """Bytes of one job's latest events that are kept in memory while somebody follows it."""
 MOST = 64 << 20
@@ -53,6 +55,11 @@ class _Row(NamedTuple):
     frames: bytes
     """All of them as a stream has them; made once, as most followers want just these."""
 
+    @property
+    def last(self) -> int:
+        """The number of the last."""
+        return self.first + len(self.texts) - 1
+
     def after(self, number: int) -> bytes:
         """Frames of those with higher numbers."""
         if number < self.first:
@@ -71,6 +78,7 @@ class _Channel:
         "pending_bytes",
         "recent",
         "recent_bytes",
+        "told",
         "total",
         "turn",
         "waiting",
@@ -86,6 +94,7 @@ class _Channel:
         self.recent: deque[_Row] = deque()
         self.recent_bytes = 0
         self.turn = 0  # counts news
+        self.told = 0  # the turn at which events came, with which all of them were at hand
         self.waiting: set[asyncio.Future[None]] = set()
 
     def tell(self) -> None:
@@ -104,6 +113,13 @@ class _Channel:
             while self.recent_bytes > RECENT and len(self.recent) > 1:
                 self.recent_bytes -= sum(map(len, self.recent.popleft().texts))
         self.tell()
+        self.told = self.turn
+
+    def is_at_end(self, number: int) -> bool:
+        """Whether the event `number` was the last news, and more will come, so that there is nothing to be looked for."""
+        if self.told != self.turn or not self.recent:
+            return False
+        return self.recent[-1].last == number and not self.recent[-1].ends
 
 
 class Events:
@@ -229,18 +245,21 @@ class Events:
         """Frames of the events with numbers above `after`, as they come, to the one that ends the job. Nothing, every
         so often, where nothing comes."""
         with self._channel(job_id) as channel:
+            is_sure = False  # whether everything that has become of the job since the last look was told here
             while not self._closing:
                 turn = channel.turn
                 row = _at_hand(channel, after)
-                if row is None:
+                if row is None and not (is_sure and channel.is_at_end(after)):
                     row = await self._read(job_id, after)
-                if row.texts:
+                if row is not None and row.texts:
                     yield row.after(after)
-                    after = row.first + len(row.texts) - 1
-                if row.ends:
+                    after = row.last
+                if row is not None and row.ends:
                     return
-                if not row.texts and not await self._news(channel, turn, KEEP_ALIVE):
-                    yield b""
+                if row is None or not row.texts:
+                    is_sure = await self._news(channel, turn, KEEP_ALIVE)
+                    if not is_sure:
+                        yield b""
 
     async def _read(self, job_id: str, after: int) -> _Row:
         """The row that holds the event after `after`; one without events where there is none yet."""
@@ -358,16 +377,28 @@ def _at_hand(channel: _Channel, after: int) -> _Row | None:
 
 def _stored(connection: Connection, job_id: str, after: int) -> tuple[int, bytes, bool]:
     """The same from the database; of a job that ended without a stored end, that end."""
-    wanted = select(_table).where(_table.c.job_id == job_id, _table.c.last_id > after)
-    row = connection.execute(wanted.order_by(_table.c.last_id).limit(1)).first()
-    if row is not None:
-        return row.first_id, row.body, row.ends
+    if rows := _rows_after(connection, job_id, after):
+        return rows[0].first_id, b"\n".join(row.body for row in rows), rows[-1].ends
     if not _has_ended(connection, job_id):
         return after + 1, b"", False
     newest = select(_table.c.last_id, _table.c.ends).where(_table.c.job_id == job_id).order_by(_table.c.last_id.desc())
     last = connection.execute(newest.limit(1)).first()
     is_told = (last is not None and last.ends) or after > (last.last_id if last else 0)
     return after + 1, b"" if is_told else _recorded_end(connection, job_id), True
+
+
+def _rows_after(connection: Connection, job_id: str, after: int) -> list[Any]:
+    """The stored row that holds the event after `after`, and the next ones until there is enough for one step."""
+    columns = _table.c.first_id, _table.c.body, _table.c.ends
+    wanted = select(*columns).where(_table.c.job_id == job_id, _table.c.last_id > after).order_by(_table.c.last_id)
+    rows: list[Any] = []
+    size = 0
+    for row in connection.execute(wanted.limit(ROWS)):
+        rows.append(row)
+        size += len(row.body)
+        if size >= ROW:
+            break
+    return rows
 
 
 def _has_ended(connection: Connection, job_id: str) -> bool:

@@ -35,6 +35,8 @@ KEEP_ALIVE = 75
 SWITCH = 0.0005
 """Seconds for which calls wait for a thread that works for the database."""
 BACKLOG = 2048
+UNSENT = 128 << 10
+"""Bytes for one connection that the system may hold beyond those that are under way."""
 _STEPS = {
     errno.EADDRINUSE: "Choose another port with --port; --port 0 takes a free one.",
     errno.EACCES: "Choose a port from 1024 on with --port.",
@@ -160,8 +162,16 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         step = _STEPS.get(getattr(error, "errno", 0), "Choose another with --host.")
         raise Failure(f"Cannot listen on {host}:{port}: {reason}. {step}") from error
     with listener:
+        _bound_unsent(listener)
         listener.setblocking(False)
         yield listener
+
+
+def _bound_unsent(listener: socket.socket) -> None:
+    """Lets the system keep little for clients that do not read, where it would take megabytes for each of them."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:  # sockets of connections inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
 
 
 @contextmanager
