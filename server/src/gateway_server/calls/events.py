@@ -116,10 +116,9 @@ class _Channel:
         self.told = self.turn
 
     def is_at_end(self, number: int) -> bool:
-        """Whether the event `number` was the last news, and more will come, so that there is nothing to be looked for."""
-        if self.told != self.turn or not self.recent:
-            return False
-        return self.recent[-1].last == number and not self.recent[-1].ends
+        """Whether the event `number` was the last news, and more will come: there is nothing to be looked for."""
+        last = self.recent[-1] if self.recent and self.told == self.turn else None
+        return last is not None and last.last == number and not last.ends
 
 
 class Events:
