@@ -21,9 +21,6 @@ _KEPT_MOUNT_FLAGS = {os.ST_NOSUID: MS_NOSUID, os.ST_NODEV: MS_NODEV, os.ST_NOEXE
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _SCOPES, _SCOPED_SINCE = 3, 6
 """Of Landlock: abstract sockets and signals; since which interface."""
-_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-SLICE = 300_000
-"""Nanoseconds that a worker has the processor at a time, where others wait; the usual is 3 ms."""
 _FS_READ = (1 << 0) | (1 << 2) | (1 << 3)  # execute, read file, read directory
 _FS_FILE = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15)  # the rights that apply to a single file
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many file rights each interface knows; 16 from the fifth on
@@ -91,17 +88,6 @@ def prctl(option: int, value: int) -> None:
 def prctl_pointer(option: int, value: int, structure: ctypes.Structure) -> None:
     """prctl(2) with a number and a structure."""
     _check(_libc.prctl(option, ctypes.c_ulong(value), ctypes.byref(structure), 0, 0), f"prctl {option}")
-
-
-def shorten_slices() -> None:
-    """Has the kernel let others on sooner where this process and what it starts have the processor, and others wait.
-
-    Kernels before 6.12 do not let a process choose.
-    """
-    number = _SCHED_SETATTR.get(os.uname().machine)
-    if number is not None:
-        attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, SLICE, 0, 0)
-        _libc.syscall(ctypes.c_long(number), ctypes.c_int(0), attributes, ctypes.c_uint(0))
 
 
 def look_up_files_as(uid: int) -> None:

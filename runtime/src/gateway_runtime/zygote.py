@@ -210,7 +210,6 @@ class _Zygote:
     def _lock_down(self, number: int) -> None:
         plan, own, uid = self._plan, f"{self._plan.work}/{number}", FIRST_UID + number
         os.setsid()
-        linux.shorten_slices()
         if plan.isolation == "none":
             family.adopt_orphans()
             os.chdir(own)
