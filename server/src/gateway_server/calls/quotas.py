@@ -10,7 +10,7 @@ among the concurrent ones is taken twice. The bytes are counted with the files, 
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,13 +115,18 @@ class Quotas:
         """Where everything stands that a call more would count in."""
         return [self._read(connection, limit, moment) for limit in self._limits(connection, principal)]
 
-    def count(self, connection: Connection, user: str, key_id: str | None, moment: float, calls: int) -> None:
-        """Counts calls of that moment which are charged whatever the limits say, within the transaction that opens
-        their records."""
-        found = {limit.counter for limit in counters.limits(connection, user, key_id)}
-        for counter in found | {Counter(user, USER, Metric.CALLS, Period.DAY)}:
-            if counter.metric is Metric.CALLS:
-                counters.add(connection, counter, moment, calls)
+    def count(self, connection: Connection, calls: Mapping[tuple[str, str | None, float], int]) -> None:
+        """Counts calls that are charged whatever the limits say, so many of a user, a key and a moment, within the
+        transaction that opens their records."""
+        limited: dict[str, set[Counter]] = {}
+        for counter in counters.of_calls(connection, (user for user, _, _ in calls)):
+            limited.setdefault(counter.user, set()).add(counter)
+        more = []
+        for (user, key_id, moment), count in calls.items():
+            counted = {counter for counter in limited.get(user, ()) if counter.key_id in (USER, key_id)}
+            day = Counter(user, USER, Metric.CALLS, Period.DAY)
+            more += [(counter, moment, count) for counter in counted | {day}]
+        counters.add_all(connection, more)
 
     def check(self, connection: Connection, principal: Principal, *, waits: bool = False) -> None:
         """Looks whether a call more would fit, or one that waits until there is a place and run time for it.

@@ -73,10 +73,7 @@ def write(connection: Connection, quotas: Quotas, opened: Mapping[str, Opening],
     rows = [_row(opening, closed.get(job_id)) for job_id, opening in opened.items()]
     _insert_jobs(connection, rows)
     charged = (row for row in rows if row[_CHARGED])
-    for (user, key_id, minute), count in Counter(
-        (row[_USER], row[_KEY_ID], row[_CREATED_AT] // 60) for row in charged
-    ).items():
-        quotas.count(connection, user, key_id, minute * 60, count)
+    quotas.count(connection, Counter((row[_USER], row[_KEY_ID], row[_CREATED_AT] // 60 * 60) for row in charged))
     kept = [closing for job_id, closing in closed.items() if job_id not in gone] if gone else closed.values()
     results = [(one.id, one.result, one.ended_at) for one in kept if one.result is not None]
     logs = [(one.id, one.log, one.ended_at) for one in kept if one.log]

@@ -8,20 +8,26 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gateway_server.calls.quotas import Quotas
+from sqlalchemy import Connection
+
+from gateway_server.calls.quotas import Quota, Quotas
 from gateway_server.models import Principal
 from gateway_server.store.counters import Metric
 from gateway_server.store.database import Database
 
 T = TypeVar("T")
+Place = tuple[str, str | None]
+"""A user, and the key that a call came with."""
 REMEMBERED_FOR = 1.0
 """Seconds; other gateways may change a limit."""
 AHEAD = 0.5
 """Seconds before the end of that time from which on a call has it looked up anew, and does not wait for it."""
+GATHER = 0.1
+"""Seconds in which those are gathered that are looked up so, all at once."""
 MOST = 10_000
 """Users that are remembered."""
 
@@ -45,8 +51,10 @@ class Standings:
         self._database = database
         self._quotas = quotas
         self._known: dict[str, dict[str | None, _Standing]] = {}  # by user, then by key
-        self._looks: dict[tuple[str, str | None], asyncio.Task[_Standing]] = {}
+        self._looks: dict[Place, asyncio.Task[Mapping[Place, _Standing]]] = {}
         """Those that are under way."""
+        self._due: set[Place] = set()
+        """Whoever is looked up soon."""
         self._charged: Counter[str] = Counter()
         self._deciding: Counter[str] = Counter()
         """Users for whom the database decides at the moment."""
@@ -59,9 +67,10 @@ class Standings:
             return False
         standing, moment = self._remembered(principal), time.monotonic()
         if standing is None or standing.until < moment:
-            standing = await asyncio.shield(self._begin_look(principal))
+            place = principal.user, principal.key_id
+            standing = (await asyncio.shield(self._looks.get(place) or self._begin_look([place])))[place]
         elif standing.until < moment + AHEAD:
-            self._begin_look(principal)
+            self._look_soon((principal.user, principal.key_id))
         return self._charged[principal.user] - standing.charged < standing.room
 
     def still_has_room(self, principal: Principal) -> bool:
@@ -108,36 +117,67 @@ class Standings:
         self._known.pop(user, None)
         self._decisions[user] += 1
 
-    def _begin_look(self, principal: Principal) -> asyncio.Task[_Standing]:
-        """The look that is under way, or a new one: what calls need to know is the same for all of one key."""
-        place = principal.user, principal.key_id
-        task = self._looks.get(place)
-        if task is None:
-            task = self._looks[place] = asyncio.ensure_future(self._look(principal))
-            task.add_done_callback(lambda _: self._looks.pop(place, None))
-            task.add_done_callback(_look_at)
+    def _look_soon(self, place: Place) -> None:
+        if place in self._looks:
+            return
+        if not self._due:
+            asyncio.get_running_loop().call_later(GATHER, self._look_at_due)
+        self._due.add(place)
+
+    def _look_at_due(self) -> None:
+        due, self._due = self._due, set()
+        if places := [place for place in due if place not in self._looks]:
+            self._begin_look(places)
+
+    def _begin_look(self, places: Sequence[Place]) -> asyncio.Task[Mapping[Place, _Standing]]:
+        """Looks several up at once. Whoever needs one of them meanwhile waits for the same look."""
+        task = asyncio.ensure_future(self._look(places))
+        for place in places:
+            self._looks[place] = task
+        task.add_done_callback(lambda _: self._end_look(places))
+        task.add_done_callback(_look_at)
         return task
 
-    async def _look(self, principal: Principal) -> _Standing:
+    def _end_look(self, places: Sequence[Place]) -> None:
+        for place in places:
+            del self._looks[place]
+
+    async def _look(self, places: Sequence[Place]) -> Mapping[Place, _Standing]:
         if len(self._known) >= MOST:
             for counts in (self._known, self._charged, self._decisions):
                 counts.clear()
             self._eras += 1
-        user, moment = principal.user, time.time()
-        charged, seen = self._charged[user], (self._eras, self._decisions[user])
-        quotas = await self._database.read(lambda c: self._quotas.standing(c, principal, moment))
-        room, lasts = math.inf, REMEMBERED_FOR
-        for quota in quotas:
-            if quota.counter.metric is not Metric.CALLS:
-                room = 0
-            elif quota.limit is not None:
-                room = min(room, quota.limit - quota.used)
-                lasts = min(lasts, (quota.resets_at or math.inf) - moment)
-        standing = _Standing(charged, room, time.monotonic() + lasts)
-        if seen == (self._eras, self._decisions[user]) and user not in self._deciding:
-            self._known.setdefault(user, {})[principal.key_id] = standing
-            return standing
-        return _Standing(charged, 0, 0.0)
+        moment, era = time.time(), self._eras
+        before = {user: (self._charged[user], self._decisions[user]) for user, _ in places}
+
+        def work(connection: Connection) -> list[list[Quota]]:
+            callers = (Principal(user=user, key_id=key_id) for user, key_id in places)
+            return [self._quotas.standing(connection, caller, moment) for caller in callers]
+
+        found = {}
+        for place, quotas in zip(places, await self._database.read(work), strict=True):
+            user, key_id = place
+            charged, decisions = before[user]
+            room, lasts = _room(quotas, moment)
+            standing = _Standing(charged, room, time.monotonic() + lasts)
+            if (era, decisions) == (self._eras, self._decisions[user]) and user not in self._deciding:
+                self._known.setdefault(user, {})[key_id] = standing
+            else:
+                standing = _Standing(charged, 0, 0.0)
+            found[place] = standing
+        return found
+
+
+def _room(quotas: Iterable[Quota], moment: float) -> tuple[float, float]:
+    """How many calls are left, and for how many seconds that can be said."""
+    room, lasts = math.inf, REMEMBERED_FOR
+    for quota in quotas:
+        if quota.counter.metric is not Metric.CALLS:
+            room = 0
+        elif quota.limit is not None:
+            room = min(room, quota.limit - quota.used)
+            lasts = min(lasts, (quota.resets_at or math.inf) - moment)
+    return room, lasts
 
 
 def _look_at(task: "asyncio.Future[Any]") -> None:

@@ -37,6 +37,8 @@ class Period(StrEnum):
     NOW = ""
 
 
+_AT_ONCE = 500
+"""Users that one statement asks for at most."""
 _KEPT = {Period.MINUTE: 3600, Period.DAY: 86400, Period.MONTH: 86400}
 """Seconds after the end of a period for which its count may still be corrected."""
 
@@ -86,6 +88,9 @@ def end_of(period: Period, moment: float) -> int:
 _LIMITS = select(quotas.c.key_id, quotas.c.metric, quotas.c.period, quotas.c.limit).where(
     quotas.c.user == bindparam("user"), or_(quotas.c.key_id == USER, quotas.c.key_id == bindparam("key_id"))
 )
+_CALL_LIMITS = select(quotas.c.user, quotas.c.key_id, quotas.c.period).where(
+    quotas.c.metric == Metric.CALLS, quotas.c.user.in_(bindparam("users", expanding=True))
+)
 _AMOUNT = select(counters.c.amount).where(
     *(column == bindparam(f"the_{column.name}") for column in counters.primary_key.columns)
 )
@@ -108,6 +113,15 @@ def limits(connection: Connection, user: str, key_id: str | None) -> list[Limit]
     return [Limit(Counter(user, key, Metric(metric), Period(period)), most) for key, metric, period, most in rows]
 
 
+def of_calls(connection: Connection, users: Iterable[str]) -> list[Counter]:
+    """What calls of these users are limited by, with whichever key."""
+    names, found = sorted(set(users)), list[Counter]()
+    for at in range(0, len(names), _AT_ONCE):
+        rows = connection.execute(_CALL_LIMITS, {"users": names[at : at + _AT_ONCE]}).all()
+        found += [Counter(user, key, Metric.CALLS, Period(period)) for user, key, period in rows]
+    return found
+
+
 def amount(connection: Connection, counter: Counter, moment: float) -> int:
     """What is counted in the period of a moment: calls, milliseconds or bytes."""
     where = {f"the_{name}": value for name, value in _row(counter, moment).items()}
@@ -121,6 +135,14 @@ def add(connection: Connection, counter: Counter, moment: float, more: int, most
     row = _row(counter, moment) | {"amount": more} | ({} if most is None else {"most": most})
     change = _counting(inserting(connection), is_limited=most is not None)
     return connection.execute(change, row).rowcount > 0
+
+
+def add_all(connection: Connection, more: Iterable[tuple[Counter, float, int]]) -> None:
+    """Counts much at once: so much more in each counter, for the period of a moment."""
+    rows = [_row(counter, moment) | {"amount": amount} for counter, moment, amount in more]
+    if rows:  # in one order, as several gateways may do so at the same time
+        rows.sort(key=lambda row: [str(value) for value in row.values()])
+        connection.execute(_counting(inserting(connection), is_limited=False), rows)
 
 
 def correct(
