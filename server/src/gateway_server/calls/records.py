@@ -18,7 +18,7 @@ from gateway_server.store import schema
 from gateway_server.store.database import inserting
 from gateway_server.store.journal import Position
 
-ROWS = 128
+ROWS = 1024
 """Rows that one statement inserts at most."""
 _jobs, _users, _position = schema.jobs, schema.users, schema.journal
 
