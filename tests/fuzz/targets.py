@@ -1,13 +1,7 @@
 """The parsers that strangers' bytes come to, each with what may come out: a typed refusal, or a good value."""
 
 import asyncio
-import io
-import itertools
 import json
-import tarfile
-import tempfile
-import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +10,8 @@ from urllib.parse import urlsplit
 import jwt
 import orjson
 from fuzz import hostile
+from fuzz.archives import MANIFEST, archives, check_archive
+from fuzz.inputs import broken, cut, json_text, like, pieces, text, value
 from hypothesis import strategies as st
 
 from gateway_runtime.protocol import FRAME_LIMIT, HEADER, FrameBuffer, Kind, frame
@@ -35,7 +31,6 @@ from gateway_server.identity.signing import SigningKeys
 from gateway_server.identity.tokens import ALGORITHM, Tokens
 from gateway_server.models import Call
 from gateway_server.prefabs.manifest import parse_manifest
-from gateway_server.prefabs.package import open_package
 from gateway_server.prefabs.problems import PackageError
 from gateway_server.store.local_objects import object_path
 
@@ -47,201 +42,6 @@ class Target(NamedTuple):
 
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any], None]
-
-
-# What is given.
-
-text = st.one_of(st.text(max_size=60), st.sampled_from(hostile.TEXTS), st.text(st.characters(codec=None), max_size=20))
-scalar = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    text,
-    st.sampled_from([n for n in hostile.NUMBERS if n != 10**400]),
-)
-value = st.recursive(
-    scalar,
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(text, inner, max_size=4)),
-    max_leaves=12,
-)
-pieces = st.lists(st.integers(0, 400), max_size=6)
-"""Where bytes are cut on their way."""
-
-
-def cut(data: bytes, at: list[int]) -> list[bytes]:
-    """The same bytes in several pieces, some of them empty."""
-    places = [0, *sorted(min(place, len(data)) for place in at), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(places)]
-
-
-@st.composite
-def broken(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """Bytes that were right once, with a few changes."""
-    data = bytearray(draw(whole))
-    for _ in range(draw(st.integers(0, 3))):
-        at = draw(st.integers(0, len(data)))
-        how = draw(st.integers(0, 3))
-        if how == 0:
-            data[at : at + 1] = draw(st.binary(max_size=2))
-        elif how == 1:
-            del data[at : at + draw(st.integers(1, 40))]
-        elif how == 2:
-            data[at:at] = draw(
-                st.sampled_from([b"\n", b"\r", b"\r\n\r\n", b"\n\n", b"\0", b"\xff", b"data:", b"9" * 20])
-            )
-        else:
-            data[at:at] = data[: draw(st.integers(0, 60))]
-    return bytes(data)
-
-
-json_text = st.one_of(
-    broken(value.map(lambda v: json.dumps(v).encode())), st.sampled_from(hostile.RAW_JSON), st.binary(max_size=40)
-)
-
-
-@st.composite
-def like(draw: st.DrawFn, document: Any) -> Any:
-    """A document in which some values were replaced, left out or added."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(value)
-    if isinstance(document, dict):
-        found = {key: draw(like(inner)) for key, inner in document.items() if draw(st.integers(0, 12))}
-        return found | (draw(st.dictionaries(text, value, max_size=1)) if draw(st.integers(0, 4)) == 0 else {})
-    if isinstance(document, list):
-        return [draw(like(inner)) for inner in document for _ in range(draw(st.sampled_from([1, 1, 1, 0, 2])))]
-    return document
-
-
-# Archives.
-
-MANIFEST: dict[str, Any] = {
-    "schema_version": "1.0",
-    "id": "sample",
-    "version": "1.0.0",
-    "name": "Sample",
-    "description": "d",
-    "tags": ["a"],
-    "entry_point": "src/main.py",
-    "functions": [
-        {
-            "name": "f",
-            "description": "d",
-            "parameters": [
-                {"name": "a", "type": "string", "required": True, "enum": ["x", "y"]},
-                {"name": "b", "type": "array", "items": {"type": "integer"}, "required": False, "default": None},
-                {"name": "c", "type": "object", "required": False},
-            ],
-            "returns": {"type": "object", "properties": {}},
-            "files": {"input": {"type": "array", "items": {"type": "InputFile"}, "minItems": 1, "maxItems": 2}},
-            "secrets": [{"name": "KEY", "description": "d", "instructions": "i", "required": False}],
-            "streaming": False,
-            "retry": {"attempts": 2, "delay": 1.0},
-        }
-    ],
-    "execution_environment": {"cpu": "500m", "memory": "256Mi"},
-    "network": True,
-}
-PYPROJECT = b"[project]\nname='sample'\nversion='1.0.0'\ndependencies=[]\n"
-PATHS = [
-    "src/main.py",
-    "src/a.py",
-    "SRC/A.py",
-    "src/A.py",
-    "src/é.py",
-    "src/e\u0301.py",
-    "src",
-    "src/",
-    "../up",
-    "src/../../up",
-    "/abs",
-    "C:\\x",
-    "a\\b",
-    "./src/b.py",
-    "src//c.py",
-    "src/" + "n" * 300,
-    "a/" * 600 + "x",
-    "src/con",
-    "src/\0",
-    "src/\u202e",
-    "",
-    ".",
-    "..",
-    ".git/config",
-    "src/link/x",
-    "src/link",
-    "prefab-manifest.json",
-    "pyproject.toml",
-]
-KINDS = [
-    tarfile.REGTYPE,
-    tarfile.REGTYPE,
-    tarfile.SYMTYPE,
-    tarfile.LNKTYPE,
-    tarfile.CHRTYPE,
-    tarfile.FIFOTYPE,
-    tarfile.DIRTYPE,
-]
-member = st.tuples(
-    st.sampled_from(PATHS), st.sampled_from(KINDS), st.sampled_from(["../..", "/etc/passwd", "src/main.py"])
-)
-
-
-def tarred(members: list[tuple[str, bytes, str]]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in GOOD.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for name, kind, to in members:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname, info.size = kind, to, 4 if kind == tarfile.REGTYPE else 0
-            archive.addfile(info, io.BytesIO(b"text") if kind == tarfile.REGTYPE else None)
-    return out.getvalue()
-
-
-def zipped(members: list[tuple[str, bytes, str]]) -> bytes:
-    out = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        warnings.simplefilter("ignore")  # the same name twice is what is wanted
-        for name, content in GOOD.items():
-            archive.writestr(name, content)
-        for name, kind, to in members:
-            info = zipfile.ZipInfo(name.replace("\0", "") or "x")
-            info.external_attr = {tarfile.SYMTYPE: 0o120777, tarfile.FIFOTYPE: 0o010666}.get(kind, 0o100644) << 16
-            archive.writestr(info, to)
-    return out.getvalue()
-
-
-GOOD = {
-    "prefab-manifest.json": json.dumps(MANIFEST).encode(),
-    "pyproject.toml": PYPROJECT,
-    "src/main.py": b"def f(a): ...",
-}
-archives = broken(st.tuples(st.lists(member, max_size=3), st.sampled_from([tarred, zipped])).map(lambda m: m[1](m[0])))
-
-
-def check_archive(data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as whole:
-        above = Path(whole)
-        scratch = above / "scratch"
-        scratch.mkdir()
-        archive = above / "package.whl" if data[:2] == b"PK" and len(data) % 2 else above / "package"
-        archive.write_bytes(data)
-        try:
-            with open_package(archive, scratch=scratch) as package:
-                assert package.temporary is not None
-                for path, place in package.files.items():
-                    assert place.resolve().is_relative_to(package.temporary.folder.resolve()), path
-                    assert ".." not in path.split("/")
-                for place in package.temporary.folder.rglob("*"):
-                    assert not place.is_symlink()
-                    assert place.is_dir() or place.is_file()
-        except PackageError as refusal:
-            str(refusal).encode()
-        assert sorted(above.iterdir()) == sorted([archive, scratch])
-        assert not list(scratch.iterdir())
 
 
 # Documents.

@@ -1,156 +1,22 @@
 """Records of calls reach the database together and exactly once, whatever fails on their way."""
 
 import asyncio
-import shutil
-import sqlite3
 import tempfile
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from books import CANCELED, DONE, Books, Failing, key, opened, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
 from gateway_server.calls import ledger as module
-from gateway_server.calls import records
-from gateway_server.calls.jobs import Ending, Jobs, new_id
-from gateway_server.calls.ledger import Ledger
-from gateway_server.calls.quotas import Quotas
+from gateway_server.calls.jobs import Ending
 from gateway_server.calls.records import Opening
-from gateway_server.calls.requests import RequestKey, request_key
-from gateway_server.models import JobStatus, Principal
-from gateway_server.store import database as database_module
+from gateway_server.models import JobStatus
 from gateway_server.store import schema
-from gateway_server.store.database import Database
-from gateway_server.store.journal import Journal
 
-ANN = Principal(user="ann")
-DONE = Ending(status=JobStatus.SUCCEEDED, result=b'{"n":1}', log=b"said")
-CANCELED = Ending(status=JobStatus.CANCELED, error={"error_code": "CANCELED"}, forget_key=True)
-SIZE = 1 << 18
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AGAIN", 0.01)
-
-
-class Books:
-    """A ledger over a real database, and what it should say."""
-
-    def __init__(self, folder: Path, *, size: int = SIZE, journal: str = "journal") -> None:
-        self.folder = folder
-        self.database = Database.in_folder(folder)
-        self.quotas = Quotas(self.database, None)
-        self.jobs = Jobs(self.database)
-        self.ledger = Ledger(self.database, self.quotas, lambda: Journal(folder / journal, size=size))
-        self._gates: list[threading.Event] = []
-
-    def begin(self, key: RequestKey | None = None, *, user: str = "ann", is_told: bool = False) -> str:
-        job_id = self.try_to_begin(key, user=user, is_told=is_told)
-        assert job_id is not None
-        return job_id
-
-    def try_to_begin(self, key: RequestKey | None = None, *, user: str = "ann", is_told: bool = False) -> str | None:
-        job_id = new_id()
-        opening = Opening(
-            *(job_id, None, None, job_id, 0, user, None, None, "p", "1.0.0", "f"),
-            *(key.key if key else None, key.digest if key else None, time.time()),
-        )
-        return job_id if self.ledger.begin(opening, is_told=is_told) else None
-
-    def end(self, job_id: str, ending: Ending = DONE, *, charged: bool = True, events: bytes = b"") -> bool:
-        return self.ledger.end(job_id, ending, charged=charged, events=events)
-
-    def call(self, **options: Any) -> str:
-        job_id = self.begin(**options)
-        assert self.end(job_id)
-        return job_id
-
-    async def is_new(self, key: RequestKey) -> bool:
-        return await self.ledger.is_new(key, self.jobs.knows)
-
-    async def settled(self) -> None:
-        """Waits until the database takes everything again."""
-        await self.ledger.settle()
-        while self.database.lags():
-            await asyncio.sleep(0.002)  # between two looks
-            await self.ledger.settle()
-
-    def hold(self) -> threading.Event:
-        """Keeps the writer from what is handed over next until the event is set."""
-        gate = threading.Event()
-        self._gates.append(gate)
-        self.database.begin(lambda _: gate.wait(10), durable=False)
-        return gate
-
-    def let_go(self) -> None:
-        for gate in self._gates:
-            gate.set()
-
-    def cut(self, folder: Path) -> Path:
-        """What another life would find if this one were killed now."""
-        return Path(shutil.copytree(self.folder, folder))
-
-    async def rows(self) -> dict[str, Any]:
-        jobs, results, logs = schema.jobs, schema.job_results, schema.job_logs
-        wanted = (
-            select(jobs, results.c.body.label("result"), logs.c.body.label("log"))
-            .outerjoin(results, results.c.job_id == jobs.c.id)
-            .outerjoin(logs, logs.c.job_id == jobs.c.id)
-        )
-        return {row.id: row for row in await self.database.read(lambda c: c.execute(wanted).all())}
-
-    async def used(self, user: str = "ann") -> int:
-        return int((await self.quotas.show(user))[0].used)
-
-
-@asynccontextmanager
-async def opened(folder: Path, **options: Any) -> AsyncIterator[Books]:
-    books = Books(folder, **options)
-    books.database.open()
-    try:
-        await books.ledger.open()
-        yield books
-        await books.ledger.close()
-    finally:
-        books.let_go()
-        await books.database.close()
-
-
-def run(main: Callable[[], Any], seconds: float = 20) -> None:
-    asyncio.run(asyncio.wait_for(main(), seconds))
-
-
-def key(text: str, body: bytes = b"body") -> RequestKey:
-    made = request_key(ANN, text, b"run", body)
-    assert made is not None
-    return made
-
-
-class Failing:
-    """Fails the take-over as often as it is told, before or after it has written."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.times = 0
-        self.late = False
-        self.tried = 0
-        real = records.write
-
-        def take_over(*arguments: Any) -> None:
-            self.tried += 1
-            fails, self.times = self.times > 0, max(0, self.times - 1)
-            if not fails or self.late:
-                real(*arguments)
-            if fails:
-                raise sqlite3.OperationalError("disk I/O error")
-
-        monkeypatch.setattr(records, "write", take_over)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def test_records_go_to_the_database_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,121 +192,6 @@ def test_what_failed_to_be_written_survives_the_process(tmp_path: Path, monkeypa
             assert await again.used() == 2
 
     (tmp_path / "first").mkdir()
-    run(main)
-
-
-def test_a_key_is_known_from_its_beginning_on(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with opened(tmp_path) as books:
-            assert await books.is_new(key("one"))
-            job_id = books.begin(key("one"))
-            assert not await books.is_new(key("one"))
-            assert not await books.is_new(key("one", b"other"))
-            assert await books.is_new(key("two"))
-            books.end(job_id)
-            for _ in range(3):
-                assert not await books.is_new(key("one"))
-                await books.ledger.settle()
-
-    run(main)
-
-
-def test_two_requests_of_one_key_at_the_same_moment_are_not_both_new(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with opened(tmp_path) as books:
-
-            async def come() -> bool:
-                if not await books.is_new(key("one")):
-                    return False
-                books.call(key=key("one"))
-                return True
-
-            assert sorted(await asyncio.gather(*(come() for _ in range(10)))) == [False] * 9 + [True]
-
-    run(main)
-
-
-def test_a_key_that_is_forgotten_is_new_again_and_stands_for_the_next(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with opened(tmp_path) as books:
-            first = books.begin(key("one"))
-            books.end(first, CANCELED)
-            assert await books.is_new(key("one"))
-            second = books.call(key=key("one"))
-            rows = await books.rows()
-            assert (rows[first].request_key, rows[second].request_key) == (None, key("one").key)
-
-    run(main)
-
-
-def test_a_key_that_is_forgotten_while_its_beginning_is_taken_over_stands_for_the_next(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with opened(tmp_path) as books:
-            first = books.begin(key("one"))
-            gate = books.hold()
-            books.ledger.take_over()
-            books.end(first, CANCELED)
-            if await books.is_new(key("one")):
-                second = books.call(key=key("one"))
-                gate.set()
-                rows = await books.rows()
-                assert (rows[first].request_key, rows[second].request_key) == (None, key("one").key)
-
-    run(main)
-
-
-def test_a_key_is_known_while_several_batches_are_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "GROUP", 1)  # each in a transaction of its own
-
-    async def main() -> None:
-        async with opened(tmp_path) as books:
-            gates = []
-            for name in ("one", "two", "three", "four"):
-                gates.append(books.hold())
-                books.call(key=key(name))
-                books.ledger.take_over()
-            for gate in gates:
-                gate.set()
-                await asyncio.sleep(0.02)  # so that this batch is taken over, and the next one not yet
-                for name in ("one", "two", "three", "four"):
-                    assert not await books.is_new(key(name)), name
-
-    run(main)
-
-
-def test_a_key_is_known_however_often_its_record_fails_to_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        failing = Failing(monkeypatch)
-        async with opened(tmp_path) as books:
-            failing.times = 5
-            books.call(key=key("one"))
-            while failing.times:
-                assert not await books.is_new(key("one"))
-                await asyncio.sleep(0.005)
-
-    run(main)
-
-
-def test_a_key_that_a_job_took_meanwhile_costs_no_record(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with opened(tmp_path) as books:
-
-            def submit(connection: Any) -> None:
-                books.jobs.open(connection, job_id="job", principal=ANN, call=None, key=key("one"))
-
-            gate = books.hold()
-            submitting = books.database.begin(submit, durable=False)
-            ids = [books.call(key=key("one")), books.call(key=key("two")), books.call()]
-            gate.set()
-            rows = await books.rows()
-            await submitting.future
-            assert set(rows) == {"job", *ids}
-            assert rows["job"].request_key == key("one").key
-            assert rows[ids[1]].request_key == key("two").key
-            assert await books.used() == 3
-
     run(main)
 
 
