@@ -86,7 +86,7 @@ def _table(
             cells += [text(Spread.of(rate).median), spread_text(ratios(seconds, reference))]
         rows.append(cells)
     head = ("", "up MB/s", "time against curl's", "down MB/s", "time against curl's")
-    session.results.tables.append(Table(f"Files: {title}", head, rows, "Down ends in a file on the disk, too."))
+    session.results.tables.append(Table(f"Files: {title}", head, rows, "Down ends in a new file on the disk, too."))
 
 
 class _Transfers:
@@ -104,6 +104,7 @@ class _Transfers:
         return float(told["seconds"])
 
     def sdk_down(self) -> float:
+        self._target.unlink(missing_ok=True)
         return float(self._ask("sdk_down", self._target)["seconds"])
 
     def store_up(self) -> float:
@@ -136,6 +137,7 @@ def _curl_up(source: Path, url: str) -> float:
 
 
 def _curl_down(url: str, target: Path) -> float:
+    target.unlink(missing_ok=True)
     return _curl("-o", str(target), url)
 
 
