@@ -264,6 +264,38 @@ def test_many_at_once_get_exactly_what_there_is(tmp_path: Path) -> None:
         asyncio.run(asyncio.wait_for(main(clock), 30))
 
 
+def test_many_users_are_looked_up_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look has everything written that was recorded: one for each user would be a transaction for each."""
+    monkeypatch.setattr(module, "GATHER", 0.01)
+    callers = [Principal(user=f"user-{number}") for number in range(30)]
+
+    async def main() -> None:
+        desk = Desk(tmp_path, Clock())
+        await desk.open()
+        reads: list[Any] = []
+        read = desk.database.read
+
+        async def counted(work: Any, **options: Any) -> Any:
+            reads.append(work)
+            return await read(work, **options)
+
+        monkeypatch.setattr(desk.database, "read", counted)
+        try:
+            assert all([await desk.standings.has_room(caller) for caller in callers])
+            assert len(reads) == len(callers)  # nobody was known, and each was waited for
+            known = {user: dict(found) for user, found in desk.standings._known.items()}
+            monkeypatch.setattr(module, "AHEAD", 2 * module.REMEMBERED_FOR)  # all of them are old by now
+            assert all([await desk.standings.has_room(caller) for caller in callers])
+            while desk.standings._due or desk.standings._looks:
+                await asyncio.sleep(0.001)
+            assert len(reads) == len(callers) + 1
+            assert all(desk.standings._known[user] != found for user, found in known.items())
+        finally:
+            await desk.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_what_is_known_of_many_users_stays_bounded_and_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 3)
 
