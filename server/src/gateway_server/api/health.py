@@ -41,7 +41,9 @@ def routes(*, engine: LocalEngine, running: RunningCalls) -> APIRouter:
     """The routes that monitors ask."""
     router = APIRouter(tags=["health"])
     registry = CollectorRegistry()
-    Gauge("gateway_running_calls", "Calls that run, or wait for a place.", registry=registry).set_function(lambda: len(running))
+    Gauge("gateway_running_calls", "Calls that run, or wait for a place.", registry=registry).set_function(
+        lambda: len(running)
+    )
     Gauge("gateway_worker_processes", "Idle and busy workers.", registry=registry).set_function(engine.count_workers)
 
     @router.get("/health", response_model=Health)

@@ -395,7 +395,7 @@ def _rows_after(connection: Connection, job_id: str, after: int) -> list[Any]:
     for row in connection.execute(wanted.limit(ROWS)):
         rows.append(row)
         size += len(row.body)
-        if size >= ROW:
+        if row.ends or size >= ROW:
             break
     return rows
 
