@@ -140,3 +140,19 @@ def test_what_another_gateway_writes_is_found(tmp_path: Path, monkeypatch: pytes
             assert [text for _, text in await follower] == [b"1", b"2", b"3", b'"end"']
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_nothing_comes_after_the_event_that_ends_a_job(tmp_path: Path) -> None:
+    """A gateway that has lost a job to another may still write what its function said."""
+
+    async def scenario() -> None:
+        async with a_job(tmp_path) as (database, events):
+            await say(events, [b"1"])
+            await end(database, events)
+            await database.write(lambda c: store(c, JOB, b'"late"'))
+            wanted = [(1, b"1"), (2, b'"end"')]
+            assert await read(events, 0) == wanted
+            assert await read(events, 1) == wanted[1:]
+            assert await events.recorded(JOB) == [text for _, text in wanted]
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))

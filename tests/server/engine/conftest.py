@@ -1,19 +1,22 @@
+import asyncio
 import contextlib
+import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from packages import zoo
 
 from gateway_runtime import linux
 from gateway_server.engine.local import pool
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.pool import LocalEngine
-from gateway_server.models import Deployment, Event, Progress
+from gateway_server.models import Deployment, Event, Progress, Result
 from gateway_server.prefabs.environments import lay_out_support
 from gateway_server.settings import Settings
 
@@ -28,6 +31,18 @@ class Answer:
     events: list[bytes] = field(default_factory=list)
     last: Event | None = None
     log: bytearray = field(default_factory=bytearray)
+
+
+def run(main: Coroutine[Any, Any, Any], seconds: float = 60) -> Any:
+    """What a coroutine gives within so many seconds."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of the product
+        return runner.run(asyncio.wait_for(main, seconds))
+
+
+def value(answer: Answer) -> Any:
+    """What the function of a call returned."""
+    assert isinstance(answer.last, Result), answer.last
+    return json.loads(answer.last.json)
 
 
 class Engine:

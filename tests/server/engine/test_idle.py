@@ -1,23 +1,8 @@
 """How many workers and versions wait for another call."""
 
-import asyncio
-import json
-
-import uvloop
-from engine.conftest import running_engine
+from engine.conftest import run, running_engine, value
 
 from gateway_server.engine.local import pool
-from gateway_server.models import Result
-
-
-def run(main):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of the product
-        return runner.run(asyncio.wait_for(main, 60))
-
-
-def value(answer):
-    assert isinstance(answer.last, Result), answer.last
-    return json.loads(answer.last.json)
 
 
 def test_only_so_many_workers_and_versions_wait_for_another_call(folder, sandbox):

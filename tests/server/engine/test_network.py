@@ -1,7 +1,7 @@
 """What functions reach: sockets of real workers, against servers of the test and addresses that nobody may have."""
 
-import asyncio
 import contextlib
+import functools
 import os
 import socket
 import struct
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
+from engine import conftest
 from engine.conftest import Engine, running_engine
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -32,9 +32,7 @@ SPARE = (1 << 20) - 7
 """A uid that no gateway gives to functions."""
 
 
-def run(main):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of the product
-        return runner.run(asyncio.wait_for(main, 120))
+run = functools.partial(conftest.run, seconds=120)
 
 
 async def said(engine: Engine, package: str, function: str, **parameters: Any) -> str:

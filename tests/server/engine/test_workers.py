@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-import uvloop
-from engine.conftest import running_engine
+from engine.conftest import run, running_engine, value
 
 from gateway_runtime import seccomp
 from gateway_server.engine.local import zygotes
@@ -18,16 +17,6 @@ from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import RuntimeCrashed, ServiceUnavailable
 from gateway_server.models import Failure, Result
-
-
-def run(main):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of the product
-        return runner.run(asyncio.wait_for(main, 60))
-
-
-def value(answer):
-    assert isinstance(answer.last, Result), answer.last
-    return json.loads(answer.last.json)
 
 
 def alive_below(pid: int) -> list[int]:

@@ -71,6 +71,7 @@ class _Channel:
     """One job that runs here, or is followed here."""
 
     __slots__ = (
+        "events_turn",
         "flushing",
         "followers",
         "is_written",
@@ -78,7 +79,6 @@ class _Channel:
         "pending_bytes",
         "recent",
         "recent_bytes",
-        "told",
         "total",
         "turn",
         "waiting",
@@ -94,7 +94,7 @@ class _Channel:
         self.recent: deque[_Row] = deque()
         self.recent_bytes = 0
         self.turn = 0  # counts news
-        self.told = 0  # the turn at which events came, with which all of them were at hand
+        self.events_turn = 0  # the turn at which the latest events came
         self.waiting: set[asyncio.Future[None]] = set()
 
     def tell(self) -> None:
@@ -113,11 +113,14 @@ class _Channel:
             while self.recent_bytes > RECENT and len(self.recent) > 1:
                 self.recent_bytes -= sum(map(len, self.recent.popleft().texts))
         self.tell()
-        self.told = self.turn
+        self.events_turn = self.turn
 
     def is_at_end(self, number: int) -> bool:
-        """Whether the event `number` was the last news, and more will come: there is nothing to be looked for."""
-        last = self.recent[-1] if self.recent and self.told == self.turn else None
+        """Whether the event `number` was the last news, and more will come: there is nothing to be looked for.
+
+        Nothing is kept of a job after its end was told: it would hide that.
+        """
+        last = self.recent[-1] if self.recent and self.events_turn == self.turn else None
         return last is not None and last.last == number and not last.ends
 
 
@@ -357,7 +360,7 @@ def _in_rows(texts: Sequence[bytes]) -> Iterator[bytes]:
     for text in texts:
         row.append(text)
         size += len(text)
-        if size >= ROW:
+        if row.ends or size >= ROW:
             yield b"\n".join(row)
             row, size = [], 0
     if row:
@@ -390,9 +393,11 @@ def _rows_after(connection: Connection, job_id: str, after: int) -> list[Any]:
     """The stored row that holds the event after `after`, and the next ones until there is enough for one step."""
     columns = _table.c.first_id, _table.c.body, _table.c.ends
     wanted = select(*columns).where(_table.c.job_id == job_id, _table.c.last_id > after).order_by(_table.c.last_id)
-    rows: list[Any] = []
-    size = 0
-    for row in connection.execute(wanted.limit(ROWS)):
+    first = connection.execute(wanted.limit(1)).first()
+    if first is None or first.ends or len(first.body) >= ROW:  # as a driver may fetch all that it is asked for
+        return [] if first is None else [first]
+    rows, size = [], 0
+    for row in (first, *connection.execute(wanted.limit(ROWS).offset(1))):
         rows.append(row)
         size += len(row.body)
         if row.ends or size >= ROW:

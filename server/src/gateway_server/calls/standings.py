@@ -28,6 +28,8 @@ AHEAD = 0.5
 """Seconds before the end of that time from which on a call has it looked up anew, and does not wait for it."""
 GATHER = 0.1
 """Seconds in which those are gathered that are looked up so, all at once."""
+TOGETHER = 64
+"""Of those, so many in one read, that others get their turn between."""
 MOST = 10_000
 """Users that are remembered."""
 
@@ -126,8 +128,9 @@ class Standings:
 
     def _look_at_due(self) -> None:
         due, self._due = self._due, set()
-        if places := [place for place in due if place not in self._looks]:
-            self._begin_look(places)
+        places = [place for place in due if place not in self._looks]
+        for at in range(0, len(places), TOGETHER):
+            self._begin_look(places[at : at + TOGETHER])
 
     def _begin_look(self, places: Sequence[Place]) -> asyncio.Task[Mapping[Place, _Standing]]:
         """Looks several up at once. Whoever needs one of them meanwhile waits for the same look."""
@@ -147,7 +150,7 @@ class Standings:
             for counts in (self._known, self._charged, self._decisions):
                 counts.clear()
             self._eras += 1
-        moment, era = time.time(), self._eras
+        moment, began, era = time.time(), time.monotonic(), self._eras
         before = {user: (self._charged[user], self._decisions[user]) for user, _ in places}
 
         def work(connection: Connection) -> list[list[Quota]]:
@@ -159,7 +162,7 @@ class Standings:
             user, key_id = place
             charged, decisions = before[user]
             room, lasts = _room(quotas, moment)
-            standing = _Standing(charged, room, time.monotonic() + lasts)
+            standing = _Standing(charged, room, began + lasts)
             if (era, decisions) == (self._eras, self._decisions[user]) and user not in self._deciding:
                 self._known.setdefault(user, {})[key_id] = standing
             else:

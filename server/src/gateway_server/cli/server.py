@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 def _bound_unsent(listener: socket.socket) -> None:
     """Lets the system keep little for clients that do not read, where it would take megabytes for each of them."""
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None:  # sockets of connections inherit it
-        listener.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
+    if option is not None:
+        with suppress(OSError):  # where it is refused, it costs memory, and nothing else
+            listener.setsockopt(socket.IPPROTO_TCP, option, UNSENT)  # sockets of connections inherit it
 
 
 @contextmanager

@@ -139,9 +139,13 @@ def add(connection: Connection, counter: Counter, moment: float, more: int, most
 
 def add_all(connection: Connection, more: Iterable[tuple[Counter, float, int]]) -> None:
     """Counts much at once: so much more in each counter, for the period of a moment."""
-    rows = [_row(counter, moment) | {"amount": amount} for counter, moment, amount in more]
-    if rows:  # in one order, as several gateways may do so at the same time
-        rows.sort(key=lambda row: [str(value) for value in row.values()])
+    amounts: dict[tuple[Counter, int], int] = {}
+    for counter, moment, amount in more:
+        place = counter, start_of(counter.period, moment)
+        amounts[place] = amounts.get(place, 0) + amount
+    rows = [_row(counter, start) | {"amount": amount} for (counter, start), amount in amounts.items()]
+    if rows:
+        rows.sort(key=lambda row: [str(value) for value in row.values()])  # that gateways rarely wait for each other
         connection.execute(_counting(inserting(connection), is_limited=False), rows)
 
 
