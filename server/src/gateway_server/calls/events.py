@@ -360,7 +360,7 @@ def _in_rows(texts: Sequence[bytes]) -> Iterator[bytes]:
     for text in texts:
         row.append(text)
         size += len(text)
-        if row.ends or size >= ROW:
+        if size >= ROW:
             yield b"\n".join(row)
             row, size = [], 0
     if row:
