@@ -84,6 +84,14 @@ def test_no_path_leads_out_of_the_agents_address(gateway: Gateway, agent: WebAge
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_an_encoded_slash_ends_no_agents_id(gateway: Gateway, agent_id: str, method: str):
+    """It is part of the id, of which there is none: the agent before it is not asked for anything."""
+    answer = gateway.request(method, f"/v1/agents/{agent_id}%2Fx")
+    assert (answer.status_code, answer.json()["detail"]["error_code"]) == (404, "AGENT_NOT_FOUND")
+    assert gateway.request(method, f"/v1/agents/%61{agent_id[1:]}/x").json()["path"] == "/x"
+
+
 def test_identity_is_replaced(gateway: Gateway, agent_id: str):
     smuggled = gateway.token("mallory", "other")
     headers = {

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Literal
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
@@ -16,7 +16,7 @@ from gateway_server.api.passing import PassedOn
 from gateway_server.calls.agent_health import Health
 from gateway_server.calls.agent_wire import Agent
 from gateway_server.calls.agent_wishes import Wish
-from gateway_server.calls.agents import AgentReply, AgentRequest, Agents
+from gateway_server.calls.agents import AgentReply, AgentRequest, Agents, not_found
 from gateway_server.errors import Invalid
 from gateway_server.identity import access
 from gateway_server.models import Principal, rfc3339_at
@@ -139,7 +139,7 @@ async def _exchange(
         sent.set()
     outgoing = AgentRequest(
         method=request.method,
-        target=_target(request),
+        target=_target(request, agent_id),
         headers=request.headers.raw,
         body=_body(request, sent) if has_body else None,
         timeout=seconds,
@@ -170,10 +170,12 @@ async def _hung_up(request: Request, sent: asyncio.Event) -> None:
         pass
 
 
-def _target(request: Request) -> bytes:
+def _target(request: Request, agent_id: str) -> bytes:
     """Path below the agent and query, byte by byte as they came."""
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-    path = raw.partition(b"?")[0].partition(b"/v1/agents/")[2].partition(b"/")[2]
+    name, _, path = raw.partition(b"?")[0].partition(b"/v1/agents/")[2].partition(b"/")
+    if unquote_to_bytes(name) != agent_id.encode():  # its slash was encoded, and so belongs to an id
+        raise not_found(unquote(name))
     if any(part in (b".", b"..") for part in unquote_to_bytes(path).replace(b"\\", b"/").split(b"/")):
         raise Invalid("The path must not hold . or .. as a part.")
     query: bytes = request.scope["query_string"]

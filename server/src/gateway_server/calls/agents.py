@@ -109,7 +109,7 @@ class Agents:
         """
         agent = await self._database.read(lambda c: _read(c, agent_id))
         if agent is None:
-            raise _not_found(agent_id)
+            raise not_found(agent_id)
         return agent
 
     async def health(self, agent: Agent) -> Health:
@@ -236,7 +236,7 @@ def _write(connection: Connection, agent_id: str, wish: Wish, principal: Princip
 def _delete(connection: Connection, agent_id: str, principal: Principal) -> None:
     agent = _read(connection, agent_id)
     if agent is None:
-        raise _not_found(agent_id)
+        raise not_found(agent_id)
     if not access.may_change(principal, agent.owner):
         raise PermissionDenied(f"The agent {agent_id} belongs to somebody else.")
     connection.execute(_table.delete().where(_table.c.id == agent_id))
@@ -275,7 +275,8 @@ def _own_address(agent: Agent) -> Invalid:
     return Invalid(message, [Problem("/url", message)])
 
 
-def _not_found(agent_id: str) -> AgentNotFound:
+def not_found(agent_id: str) -> AgentNotFound:
+    """The refusal where there is no agent of that id."""
     told = agent_id[:80]
     return AgentNotFound(f"There is no agent {told}. Add it with: gateway agent add {told} URL")
 
