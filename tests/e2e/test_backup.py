@@ -122,7 +122,7 @@ def test_a_backup_under_load_holds_together(folder: Path):
 
 def test_a_backup_of_a_gateway_that_was_killed_has_every_call_that_was_answered(folder: Path):
     """Some of them are in no table yet: the journal is a part of the backup."""
-    slow = "from gateway_server.calls import ledger; ledger.EVERY = 600; "
+    slow = "from gateway_server.calls import ledger, standings; ledger.EVERY = standings.REMEMBERED_FOR = 600; "
     with running_gateway(folder / "data") as gateway:
         gateway.publish(write_package(folder / "p", SOURCE, prefab_id="writer", functions=SECRETS))
         gateway.stop()
