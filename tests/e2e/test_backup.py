@@ -120,13 +120,25 @@ def test_a_backup_under_load_holds_together(folder: Path):
                 assert httpx.get(client.download_file(url)).text.startswith("0 ")
 
 
+LATE = """
+import asyncio
+from gateway_server import app
+from gateway_server.calls import ledger, standings
+from gateway_server.cli.commands import main
+
+ledger.EVERY = standings.REMEMBERED_FOR = 600
+app.Gateway._sweep = lambda _: asyncio.sleep(600)
+main()
+"""
+"""The gateway's command where nothing but what a test asks for has the journal taken over."""
+
+
 def test_a_backup_of_a_gateway_that_was_killed_has_every_call_that_was_answered(folder: Path):
     """Some of them are in no table yet: the journal is a part of the backup."""
-    slow = "from gateway_server.calls import ledger, standings; ledger.EVERY = standings.REMEMBERED_FOR = 600; "
     with running_gateway(folder / "data") as gateway:
         gateway.publish(write_package(folder / "p", SOURCE, prefab_id="writer", functions=SECRETS))
         gateway.stop()
-        gateway.command = [sys.executable, "-c", slow + "from gateway_server.cli.commands import main; main()"]
+        gateway.command = [sys.executable, "-c", LATE]
         gateway.start()
         key = gateway.key("ann")
         call = {"prefab_id": "writer", "version": "1.0.0", "function_name": "has_secret", "inputs": {}}
