@@ -46,7 +46,7 @@ def kill_descendants(pid: int | None, *, spare: set[int]) -> None:
         _signal(pid)
 
 
-def fork_below_init(connection: int) -> None:
+def fork_below_init(*sockets: int) -> None:
     """Called by process 1 of a new pid namespace: goes on in a child; the caller itself stays as its init.
 
     Process 1 ignores the signals that a function sends to itself, so no function should be process 1. When the child
@@ -55,7 +55,8 @@ def fork_below_init(connection: int) -> None:
     child = os.fork()
     if child == 0:
         return
-    os.close(connection)
+    for descriptor in sockets:
+        os.close(descriptor)
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == child:

@@ -1,10 +1,10 @@
 """The whole conversation between the engine and the processes that run a prefab. Both sides import this module.
 
-Two sockets carry it. The *control* socket (``SOCK_SEQPACKET``, one JSON object a packet, descriptors beside it) joins
+Three sockets carry it. The *control* socket (``SOCK_SEQPACKET``, one JSON object a packet, descriptors beside it) joins
 the engine and a zygote:
 
     engine -> zygote   {"plan": {...}}                     once, first: what to import and how far to lock down
-                       {"fork": n}  + [worker socket, output pipe, entries of control groups...]
+                       {"fork": n}  + [worker socket, orders socket, output pipe, entries of control groups...]
                        {"kill": n}                         worker n with its whole family
     zygote -> engine   {"ready": PROTOCOL, "threads": bool} | {"failed": {"type", "message", "traceback"}}
                        {"forked": n, "pid"} | {"refused": n, "message"}
@@ -14,7 +14,9 @@ the engine and a zygote:
 The *worker* socket (a byte stream of frames) joins the engine and one worker:
 
     frame              length u32 | kind u8 | call u32 | payload, all big endian
-    engine -> worker   CALL    {"function", "parameters", "environment", "stream", "fold"}
+    engine -> worker   CALL    {"function", "parameters", "environment", "stream", "fold"}: an order that is too long
+                               for a packet, whose own payload is empty then
+                       GO      whatever the call left has been seen to: the next one may begin
     worker -> engine   HELLO   {"protocol", "pid"}
                        START   an event of type start that the function yielded itself
                        EVENT   one event as JSON text, forwarded as it stands
@@ -25,13 +27,17 @@ The *worker* socket (a byte stream of frames) joins the engine and one worker:
                        IDLE    flags u8 (see `Idle`) | the microseconds that the function ran u32: the call is over
 
 EVENT frames come in order; RESULT, DONE, SPILLED or FAILURE comes exactly once, and IDLE after it, as a rule in one
-piece with it.
+piece with it. After an IDLE with any flag the worker waits for GO.
+
+The *orders* socket (``SOCK_SEQPACKET``, one CALL frame a packet) holds what a worker is to do next. The worker takes a
+packet when it has ended the call before; until then the engine, which keeps a descriptor of the same end, can take it
+back. Each packet is had by one of them alone.
 """
 
 import struct
 from enum import IntEnum, IntFlag
 
-PROTOCOL = 2
+PROTOCOL = 3
 HEADER = struct.Struct("!IBI")
 IDLE = struct.Struct("!BI")
 """The payload of an IDLE frame."""
@@ -41,6 +47,8 @@ FRAME_LIMIT = 1 << 20
 RESULT_LIMIT = 64 << 20
 """Longest result in bytes."""
 EVENT_LIMIT = FRAME_LIMIT
+ORDER_LIMIT = 1 << 14
+"""Longest order in bytes that is a packet; several of them must have room in a socket."""
 CONTROL_LIMIT = 1 << 16
 """Longest control packet in bytes."""
 
@@ -57,6 +65,7 @@ class Kind(IntEnum):
     SPILLED = 7
     FAILURE = 8
     IDLE = 9
+    GO = 10
 
 
 class Idle(IntFlag):

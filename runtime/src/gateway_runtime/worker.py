@@ -21,10 +21,11 @@ from gateway_runtime import functions, workspace
 from gateway_runtime.protocol import (
     EVENT_LIMIT,
     FRAME_LIMIT,
+    HEADER,
     IDLE,
+    ORDER_LIMIT,
     PROTOCOL,
     RESULT_LIMIT,
-    FrameBuffer,
     Idle,
     Kind,
     frame,
@@ -38,15 +39,37 @@ MOST_LEFT_OPEN = 1000
 """Files that calls may leave open, as connections that are kept for the next; the limit is four times that."""
 
 
-def serve(connection: socket.socket, load: Callable[[], ModuleType]) -> None:
+def serve(connection: socket.socket, orders: socket.socket, load: Callable[[], ModuleType]) -> None:
     """Says hello, then runs what it is asked to until the engine hangs up."""
     connection.sendall(frame(Kind.HELLO, 0, json.dumps({"protocol": PROTOCOL, "pid": os.getpid()}).encode()))
     worker = _Worker(connection, load)
-    buffer = FrameBuffer(limit=RESULT_LIMIT)
-    while data := connection.recv(1 << 16):
-        for kind, number, payload in buffer.feed(data):
-            if kind is Kind.CALL:
-                worker.run(number, json.loads(payload))
+    while packet := orders.recv(HEADER.size + ORDER_LIMIT):
+        _, _, number = HEADER.unpack_from(packet)
+        order = packet[HEADER.size :] or _receive(connection, Kind.CALL)
+        if worker.run(number, json.loads(order)):
+            _receive(connection, Kind.GO)
+
+
+def _receive(connection: socket.socket, expected: Kind) -> bytes:
+    """The payload of the next frame, and nothing of what follows it.
+
+    Raises:
+        ConnectionError: the engine has hung up, or says something else.
+    """
+    length, kind, _ = HEADER.unpack(_exactly(connection, HEADER.size))
+    if kind != expected or length > RESULT_LIMIT:
+        raise ConnectionAbortedError("the engine said something unexpected")
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = connection.recv(min(size - len(data), 1 << 20))
+        if not piece:
+            raise ConnectionResetError("the engine has hung up")
+        data += piece
+    return bytes(data)
 
 
 class _Worker:
@@ -59,8 +82,8 @@ class _Worker:
         self._state = _State()
         self._folders = workspace.Watch()
 
-    def run(self, number: int, order: dict[str, Any]) -> None:
-        """Runs one call to its end, whatever that is."""
+    def run(self, number: int, order: dict[str, Any]) -> int:
+        """Runs one call to its end, whatever that is; gives the flags that it told the engine."""
         call = _Call(self._connection, number, order)
         environment = _Environment(order["environment"])
         began = time.perf_counter()
@@ -80,6 +103,7 @@ class _Worker:
         if _is_unread():
             flags |= Idle.OUTPUT.value
         self._connection.sendall(last + frame(Kind.IDLE, number, IDLE.pack(flags, min(int(took * 1e6), _LONGEST))))
+        return flags
 
     def _find(self, name: str) -> Callable[..., object]:
         if self._module is None:

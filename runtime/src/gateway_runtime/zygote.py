@@ -31,7 +31,7 @@ CONTROL = 3
 FIRST_UID = 100
 """Worker n runs under uid FIRST_UID + n of the zygote's user namespace."""
 
-MOST_HANDED = 32
+MOST_HANDED = 36
 """Bytes of descriptors that may come with one order."""
 MOST_PROCESSES = 512
 """Processes and threads of one worker's family."""
@@ -163,22 +163,22 @@ class _Zygote:
             self._kill(order["kill"])
             self._tell({"killed": order["kill"]})
 
-    def _fork(self, number: int, connection: int, output: int, *entries: int) -> None:
+    def _fork(self, number: int, connection: int, orders: int, output: int, *entries: int) -> None:
         try:
             pid: int | None = linux.fork_in_new_pid_namespace() if self._plan.isolation == "pids" else os.fork()
         except OSError as error:
             pid = None
             self._tell({"refused": number, "message": str(error)})
         if pid == 0:
-            self._become(number, connection, output, entries)
-        for descriptor in (connection, output, *entries):
+            self._become(number, connection, orders, output, entries)
+        for descriptor in (connection, orders, output, *entries):
             os.close(descriptor)
         if pid is None:
             return
         self._workers[pid] = number
         self._tell({"forked": number, "pid": pid})
 
-    def _become(self, number: int, connection: int, output: int, entries: tuple[int, ...]) -> None:
+    def _become(self, number: int, connection: int, orders: int, output: int, entries: tuple[int, ...]) -> None:
         """The child: locks itself down, serves, and never returns."""
         code = 1
         try:
@@ -194,11 +194,11 @@ class _Zygote:
                 groups.enter(entry)
                 os.close(entry)
             if self._plan.isolation == "pids":
-                family.fork_below_init(connection)
+                family.fork_below_init(connection, orders)
             self._lock_down(number)
             _reseed()
-            with socket.socket(fileno=connection) as talk:
-                worker.serve(talk, lambda: self._module or functions.load(self._plan.entry_point))
+            with socket.socket(fileno=connection) as talk, socket.socket(fileno=orders) as todo:
+                worker.serve(talk, todo, lambda: self._module or functions.load(self._plan.entry_point))
             code = 0
         except ConnectionError:
             code = 0

@@ -134,6 +134,8 @@ class Result:
     json: bytes
     streamed: bool = False
     """Whether it is the data of a generator's done event rather than a function's result."""
+    has_files: bool = False
+    """Whether there may be files in the workspace that were not there before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class Failure:
     """The last event of a call whose function failed."""
 
     error: Mapping[str, Any]
+    has_files: bool = False
+    """As of a result."""
 
 
 Event = Progress | Result | Failure

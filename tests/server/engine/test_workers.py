@@ -304,7 +304,7 @@ def test_a_function_sees_no_descriptor_but_its_own(folder, sandbox):
             await engine.call("behaves", "count", user="another")
             seen = value(await engine.call("attacks", "descriptors"))
             assert [name for name, _ in seen[:3]] == ["0", "1", "2"]
-            assert len(seen) == 4, "the worker's socket"
+            assert len(seen) == 5, "the worker's sockets"
 
     run(main())
 

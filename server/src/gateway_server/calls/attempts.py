@@ -15,7 +15,7 @@ from gateway_server.calls.preparation import Ready
 from gateway_server.calls.running import Running
 from gateway_server.calls.texts import check_event
 from gateway_server.engine.local.pool import LocalEngine
-from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.worker import NotBegun, Worker
 from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import DeadlineExceeded, GatewayFault, InternalError
 from gateway_server.files.library import Library
@@ -82,23 +82,13 @@ class Attempts:
     async def _on_a_worker(
         self, ready: Ready, call: Running, emit: Emit | None, order: Order, begun: Begun | None
     ) -> Outcome:
+        again = False
         try:
-            user, depth = ready.principal.user, ready.principal.depth
-            deployment = ready.version.deployment
-            assert deployment is not None
-            async with self._engine.worker(deployment, user, depth=depth) as worker:
-                call.began = asyncio.get_running_loop().time()
-                if begun is not None:
-                    await begun()
-                if ready.files:
-                    root_id = ready.principal.root_job_id or call.job_id
-                    await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
-                    worker.has_files = True
-                    await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
-                    await worker.measure_inputs()
-                last = await self._follow(worker, ready, call, emit, order)
-                files = await self._outputs(worker, ready, call) if worker.has_files else {}
-                return self._outcome(call, last, files)
+            while True:
+                try:
+                    return await self._on_this_worker(ready, call, emit, order, begun, again=again)
+                except NotBegun:  # a call before it took too long, or ended the worker
+                    again, call.began = True, None
         except ImportFailed as error:
             call.log.write(error.told["traceback"].encode("utf-8", "replace"))
             failure = {"error_code": "PREFAB_ERROR", **error.told}
@@ -107,8 +97,28 @@ class Attempts:
         except GatewayFault as fault:
             return of_fault(call.job_id, fault)
 
+    async def _on_this_worker(
+        self, ready: Ready, call: Running, emit: Emit | None, order: Order, begun: Begun | None, *, again: bool
+    ) -> Outcome:
+        user, depth, alone = ready.principal.user, ready.principal.depth, again or emit is not None or bool(ready.files)
+        deployment = ready.version.deployment
+        assert deployment is not None
+        async with self._engine.worker(deployment, user, depth=depth, alone=alone, again=again) as worker:
+            call.began = asyncio.get_running_loop().time()
+            if begun is not None:
+                await begun()
+            if ready.files:
+                root_id = ready.principal.root_job_id or call.job_id
+                await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
+                worker.has_files = True
+                await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
+                await worker.measure_inputs()
+            last = await self._follow(worker, ready, call, emit, order, alone=alone)
+            files = await self._outputs(worker, ready, call) if last.has_files or ready.files else {}
+            return self._outcome(call, last, files)
+
     async def _follow(
-        self, worker: Worker, ready: Ready, call: Running, emit: Emit | None, order: Order
+        self, worker: Worker, ready: Ready, call: Running, emit: Emit | None, order: Order, *, alone: bool
     ) -> Result | Failure:
         told = {
             "function": ready.call.function_name,
@@ -122,7 +132,7 @@ class Attempts:
             "stream": emit is not None,
             "fold": order.fold,
         }
-        return await worker.run(told, call.log.write, emit and _checked(emit))
+        return await worker.run(told, call.log.write, emit and _checked(emit), alone=alone)
 
     def _call_token(self, ready: Ready, job_id: str) -> str:
         """A token of this call alone: it can run prefabs as the caller and use the files of its call tree."""

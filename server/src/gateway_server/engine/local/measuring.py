@@ -215,3 +215,16 @@ def _namespaced(pid: int) -> list[int]:
             if line.startswith(b"NSpid:"):
                 return [int(word) for word in line.split()[1:]]
     return []
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether a process of this machine is another, or descends from it."""
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return False
+        pid = int(status.rpartition(")")[2].split()[1])
+    return False

@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from gateway_server.engine.local import removal
+from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.host import Host
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
@@ -198,17 +199,25 @@ class LocalEngine:
         finally:
             zygote.close()
 
-    def worker(self, deployment: Deployment, user: str, *, depth: int = 0) -> "Lease":
+    def worker(
+        self, deployment: Deployment, user: str, *, depth: int = 0, alone: bool = True, again: bool = False
+    ) -> "Lease":
         """A worker with a fresh workspace, for one call: `async with` gives it, and takes it back.
+
+        With `alone` no other call is sent to the worker meanwhile. Without, the call may lie behind another, and be
+        taken back from there (`NotBegun`): then it is to come `again`, and does not lose its place among those who
+        wait.
 
         Entering raises:
             ImportFailed: the package cannot be imported.
             Overloaded: too many calls are waiting already.
             ServiceUnavailable: no process could be started.
         """
-        return Lease(self, deployment, user, depth)
+        return Lease(self, user, self.take(deployment, user, depth, alone=alone, again=again))
 
-    async def take(self, deployment: Deployment, user: str, depth: int) -> tuple[Host, Worker, int]:
+    async def take(
+        self, deployment: Deployment, user: str, depth: int, *, alone: bool, again: bool
+    ) -> tuple[Host, Worker]:
         """Part of `worker`: what it takes must be given back."""
         if self._closed:
             raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
@@ -217,31 +226,39 @@ class LocalEngine:
         self._watchdog.wake()
         host = self._host(deployment)
         host.busy += 1
-        worker: Worker | None = None
-        turn: int | None = None
         try:
             turns = host.turns.get(user)
             if turns is None:
-                turns = host.turns[user] = Turns()
-            turn = await turns.take()
-            while (worker := self._take_idle(host, user)) is not None and not (worker.alive and worker.fit):
-                self._take_back(host, worker)
-            return host, worker or await self._new_worker(host, user), turn
+                turns = host.turns[user] = Turns(partial(self._take_back, host))
+            worker = await turns.take(alone=alone, again=again)
+            return host, worker or await self._own_worker(host, user, turns, alone=alone)
         except BaseException:
-            self.give_back(host, None, user, turn)
+            self._end_call(host, user)
             raise
 
-    def give_back(self, host: Host, worker: Worker | None, user: str, turn: int | None) -> None:
+    def give_back(self, host: Host, worker: Worker, user: str) -> None:
         """The other part of `worker`."""
+        host.turns[user].end(worker, worker.took)
+        self._end_call(host, user)
+
+    def _end_call(self, host: Host, user: str) -> None:
         host.busy -= 1
-        if turn is not None:
-            host.turns[user].end(turn, worker.took if worker is not None else None)
         host.used_at = time.monotonic()
         self._places.give_back(user)
-        if worker is not None:
-            self._take_back(host, worker)
         if host.retired and not host.busy:
             self._end(host)
+
+    async def _own_worker(self, host: Host, user: str, turns: Turns, *, alone: bool) -> Worker:
+        """An idle worker, or else a new one."""
+        try:
+            while (worker := self._take_idle(host, user)) is not None and not (worker.alive and worker.fit):
+                self._take_back(host, worker)
+            worker = worker or await self._new_worker(host, user)
+        except BaseException:
+            turns.fail()
+            raise
+        turns.begin(worker, alone=alone)
+        return worker
 
     async def _new_worker(self, host: Host, user: str) -> Worker:
         """The spare one, or one made now; another spare is made meanwhile."""
@@ -280,15 +297,7 @@ class LocalEngine:
 
     def owns(self, pid: int) -> bool:
         """Whether a process of this machine descends from the launcher, as everything does that packages run."""
-        while pid > 1:
-            if pid == self._launcher.pid:
-                return True
-            try:
-                status = Path(f"/proc/{pid}/stat").read_text()
-            except OSError:
-                return False
-            pid = int(status.rpartition(")")[2].split()[1])
-        return False
+        return measuring.descends(pid, self._launcher.pid)
 
     async def close(self) -> None:
         """Ends every process."""
@@ -416,6 +425,7 @@ class LocalEngine:
     def _make_idle(self, host: Host, worker: Worker) -> None:
         if self._hosts.get(host.deployment.key) is not host:
             return  # its zygote has been ended, and this worker with it
+        worker.go_on()
         worker.idle_since = time.monotonic()
         host.idle.setdefault(worker.user, deque()).append(worker)
         self._idle[worker] = host
@@ -466,20 +476,19 @@ class LocalEngine:
 class Lease:
     """A worker as long as a call has it."""
 
-    __slots__ = ("_deployment", "_depth", "_engine", "_host", "_turn", "_user", "_worker")
+    __slots__ = ("_engine", "_host", "_taking", "_user", "_worker")
 
-    def __init__(self, engine: LocalEngine, deployment: Deployment, user: str, depth: int) -> None:
+    def __init__(self, engine: LocalEngine, user: str, taking: Coroutine[Any, Any, tuple[Host, Worker]]) -> None:
         self._engine = engine
-        self._deployment = deployment
         self._user = user
-        self._depth = depth
+        self._taking = taking
 
     async def __aenter__(self) -> Worker:
-        self._host, self._worker, self._turn = await self._engine.take(self._deployment, self._user, self._depth)
+        self._host, self._worker = await self._taking
         return self._worker
 
     async def __aexit__(self, *_: object) -> None:
-        self._engine.give_back(self._host, self._worker, self._user, self._turn)
+        self._engine.give_back(self._host, self._worker, self._user)
 
 
 def _look_at(task: asyncio.Task[Zygote]) -> None:

@@ -2,84 +2,162 @@
 
 Where the functions of a version take less time than it takes to wake another process, its calls are served best by as
 many workers as there are processors, one after the other; more of them only push each other out of the caches. So a
-call waits for its turn, as long as those before it come to their ends: one that takes long is not counted.
+call is put in the queue of a worker that is busy, as long as what lies there is soon done, or waits for its turn, as
+long as those before it come to their ends: one that takes long is not counted, and what lies behind it is taken back.
 """
 
 import asyncio
 import os
 import time
 from collections import deque
-from itertools import count
+from collections.abc import Callable
+from enum import Enum
+
+from gateway_server.engine.local.worker import Worker
 
 FEW = max(2, os.cpu_count() or 1)
-"""Calls of one version and user that run at the same time where they are short."""
+"""Workers of one version and user that are busy at the same time where its calls are short."""
 SHORT = 0.001
 """Seconds of a short call."""
 LONG = 0.0015
 """Seconds after which a call was not short after all."""
+AHEAD = 0.0005
+"""Seconds of calls that may lie in the queue of a worker, as far as their mean tells."""
+MOST = 8
+"""Calls that a worker may have at a time."""
 WEIGHT = 0.05
 """Of the latest call, in the mean of their times."""
+
+
+class _NoneLeft(Enum):
+    """No turn for now."""
+
+    IT = 0
+
+
+_NONE_LEFT = _NoneLeft.IT
 
 
 class Turns:
     """The turns of the calls of one version and user. Lives on the event loop."""
 
-    __slots__ = ("_mean", "_numbers", "_running", "_timer", "_waiting")
+    __slots__ = ("_beginning", "_busy", "_free", "_long", "_mean", "_open", "_timer", "_waiting")
 
-    def __init__(self) -> None:
-        self._numbers = count()
-        self._running: dict[int, float] = {}  # since when, on the monotonic clock
-        self._waiting: deque[asyncio.Future[int]] = deque()
+    def __init__(self, free: Callable[[Worker], None]) -> None:
+        """`free` is told of each worker that has no call any more."""
+        self._free = free
+        self._busy: dict[Worker, int] = {}
+        """How many calls each has."""
+        self._open: dict[Worker, None] = {}
+        """Those of them that may get another."""
+        self._long: set[Worker] = set()
+        """Those that have had the same call for long."""
+        self._beginning = 0
+        """Calls that get a worker of their own, and do not have it yet."""
+        self._waiting: deque[tuple[asyncio.Future[Worker | None], bool]] = deque()
         self._mean = LONG  # until something is known
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def are_unused(self) -> bool:
         """Whether nobody has or waits for a turn."""
-        return not self._running and not self._waiting
+        return not self._busy and not self._beginning and not self._waiting
 
-    async def take(self) -> int:
-        """Waits for a turn, if that is sooner than to begin at once; it has to `end`."""
-        if len(self._running) < FEW or self._mean >= SHORT:
-            return self._begin()
-        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LONG, self._look)
+    async def take(self, *, alone: bool, again: bool = False) -> Worker | None:
+        """Waits for a turn, if that is sooner than to begin at once. Gives the worker that the call may be sent to, to
+        be told when it has its `end` there; or None for one of its own, which then has to `begin`, or to `fail`.
+
+        `alone` says that nothing may be sent to the worker beside the call; `again` that it was taken back.
+        """
+        if not self._waiting or again or self._mean >= SHORT:
+            turn = self._turn(alone=alone)
+            if turn is not _NONE_LEFT:
+                return turn
+        waiting: asyncio.Future[Worker | None] = asyncio.get_running_loop().create_future()
+        self._waiting.insert(0 if again else len(self._waiting), (waiting, alone))
+        self._watch()
         try:
-            return await turn
+            return await waiting
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.end(turn.result(), None)
+            if waiting.done() and not waiting.cancelled():
+                self._give_up(waiting.result())
             raise
 
-    def end(self, number: int, took: float | None) -> None:
-        """A turn is over; `took` are the seconds that the function ran, if it did."""
-        del self._running[number]
+    def begin(self, worker: Worker, *, alone: bool) -> None:
+        """A call has got its own worker."""
+        self._beginning -= 1
+        self._busy[worker] = 1
+        if not alone:
+            self._open[worker] = None
+
+    def fail(self) -> None:
+        """A call got no worker."""
+        self._beginning -= 1
+        self._let_begin()
+
+    def end(self, worker: Worker, took: float | None) -> None:
+        """A turn at a worker is over; `took` are the seconds that the function ran, if it did."""
         if took is not None:
             self._mean += WEIGHT * (took - self._mean)
-        if self._waiting and (len(self._running) < FEW or self._mean >= SHORT):
+        self._busy[worker] -= 1
+        self._long.discard(worker)
+        if self._waiting:
             self._let_begin()
+        if not self._busy[worker]:
+            del self._busy[worker]
+            self._open.pop(worker, None)
+            self._free(worker)
+            if self._waiting:
+                self._let_begin()
 
-    def _begin(self) -> int:
-        number = next(self._numbers)
-        self._running[number] = time.monotonic()
-        return number
+    def _turn(self, *, alone: bool) -> "Worker | _NoneLeft | None":
+        if self._mean >= SHORT or len(self._busy) - len(self._long) + self._beginning < FEW:
+            self._beginning += 1
+            return None
+        if alone:
+            return _NONE_LEFT
+        most = int(AHEAD / max(self._mean, AHEAD / MOST))
+        found = None
+        for worker in self._open:
+            count = self._busy[worker]
+            if count < most and worker.takes_more:
+                most, found = count, worker
+        if found is None:
+            return _NONE_LEFT
+        self._busy[found] += 1
+        self._watch()
+        return found
+
+    def _give_up(self, turn: Worker | None) -> None:
+        if turn is None:
+            self.fail()
+        else:
+            self.end(turn, None)
 
     def _let_begin(self) -> None:
-        """The call that has waited for longest has its turn."""
+        """Those that have waited for longest have their turns, as far as there are any."""
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(self._begin())
-                return
+            waiting, alone = self._waiting[0]
+            if not waiting.done():
+                turn = self._turn(alone=alone)
+                if turn is _NONE_LEFT:
+                    return
+                waiting.set_result(turn)
+            self._waiting.popleft()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LONG, self._look)
 
     def _look(self) -> None:
-        """Lets others begin beside calls that take long."""
+        """Lets others begin beside calls that take long, and takes back those behind them."""
         self._timer = None
-        moment = time.monotonic()
-        short = sum(moment - since < LONG for since in self._running.values())
-        for _ in range(FEW - short if self._mean < SHORT else len(self._waiting)):
-            self._let_begin()
-        if self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(LONG, self._look)
+        before = time.monotonic() - LONG
+        self._long = {worker for worker in self._busy if worker.has_run_since(before)}
+        for worker in self._long:
+            self._open.pop(worker, None)
+            if self._busy[worker] > 1:
+                worker.take_back()
+        self._let_begin()
+        if self._waiting or any(self._busy[worker] > 1 for worker in self._open):
+            self._watch()

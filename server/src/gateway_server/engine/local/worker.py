@@ -1,11 +1,9 @@
-"""The gateway's side of one worker: a call goes in, its events come out."""
+"""The gateway's side of one worker: calls go in, their events come out."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -13,11 +11,13 @@ from typing import Any, Protocol, cast
 import orjson
 
 from gateway_runtime import workspace
-from gateway_runtime.protocol import IDLE, RESULT_LIMIT, FrameBuffer, Idle, Kind, frame
+from gateway_runtime.protocol import IDLE, ORDER_LIMIT, FrameBuffer, Idle, Kind, frame
 from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Group
+from gateway_server.engine.local.orders import Log, Orders, Sent
 from gateway_server.engine.local.pace import Pace
+from gateway_server.engine.local.results import read_failure, read_spilled
 from gateway_server.engine.local.watchdog import Family
 from gateway_server.errors import RuntimeCrashed
 from gateway_server.models import Failure, Progress, Result
@@ -36,7 +36,6 @@ PARTING = 1.0
 """Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
 _ENDS = frozenset((Kind.RESULT, Kind.DONE, Kind.SPILLED, Kind.FAILURE))
 _LEFTOVERS, _FILES, _OUTPUT = (flag.value for flag in (Idle.LEFTOVERS, Idle.FILES, Idle.OUTPUT))
-Log = Callable[[bytes], None]
 Emit = Callable[[list[Progress]], Awaitable[None]]
 """Takes events in their order; the function may have to wait until it has."""
 
@@ -46,6 +45,10 @@ class Parent(Protocol):
 
     async def kill(self, worker: "Worker") -> None:
         """Ends the worker's family."""
+
+
+class NotBegun(Exception):
+    """The call was taken back before its worker had taken it up: another one can have it."""
 
 
 class Worker(asyncio.Protocol):
@@ -81,7 +84,10 @@ class Worker(asyncio.Protocol):
         """Whether the workspace may be other than fresh. After a call the worker says it: what a package hides there,
         it could as well keep in memory for the next call of the same user."""
         self.took: float | None = None
-        """Seconds that the function ran of the call before, as the worker says."""
+        """Seconds that the function ran of the call that was heard last, as the worker says."""
+        self.has_talked = False
+        """Whether a function has printed anything. Output belongs to whichever call runs when it is read: where there
+        is some, no other call may begin without the gateway."""
         self.given = 0
         """Bytes of input files that were in the workspace when the call began."""
         self.group = group
@@ -89,21 +95,13 @@ class Worker(asyncio.Protocol):
         self._zygote = zygote
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
-        self._events: list[Progress] = []
-        """Those that nobody has taken yet, and their bytes."""
-        self._queued = 0
-        self._last: tuple[Kind, bytes] | None = None
-        """What became of the call."""
-        self._flags: int | None = None
-        """What the worker said of itself when the call was over."""
-        self._busy = False
-        self._news: asyncio.Future[None] | None = None
+        self._orders = Orders()
+        self._waits = False
+        """Whether the worker does not take up the next call before it is told to."""
         self._crash: str | None = None
         self._exit = "hung up"
         self._gone = False
         self._output: int | None = None
-        self._log: Log | None = None
-        self._call = 0
         self._has_greeted = False
         self._paused = False
 
@@ -117,6 +115,20 @@ class Worker(asyncio.Protocol):
         await loop.create_unix_connection(lambda: self, sock=connection)
 
     @property
+    def orders(self) -> int:
+        """The descriptor of the queue that the process gets."""
+        return self._orders.fileno()
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether a call may be sent while another runs."""
+        return self.fit and self.alive and not (self.has_files or self.has_talked)
+
+    def has_run_since(self, moment: float) -> bool:
+        """Whether the call that runs began before a moment of the monotonic clock."""
+        return bool(self._orders.sent) and self._orders.since < moment
+
+    @property
     def has_output(self) -> bool:
         """Whether the pipe of its output is in its hands."""
         return self._output is not None
@@ -126,65 +138,93 @@ class Worker(asyncio.Protocol):
         """Whether the worker's socket is in its hands."""
         return self._transport is not None
 
-    async def run(self, order: dict[str, Any], log: Log, emit: Emit | None = None) -> Result | Failure:
+    async def run(
+        self, order: dict[str, Any], log: Log, emit: Emit | None = None, *, alone: bool = True
+    ) -> Result | Failure:
         """Runs one call to its end. What the function prints goes to `log`, the events of its stream to `emit`, as
-        many at a time as have arrived meanwhile.
+        many at a time as have arrived meanwhile. Unless it has the worker `alone`, it may lie behind another call.
 
-        Leaving early leaves the worker unfit.
+        Leaving early leaves the worker unfit, if the call has begun.
 
         Raises:
+            NotBegun: the worker has not taken it up, and does not any more; never where it is alone.
             RuntimeCrashed: the process died before the function had ended.
         """
-        transport = self._transport
-        assert transport is not None
-        self._call += 1
-        self._log = log
-        self._last = self._flags = self.took = None
-        self.fit = False
-        self._busy = True
-        transport.write(frame(Kind.CALL, self._call, orjson.dumps(order)))
-        while self._flags is None or self._events:
-            if self._events:
-                events, self._events = self._events, []
-                if emit is not None:
-                    await emit(events)
-                await self.keep_pace(len(events), self._has_taken(events))
-            elif self._crash is not None:
-                raise RuntimeCrashed(self._crash)
-            else:
-                self._news = asyncio.get_running_loop().create_future()
-                await self._news
-        self._busy = False
-        self.fit = not self._flags & _LEFTOVERS and not transport.is_closing() and self._crash is None
-        self.has_files = bool(self._flags & _FILES)
-        if self._flags & (_LEFTOVERS | _OUTPUT):
-            self._read_output()
-        self._log = None
-        if self._last is None:
+        call = self._send(orjson.dumps(order), log, alone=alone)
+        try:
+            while call.flags is None or call.events:
+                if call.events:
+                    events, call.events = call.events, []
+                    if emit is not None:
+                        await emit(events)
+                    await self.keep_pace(len(events), self._has_taken(call, events))
+                elif call.is_taken_back:
+                    raise NotBegun
+                elif self._crash is not None:
+                    raise RuntimeCrashed(self._crash)
+                else:
+                    call.news = asyncio.get_running_loop().create_future()
+                    await call.news
+        finally:
+            self.took = call.took
+            if call.flags is None and not call.is_taken_back:
+                self._leave(call)
+        if call.last is None:
             raise RuntimeCrashed("The worker ended the call without a result.")
-        return await self._understand(*self._last)
+        return await self._understand(*call.last, has_files=bool(call.flags & _FILES))
 
-    async def _understand(self, kind: Kind, payload: bytes) -> Result | Failure:
+    def _send(self, order: bytes, log: Log, *, alone: bool) -> Sent:
+        is_long = len(order) > ORDER_LIMIT
+        if self._orders.sent and (is_long or not self.takes_more):
+            raise NotBegun
+        try:
+            call = self._orders.send(order, log, has_all=alone)
+        except OSError:
+            if self._orders.sent:
+                raise NotBegun from None
+            self.doom("it took no orders any more")
+            raise RuntimeCrashed(self._crash or "") from None
+        if is_long and self._transport is not None:
+            self._transport.write(frame(Kind.CALL, call.number, order))
+        return call
+
+    def take_back(self) -> None:
+        """Takes back the calls that have not begun."""
+        self._orders.take_back()
+
+    def _leave(self, call: Sent) -> None:
+        """Nobody waits for a call any more."""
+        call.is_left = True
+        self.take_back()
+        sent = self._orders.sent
+        if sent and sent[-1] is call:  # it runs; where one behind it has begun, it has ended
+            self.fit = False
+
+    async def _understand(self, kind: Kind, payload: bytes, *, has_files: bool) -> Result | Failure:
         if kind is Kind.FAILURE:
-            return Failure(_read_failure(payload))
+            return Failure(read_failure(payload), has_files)
         if kind is Kind.SPILLED:
-            result = Result(await asyncio.to_thread(self._read_spilled), streamed=payload == bytes([Kind.DONE]))
-            await self.keep_pace(1, RESULT_COST * len(result.json))
-            return result
-        return Result(payload, streamed=kind is Kind.DONE)
+            json_text, streamed = await asyncio.to_thread(read_spilled, self.workspace), payload == bytes([Kind.DONE])
+            await self.keep_pace(1, RESULT_COST * len(json_text))
+            return Result(json_text, streamed, has_files)
+        return Result(payload, kind is Kind.DONE, has_files)
 
     async def keep_pace(self, pieces: int, size: int) -> None:
         """Waits where its user has had more than a share of the gateway's time, after so many pieces and bytes more."""
         if (wait := self._pace.wait(self.user, pieces, size)) > 0:
             await asyncio.sleep(wait)
 
-    def _has_taken(self, events: list[Progress]) -> int:
+    def _has_taken(self, call: Sent, events: list[Progress]) -> int:
         size = sum(len(event.json) for event in events)
-        self._queued -= size + EVENT_COST * len(events)
-        if self._paused and self._queued <= LOW_WATER and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
+        call.size -= size + EVENT_COST * len(events)
+        if self._paused and call.size <= LOW_WATER:
+            self._go_on_reading()
         return size
+
+    def _go_on_reading(self) -> None:
+        self._paused = False
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     async def measure_inputs(self) -> None:
         """Notes how much the caller has put into the workspace, which is not the function's doing."""
@@ -203,6 +243,7 @@ class Worker(asyncio.Protocol):
     async def kill(self) -> None:
         """Ends the process with everything that it started."""
         self.fit = False
+        self.take_back()
         if not self._gone:
             await self._zygote.kill(self)
 
@@ -226,8 +267,8 @@ class Worker(asyncio.Protocol):
             folder=self.workspace,
             memory=memory,
             disk=room + self.given,
-            is_busy=self._busy,
-            calls=self._call,
+            is_busy=bool(self._orders.sent),
+            calls=self._orders.count,
             group=self.group,
             zygote=zygote,
             pid=self.pid or 0,
@@ -255,9 +296,16 @@ class Worker(asyncio.Protocol):
             self.given = 0
             _remove_contents(self.workspace)
             workspace.lay_out(self.workspace, self.owner)
+            self.has_files = False
         except OSError:
             self.fit = False
         return self.fit
+
+    def go_on(self) -> None:
+        """What a call has left has been seen to: the worker may take up the next one, if it waits for that."""
+        if self._waits and self._transport is not None:
+            self._waits = False
+            self._transport.write(frame(Kind.GO, self._orders.count, b""))
 
     def remove(self) -> None:
         """Removes what a dead worker leaves behind. Blocking, for a second at most while its processes die."""
@@ -283,11 +331,14 @@ class Worker(asyncio.Protocol):
             self._crash = f"The process that ran the function {self._exit} before the function had ended."
         self._read_output()
         self.abandon()
-        self._wake()
+        for call in self._orders.sent:
+            call.wake()
 
     def abandon(self) -> None:
         """Closes the gateway's ends of everything."""
         self.alive = self.fit = False
+        self.take_back()
+        self._orders.close()
         if self._transport is not None:
             self._transport.abort()
         if self._output is not None:
@@ -302,39 +353,61 @@ class Worker(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
 
     def data_received(self, data: bytes) -> None:
-        """Frames of the call. Anything else means that the worker is not to be trusted further."""
+        """Frames of the call that runs. Anything else means that the worker is not to be trusted further."""
+        sent = self._orders.sent
         try:
-            for kind, call, payload in self._buffer.feed(data):
+            for kind, number, payload in self._buffer.feed(data):
                 if kind is Kind.HELLO and not self._has_greeted:
                     self._has_greeted = True
-                    continue
-                if call != self._call or not self._busy or self._flags is not None:
+                elif not sent or number != sent[0].number or self._waits:
                     raise ValueError("a frame outside of a call")
-                self._take(kind, payload)
+                elif kind is Kind.IDLE:
+                    self._end(payload)
+                else:
+                    self._take(sent[0], kind, payload)
         except ValueError:
             self._crash = "The process that ran the function sent what nobody understands."
             self.fit = False
+            self.take_back()
             if self._transport is not None:
                 self._transport.abort()
-        if self._events or self._flags is not None or self._crash is not None:
-            self._wake()
+        if sent and (sent[0].events or self._crash is not None):
+            sent[0].wake()
 
-    def _take(self, kind: Kind, payload: bytes) -> None:
+    def _take(self, call: Sent, kind: Kind, payload: bytes) -> None:
         if kind is Kind.EVENT or kind is Kind.START:
-            self._events.append(Progress(payload, kind is Kind.START))
-            self._queued += len(payload) + EVENT_COST
-            if self._queued > HIGH_WATER and not self._paused and self._transport is not None:
+            if call.is_left:
+                return
+            call.events.append(Progress(payload, kind is Kind.START))
+            call.size += len(payload) + EVENT_COST
+            if call.size > HIGH_WATER and not self._paused and self._transport is not None:
                 self._paused = True
                 self._transport.pause_reading()
-        elif kind is Kind.IDLE:
-            if len(payload) != IDLE.size:
-                raise ValueError("no end of a call")
-            self._flags, took = IDLE.unpack(payload)
-            self.took = took / 1e6
         elif kind not in _ENDS:
             raise ValueError("no frame of a worker")
-        elif self._last is None:
-            self._last = kind, payload
+        elif call.last is None:
+            call.last = kind, payload
+
+    def _end(self, payload: bytes) -> None:
+        """The call that runs is over."""
+        if len(payload) != IDLE.size:
+            raise ValueError("no end of a call")
+        flags, took = IDLE.unpack(payload)
+        if flags:
+            self._see_to(flags)
+        self._orders.end_first(flags, took / 1e6)
+
+    def _see_to(self, flags: int) -> None:
+        """What a call has left is seen to before the next one may begin."""
+        self._waits = True
+        if flags & (_LEFTOVERS | _OUTPUT):
+            self._read_output()
+        if flags & (_LEFTOVERS | _FILES):
+            self.fit = self.fit and not flags & _LEFTOVERS
+            self.has_files = True
+            self.take_back()
+        else:
+            self.go_on()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The socket has ended; the zygote's word on the exit, which has the reason, may still be on its way."""
@@ -344,12 +417,12 @@ class Worker(asyncio.Protocol):
         else:
             self._part()
 
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
     def _output_is_there(self) -> None:
         """Reads what was printed, and goes on with it a little later where it is much."""
+        if len(self._orders.sent) > 1:
+            self.take_back()
+            if len(self._orders.sent) > 1:
+                return  # the next call has begun: the word that the one before has ended is on its way, and comes first
         size = self._read_output()
         if self._output is not None and (wait := self._pace.wait(self.user, 0, size)) > 0:
             loop = asyncio.get_running_loop()
@@ -375,38 +448,11 @@ class Worker(asyncio.Protocol):
                 asyncio.get_running_loop().remove_reader(self._output)
                 os.close(self._output)
                 self._output = None
-            elif self._log is not None:
-                self._log(data)
+            else:
+                self.has_talked = True
+                if self._orders.sent and not self._orders.sent[0].is_left:
+                    self._orders.sent[0].log(data)
         return size
-
-    def _read_spilled(self) -> bytes:
-        """The result that was too long for a frame.
-
-        Raises:
-            RuntimeCrashed: there is none, or no plain file of a length that is allowed.
-        """
-        try:
-            with workspace.opened(self.workspace) as folder:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                descriptor = os.open(workspace.RESULT, flags, dir_fd=folder)
-            with os.fdopen(descriptor, "rb") as file:
-                told = os.fstat(file.fileno())
-                if stat.S_ISREG(told.st_mode) and told.st_size <= RESULT_LIMIT:
-                    return file.read(RESULT_LIMIT)
-        except OSError:
-            pass
-        raise RuntimeCrashed("The result that the worker left in a file cannot be read.")
-
-
-def _read_failure(payload: bytes) -> dict[str, str]:
-    """What a worker says of a failure; as the package could have written it itself, only text is taken from it."""
-    try:
-        told = json.loads(payload)
-    except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
-        raise RuntimeCrashed("The process that ran the function sent what nobody understands.")
-    return {str(key): str(value).encode("utf-8", "replace").decode() for key, value in told.items()}
 
 
 def _reason(code: int, number: int) -> str:

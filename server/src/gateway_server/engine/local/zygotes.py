@@ -297,7 +297,7 @@ class Zygote:
             if not self.alive or self._packets is None:
                 raise ServiceUnavailable("The process of this prefab ended; call again.")
             self._orders += 1
-            self._packets.send({"fork": number}, [theirs.fileno(), writing, *entries])
+            self._packets.send({"fork": number}, [theirs.fileno(), worker.orders, writing, *entries])
             await self._forks[number]
         except BaseException:
             self._workers.pop(number, None)
