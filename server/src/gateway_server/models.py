@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def now() -> datetime:
@@ -119,16 +119,14 @@ class EventType(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """An event on the way, as JSON text that is forwarded as it stands."""
 
     json: bytes
     is_start: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The last event of a call that worked: JSON text, never decoded here."""
 
     json: bytes
@@ -138,8 +136,7 @@ class Result:
     """Whether there may be files in the workspace that were not there before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """The last event of a call whose function failed."""
 
     error: Mapping[str, Any]

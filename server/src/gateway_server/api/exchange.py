@@ -133,7 +133,7 @@ class Exchange:
 
     def finish(self) -> None:
         """Nothing follows."""
-        if not self.status:  # it was ended before its first step
+        if not self.status:
             self.fail(self.stopped or Canceled("The call was canceled."))
         self.done = True
         self.task = None
@@ -295,16 +295,17 @@ class Exchanges:
         exchange = Exchange(principal, key)
         task = exchange.task = asyncio.create_task(_run(exchange, produce))
         self._running[task] = exchange
-        task.add_done_callback(self._running.pop)
-        task.add_done_callback(lambda _: exchange.finish())  # one that is ended before its first step, too
         if key is not None:
             self._live[key.key] = exchange
-            task.add_done_callback(lambda _: self._ended(key.key, exchange))
+        task.add_done_callback(self._ended)
         return exchange
 
-    def _ended(self, key: bytes, exchange: Exchange) -> None:
-        if self._live.get(key) is exchange:  # and no other run has taken its place
-            del self._live[key]
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        exchange = self._running.pop(task)
+        if not exchange.done:  # it was ended before its first step
+            exchange.finish()
+        if exchange.key is not None and self._live.get(exchange.key.key) is exchange:
+            del self._live[exchange.key.key]  # where no other run has taken its place
 
     def cancel(self, principal: Principal, key: str) -> bool:
         """Ends the run that a key stands for, on its caller's word; False if none is under way."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 import orjson
@@ -27,11 +27,10 @@ _MANY_DIGITS = b"0" * 19
 """Fewer than these are a number of 64 bits, whatever they are."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
+class RunRequest(NamedTuple):
     """The body of a run request."""
 
-    calls: tuple[Call | GatewayFault, ...]
+    calls: list[Call | GatewayFault]
     """Each call, or why it cannot even be read."""
     stream: bool | None
     """None where the caller did not say."""
@@ -87,7 +86,7 @@ def _read_run(document: dict[str, Any], batch_limit: int) -> RunRequest:
         raise _invalid("/stream", "must be true or false")
     if stream and len(calls) > 1:
         raise _invalid("/stream", "a stream has exactly one call")
-    return RunRequest(calls=tuple(_read_call(call, f"/calls/{at}") for at, call in enumerate(calls)), stream=stream)
+    return RunRequest([_read_call(call, f"/calls/{at}") for at, call in enumerate(calls)], stream)
 
 
 def _read_submission(document: dict[str, Any]) -> Submission:
