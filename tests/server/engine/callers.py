@@ -68,7 +68,7 @@ class Desk:
         self.is_free = False
 
     def has_run_since(self, moment: float) -> bool:
-        return bool(self.calls) and self.since < moment
+        return self.since < moment
 
     def take_back(self) -> None:
         for call in self.calls[1:]:
