@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import random
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine.conftest import Answer, Engine, plain, run, running_engine, until, value
 
-from gateway_runtime.protocol import ORDER_LIMIT
+from gateway_runtime.protocol import FRAME_LIMIT, ORDER_LIMIT
 from gateway_server.engine.local import turns
 from gateway_server.engine.local.turns import FEW
 from gateway_server.engine.local.worker import NotBegun, Worker
@@ -27,16 +29,32 @@ class Notes:
         self._path = folder / "notes.txt"
 
     @property
+    def path(self) -> str:
+        return str(self._path)
+
+    @property
     def lines(self) -> list[str]:
         return self._path.read_text().splitlines() if self._path.exists() else []
 
     async def ask(self, engine: Engine, text: str, *, seconds: float = 0.0) -> Answer:
-        return await engine.ask("short", "notes", path=str(self._path), text=text, seconds=seconds)
+        return await engine.ask("short", "notes", path=self.path, text=text, seconds=seconds)
 
     def send(self, worker: Worker, *texts: str, seconds: float = 0.0) -> list[asyncio.Task[Result | Failure]]:
         """Puts calls in the queue of one worker."""
-        orders = [plain("notes", path=str(self._path), text=text, seconds=seconds) for text in texts]
+        orders = [plain("notes", path=self.path, text=text, seconds=seconds) for text in texts]
         return [asyncio.create_task(worker.run(order, lambda _: None, alone=False)) for order in orders]
+
+
+@asynccontextmanager
+async def meanwhile(*calls: Coroutine[Any, Any, Answer]) -> AsyncIterator[list[asyncio.Task[Answer]]]:
+    """Calls that are given up in the end."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def pause(function: str, seconds: float) -> dict[str, float]:
@@ -96,18 +114,14 @@ def test_who_was_taken_back_keeps_its_place_before_those_who_wait_for_one(
         async with running_engine(folder, **OPTIONS | {"workers": 4}) as engine:  # of which one user has three
             notes = Notes(folder)
             await engine.learn("short", "echo", text="")
-            heads = [asyncio.create_task(notes.ask(engine, f"head {n}", seconds=60)) for n in range(2)]
-            await until(lambda: len(notes.lines) == 2)
-            early = asyncio.create_task(notes.ask(engine, "early"))
-            late = [asyncio.create_task(notes.ask(engine, f"late {n}", seconds=60)) for n in range(2)]
-            async with asyncio.timeout(10):
-                answer = await early
-            assert len(answer.workers) == 2
-            await until(lambda: len(notes.lines) == 4)
-            assert notes.lines[2:] == ["early", "late 0"]
-            for task in (*heads, *late):
-                task.cancel()
-            await asyncio.gather(*heads, *late, return_exceptions=True)
+            async with meanwhile(*(notes.ask(engine, f"head {n}", seconds=60) for n in range(2))):
+                await until(lambda: len(notes.lines) == 2)
+                early = notes.ask(engine, "early")
+                late = [notes.ask(engine, f"late {n}", seconds=60) for n in range(2)]
+                async with meanwhile(early, *late) as (first, *_), asyncio.timeout(10):
+                    assert len((await first).workers) == 2
+                    await until(lambda: len(notes.lines) == 4)
+                    assert notes.lines[2:] == ["early", "late 0"]
             await until(engine.has_nothing_left)
 
     run(main())
@@ -131,17 +145,14 @@ def test_those_behind_a_call_that_sleeps_are_answered_long_before_it_ends(folder
         async with running_engine(folder, **OPTIONS) as engine:
             notes = Notes(folder)
             await engine.learn("short", "echo", text="")
-            heads = [asyncio.create_task(notes.ask(engine, f"head {number}", seconds=60)) for number in range(FEW)]
-            await until(lambda: len(notes.lines) == FEW)
-            async with asyncio.timeout(20):
-                answers = await asyncio.gather(*(notes.ask(engine, f"{number}") for number in range(30)))
-            assert not any(head.done() for head in heads)
+            async with meanwhile(*(notes.ask(engine, f"head {n}", seconds=60) for n in range(FEW))) as heads:
+                await until(lambda: len(notes.lines) == FEW)
+                async with asyncio.timeout(20):
+                    answers = await asyncio.gather(*(notes.ask(engine, f"{number}") for number in range(30)))
+                assert not any(head.done() for head in heads)
             assert [value(answer) for answer in answers] == [f"{number}" for number in range(30)]
             assert any(len(answer.workers) == 2 for answer in answers), "some were taken back"
             assert sorted(notes.lines) == sorted([f"head {n}" for n in range(FEW)] + [f"{n}" for n in range(30)])
-            for head in heads:
-                head.cancel()
-            await asyncio.gather(*heads, return_exceptions=True)
             await until(engine.has_nothing_left)
 
     run(main())
@@ -208,17 +219,14 @@ def test_giving_up_the_call_that_runs_ends_its_worker_and_no_other_call(folder: 
         async with running_engine(folder, **OPTIONS) as engine:
             notes = Notes(folder)
             await engine.learn("short", "echo", text="")
-            heads = [asyncio.create_task(notes.ask(engine, f"head {n}", seconds=60)) for n in range(FEW)]
-            await until(lambda: len(notes.lines) == FEW)
-            busy = [worker for worker in engine.local._hosts["short"].turns["ann"]._busy if worker._orders.sent]
-            others = [asyncio.create_task(notes.ask(engine, f"{n}")) for n in range(FEW * 3)]
-            await asyncio.sleep(0)  # they lie behind the heads now
-            assert any(len(worker._orders.sent) > 1 for worker in busy)
-            for head in heads:
-                head.cancel()
-            assert [value(answer) for answer in await asyncio.gather(*others)] == [f"{n}" for n in range(FEW * 3)]
-            await asyncio.gather(*heads, return_exceptions=True)
+            async with meanwhile(*(notes.ask(engine, f"head {n}", seconds=60) for n in range(FEW))) as heads:
+                await until(lambda: len(notes.lines) == FEW)
+                busy = list(engine.local._hosts["short"].turns["ann"]._busy)
+                others = [asyncio.create_task(notes.ask(engine, f"{n}")) for n in range(FEW * 3)]
+                await asyncio.sleep(0)  # they lie behind the heads now
+                assert any(len(worker._orders.sent) > 1 for worker in busy)
             assert all(head.cancelled() for head in heads)
+            assert [value(answer) for answer in await asyncio.gather(*others)] == [f"{n}" for n in range(FEW * 3)]
             assert sorted(notes.lines) == sorted([f"head {n}" for n in range(FEW)] + [f"{n}" for n in range(FEW * 3)])
             await until(lambda: not any(worker.alive for worker in busy))
             await until(engine.has_nothing_left)
@@ -299,6 +307,97 @@ def test_long_results_come_whole_among_short_ones(folder: Path, sandbox: str) ->
             calls = [engine.ask("short", "large", text=f"{number:03}", size=size) for number, size in enumerate(sizes)]
             answers = await asyncio.gather(*calls)
             assert all(value(a) == f"{n:03}" * size for n, (a, size) in enumerate(zip(answers, sizes, strict=True)))
+            await until(engine.has_nothing_left)
+
+    run(main())
+
+
+class Mix:
+    """Calls of every kind, and what becomes of each."""
+
+    def __init__(self, engine: Engine, notes: Notes) -> None:
+        self._engine = engine
+        self._notes = notes
+        self._kinds = [self.echo] * 8 + [self.note] * 6 + [self.say, self.write, self.sleep, self.die]
+        self._kinds += [self.long_result, self.long_order, self.longer_order] + [self.give_up] * 2
+        self.random = random.Random(7)
+        self.lay_behind = self.came_again = 0
+        self.noted: list[str] = []
+        self.may_be_noted: list[str] = []
+
+    async def ask(self, function: str, user: str, **parameters: Any) -> Answer:
+        answer = await self._engine.ask("short", function, user=user, **parameters)
+        self.lay_behind += answer.lay_behind
+        self.came_again += len(answer.workers) > 1
+        assert isinstance(answer.last, Result)
+        assert answer.last.has_files == (function == "writes" or len(answer.last.json) > FRAME_LIMIT)
+        assert bool(answer.log) == (function == "says")
+        return answer
+
+    def next(self, number: int, user: str) -> Coroutine[Any, Any, None]:
+        return self.random.choice(self._kinds)(f"{number}", user)
+
+    async def echo(self, text: str, user: str) -> None:
+        assert value(await self.ask("echo", user, text=text)) == text
+
+    async def note(self, text: str, user: str) -> None:
+        self.noted.append(text)
+        assert value(await self.ask("notes", user, path=self._notes.path, text=text)) == text
+
+    async def say(self, text: str, user: str) -> None:
+        answer = await self.ask("says", user, text=text, seconds=self.random.choice([0.0, 0.002]))
+        assert value(answer) == text
+        assert sorted(answer.log.decode().splitlines()) == sorted([text, f"and {text}"])
+
+    async def write(self, text: str, user: str) -> None:
+        assert value(await self.ask("writes", user, name=text)) == text
+
+    async def sleep(self, _: str, user: str) -> None:
+        seconds = self.random.choice([0.002, 0.02, 0.1])
+        assert value(await self.ask("sleeps", user, seconds=seconds)) == seconds
+
+    async def die(self, text: str, user: str) -> None:
+        self.noted.append(text)
+        with pytest.raises(RuntimeCrashed, match="code 3"):
+            await self.ask("dies", user, path=self._notes.path, text=text)
+
+    async def long_result(self, text: str, user: str) -> None:
+        assert value(await self.ask("large", user, text=text, size=FRAME_LIMIT)) == text * FRAME_LIMIT
+
+    async def long_order(self, text: str, user: str, length: int = ORDER_LIMIT) -> None:
+        assert value(await self.ask("measures", user, text=text[:1] * 3 * length)) == [text[:1] * 3, length]
+
+    async def longer_order(self, text: str, user: str) -> None:
+        await self.long_order(text, user, 500_000)
+
+    async def give_up(self, text: str, user: str) -> None:
+        self.may_be_noted.append(text)
+        pause = self.random.choice([0.0, 0.0, 0.001, 0.003])
+        call = self.ask("notes", user, path=self._notes.path, text=text, seconds=self.random.choice([0.0, 0.01]))
+        async with meanwhile(call) as (task,):
+            await asyncio.sleep(pause)
+        assert task.cancelled() or value(task.result()) == text
+
+
+@pytest.mark.parametrize("users", [1, 6])
+def test_calls_of_every_kind_among_each_other_are_each_answered(folder: Path, users: int) -> None:
+    async def main() -> None:
+        async with running_engine(folder, **OPTIONS) as engine:
+            notes = Notes(folder)
+            mix = Mix(engine, notes)
+            for number in range(0, 400, 40):
+                for user in range(users):
+                    await engine.learn("short", "echo", text="", user=f"user {user}")
+                async with asyncio.TaskGroup() as group:
+                    for at in range(40):
+                        group.create_task(mix.next(number + at, f"user {at % users}"))
+            assert mix.lay_behind
+            assert mix.came_again
+            for text in mix.noted:
+                assert notes.lines.count(text) == 1
+            for text in mix.may_be_noted:
+                assert notes.lines.count(text) <= 1
+            assert set(notes.lines) <= {*mix.noted, *mix.may_be_noted}
             await until(engine.has_nothing_left)
 
     run(main())

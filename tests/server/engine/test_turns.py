@@ -1,14 +1,19 @@
 """Short calls take turns at few workers, and nobody waits for one that takes long."""
 
 import asyncio
+import json
+import time
 from typing import Any
 
 import pytest
 from engine.callers import Call, Callers, Clock, run
+from engine.conftest import Engine, running_engine, until
+from engine.conftest import run as run_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_server.engine.local.turns import FEW, LONG, MOST, SHORT
+from gateway_server.models import Result
 
 
 @pytest.fixture
@@ -354,3 +359,64 @@ def test_whatever_the_order_nobody_is_lost(is_learned: bool, is_slow: bool, step
             await callers.finish()
 
         run(clock, main)
+
+
+async def echo(engine: Engine, number: int, user: str = "ann") -> float:
+    began = time.monotonic()
+    answer = await engine.ask("behaves", "add", user=user, a=number)
+    assert isinstance(answer.last, Result)
+    assert json.loads(answer.last.json) == number + 2
+    return time.monotonic() - began
+
+
+def test_nobody_waits_for_a_call_that_sleeps(folder: Any) -> None:
+    async def main() -> None:
+        async with running_engine(folder, sandbox="off", workers=16, queue=1000) as engine:
+            for number in range(60):
+                await echo(engine, number)
+            sleepers = [asyncio.create_task(engine.ask("behaves", "sleeps", seconds=2.0)) for _ in range(FEW + 1)]
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            took = await asyncio.gather(*(echo(engine, number) for number in range(100)))
+            assert not any(task.done() for task in sleepers)
+            assert time.monotonic() - began < 1.5
+            assert max(took) < 1.5
+            for task in sleepers:
+                assert isinstance((await task).last, Result)
+            await until(engine.has_nothing_left)
+
+    run_engine(main())
+
+
+def test_calls_that_are_given_up_leave_every_turn_to_others(folder: Any) -> None:
+    async def main() -> None:
+        async with running_engine(folder, sandbox="off", workers=16, queue=1000) as engine:
+            for number in range(60):
+                await echo(engine, number)
+            for wait in (0.0, 0.001, 0.002, 0.005):
+                tasks = [asyncio.create_task(echo(engine, number)) for number in range(40)]
+                await asyncio.sleep(wait)
+                for task in tasks[::2]:
+                    task.cancel()
+                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+                assert all(isinstance(outcome, float | asyncio.CancelledError) for outcome in outcomes)
+                assert all(isinstance(outcome, float) for outcome in outcomes[1::2])
+            await until(engine.has_nothing_left)
+
+    run_engine(main())
+
+
+def test_a_call_that_leaves_nothing_leaves_its_worker_ready(folder: Any, sandbox: str) -> None:
+    async def main() -> None:
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            pids = set()
+            for _ in range(5):
+                answer = await engine.ask("behaves", "whoami")
+                assert isinstance(answer.last, Result)
+                pids.add(json.loads(answer.last.json)["pid"])
+                (waiting,) = (host.idle for host in engine.local._hosts.values())
+                (worker,) = waiting["ann"]
+                assert not worker.has_files, "it is not cleaned for nothing"
+            assert len(pids) == 1
+
+    run_engine(main())
