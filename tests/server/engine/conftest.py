@@ -3,7 +3,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gateway_runtime import linux
 from gateway_server.engine.local import pool
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.pool import LocalEngine
+from gateway_server.engine.local.worker import NotBegun, Worker
 from gateway_server.models import Deployment, Event, Progress, Result
 from gateway_server.prefabs.environments import lay_out_support
 from gateway_server.settings import Settings
@@ -31,6 +33,10 @@ class Answer:
     events: list[bytes] = field(default_factory=list)
     last: Event | None = None
     log: bytearray = field(default_factory=bytearray)
+    workers: list[Worker] = field(default_factory=list)
+    """Those that it was sent to."""
+    lay_behind: bool = False
+    """Whether it was sent to one that had another call."""
 
 
 def run(main: Coroutine[Any, Any, Any], seconds: float = 60) -> Any:
@@ -43,6 +49,18 @@ def value(answer: Answer) -> Any:
     """What the function of a call returned."""
     assert isinstance(answer.last, Result), answer.last
     return json.loads(answer.last.json)
+
+
+def plain(function: str, **parameters: Any) -> dict[str, Any]:
+    """The order of a call without a stream."""
+    return {"function": function, "parameters": parameters, "environment": {}, "stream": False, "fold": False}
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        await asyncio.sleep(0.005)
 
 
 class Engine:
@@ -102,6 +120,37 @@ class Engine:
         async with self.local.worker(self.deployment(package), user) as worker:
             answer.last = await worker.run(order, answer.log.extend, emit)
         return answer
+
+    async def ask(self, package: str, function: str, *, user: str = "ann", **parameters: Any) -> Answer:
+        """A call that may lie behind another one, as the gateway makes it."""
+        answer, again = Answer(), False
+        while True:
+            try:
+                async with self.local.worker(self.deployment(package), user, alone=again, again=again) as worker:
+                    answer.workers.append(worker)
+                    answer.lay_behind |= bool(worker._orders.sent)
+                    answer.last = await worker.run(plain(function, **parameters), answer.log.extend, alone=again)
+                return answer
+            except NotBegun:
+                assert not again
+                again = True
+
+    async def learn(self, package: str, function: str, *, user: str = "ann", **parameters: Any) -> None:
+        """Lets the functions of a package be known as short ones."""
+        await self.ask(package, function, user=user, **parameters)
+        self.local._hosts[package].turns[user]._mean = 0.00005
+
+    def has_nothing_left(self) -> bool:
+        """Whether no call has, or waits for, anything."""
+        hosts = self.local._hosts.values()
+        turns = [turns for host in hosts for turns in host.turns.values()]
+        places = self.local._places
+        return (
+            all(one.are_unused and not one._open and not one._long for one in turns)
+            and not any(host.busy for host in hosts)
+            and not (places._total or places._waiting)
+            and not any(worker._orders.sent for zygote in self.local._zygotes for worker in zygote._workers.values())
+        )
 
 
 @contextlib.asynccontextmanager

@@ -69,7 +69,7 @@ class Orders:
         self.count = 0
         """Calls that were ever sent; the number of the latest."""
         self.since = 0.0
-        """When the first of those that are here began, on the monotonic clock."""
+        """When the first of those that are here began, or else the latest ended, on the monotonic clock."""
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
         self._ours.shutdown(socket.SHUT_RD)  # the worker has nothing to say here

@@ -24,7 +24,7 @@ from gateway_server.engine.local.protections import Protection, missing_core, pr
 from gateway_server.engine.local.turns import Turns
 from gateway_server.engine.local.uids import Uids
 from gateway_server.engine.local.watchdog import Family, Watchdog
-from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.worker import NotBegun, Worker
 from gateway_server.engine.local.zygotes import ImportFailed, Launcher, OpenDoor, Zygote
 from gateway_server.errors import ServiceUnavailable
 from gateway_server.models import Deployment, Result
@@ -205,8 +205,8 @@ class LocalEngine:
         """A worker with a fresh workspace, for one call: `async with` gives it, and takes it back.
 
         With `alone` no other call is sent to the worker meanwhile. Without, the call may lie behind another, and be
-        taken back from there (`NotBegun`): then it is to come `again`, and does not lose its place among those who
-        wait.
+        taken back from there (`NotBegun`): then it has to come `again` at once, and does not lose its place among those
+        who wait.
 
         Entering raises:
             ImportFailed: the package cannot be imported.
@@ -220,8 +220,10 @@ class LocalEngine:
     ) -> tuple[Host, Worker]:
         """Part of `worker`: what it takes must be given back."""
         if self._closed:
+            if again:
+                self._places.give_back(user)
             raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
-        if not self._places.take_now(user, depth):
+        if not again and not self._places.take_now(user, depth):
             await self._places.take(user, depth)
         self._watchdog.wake()
         host = self._host(deployment)
@@ -236,15 +238,16 @@ class LocalEngine:
             self._end_call(host, user)
             raise
 
-    def give_back(self, host: Host, worker: Worker, user: str) -> None:
-        """The other part of `worker`."""
+    def give_back(self, host: Host, worker: Worker, user: str, *, comes_again: bool) -> None:
+        """The other part of `worker`. A call that comes again keeps its place."""
         host.turns[user].end(worker, worker.took)
-        self._end_call(host, user)
+        self._end_call(host, user, comes_again=comes_again)
 
-    def _end_call(self, host: Host, user: str) -> None:
+    def _end_call(self, host: Host, user: str, *, comes_again: bool = False) -> None:
         host.busy -= 1
         host.used_at = time.monotonic()
-        self._places.give_back(user)
+        if not comes_again:
+            self._places.give_back(user)
         if host.retired and not host.busy:
             self._end(host)
 
@@ -487,8 +490,8 @@ class Lease:
         self._host, self._worker = await self._taking
         return self._worker
 
-    async def __aexit__(self, *_: object) -> None:
-        self._engine.give_back(self._host, self._worker, self._user)
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._engine.give_back(self._host, self._worker, self._user, comes_again=kind is NotBegun)
 
 
 def _look_at(task: asyncio.Task[Zygote]) -> None:

@@ -54,7 +54,8 @@ class Turns:
         """Those that have had the same call for long."""
         self._beginning = 0
         """Calls that get a worker of their own, and do not have it yet."""
-        self._waiting: deque[tuple[asyncio.Future[Worker | None], bool]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Worker | None], bool, bool]] = deque()
+        """Those that were taken back come first; and whether each has to be alone, and was taken back."""
         self._mean = LONG  # until something is known
         self._timer: asyncio.TimerHandle | None = None
 
@@ -74,7 +75,8 @@ class Turns:
             if turn is not _NONE_LEFT:
                 return turn
         waiting: asyncio.Future[Worker | None] = asyncio.get_running_loop().create_future()
-        self._waiting.insert(0 if again else len(self._waiting), (waiting, alone))
+        before = sum(one[2] for one in self._waiting) if again else len(self._waiting)
+        self._waiting.insert(before, (waiting, alone, again))
         self._watch()
         try:
             return await waiting
@@ -100,7 +102,8 @@ class Turns:
         if took is not None:
             self._mean += WEIGHT * (took - self._mean)
         self._busy[worker] -= 1
-        self._long.discard(worker)
+        if took is not None or not self._busy[worker]:  # else the call that takes long may run on
+            self._long.discard(worker)
         if self._waiting:
             self._let_begin()
         if not self._busy[worker]:
@@ -137,7 +140,7 @@ class Turns:
     def _let_begin(self) -> None:
         """Those that have waited for longest have their turns, as far as there are any."""
         while self._waiting:
-            waiting, alone = self._waiting[0]
+            waiting, alone, _ = self._waiting[0]
             if not waiting.done():
                 turn = self._turn(alone=alone)
                 if turn is _NONE_LEFT:
@@ -159,5 +162,5 @@ class Turns:
             if self._busy[worker] > 1:
                 worker.take_back()
         self._let_begin()
-        if self._waiting or any(self._busy[worker] > 1 for worker in self._open):
+        if self._waiting or any(count > 1 for count in self._busy.values()):  # one may be on its way to a long one
             self._watch()

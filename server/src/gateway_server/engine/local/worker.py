@@ -125,8 +125,9 @@ class Worker(asyncio.Protocol):
         return self.fit and self.alive and not (self.has_files or self.has_talked)
 
     def has_run_since(self, moment: float) -> bool:
-        """Whether the call that runs began before a moment of the monotonic clock."""
-        return bool(self._orders.sent) and self._orders.since < moment
+        """Whether the call that runs, or else whatever is done for one that does not, began before a moment of the
+        monotonic clock."""
+        return self._orders.since < moment
 
     @property
     def has_output(self) -> bool:
@@ -175,8 +176,8 @@ class Worker(asyncio.Protocol):
 
     def _send(self, order: bytes, log: Log, *, alone: bool) -> Sent:
         is_long = len(order) > ORDER_LIMIT
-        if self._orders.sent and (is_long or not self.takes_more):
-            raise NotBegun
+        if self._waits or (self._orders.sent and (is_long or not self.takes_more)):
+            raise NotBegun  # the call has had its turn at this worker since before that became so
         try:
             call = self._orders.send(order, log, has_all=alone)
         except OSError:
