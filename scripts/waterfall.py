@@ -44,7 +44,7 @@ run, is_unread = worker._Worker.run, worker._is_unread
 
 def _run(self, number, order):
     seen["ordered"] = time.monotonic_ns()
-    run(self, number, order)
+    return run(self, number, order)
 
 def _is_unread():
     found = is_unread()
@@ -140,7 +140,7 @@ def _wrap(notes: "array[int]") -> None:
     from gateway_server.calls.inputs import Validator
     from gateway_server.calls.ledger import Ledger
     from gateway_server.calls.pipeline import Pipeline
-    from gateway_server.engine.local import worker
+    from gateway_server.engine.local import orders, worker
 
     def note(moment: str) -> Callable[[], None]:
         number = IN_GATEWAY.index(moment)
@@ -171,7 +171,7 @@ def _wrap(notes: "array[int]") -> None:
     wrap(calls, "request_key", after=note("keyed"))
     wrap(Validator, "check", after=note("valid"))
     wrap(Ledger, "begin", before=note("admitted"), after=note("begun"))
-    wrap(worker, "frame", after=note("ordered"))
+    wrap(orders, "frame", after=note("ordered"))
     wrap(worker.Worker, "data_received", before=note("heard"))
     wrap(Pipeline, "_record", before=note("recording"), after=note("recorded"))
     wrap(Direct, "_write_head", before=note("answered"))

@@ -97,8 +97,9 @@ class World:
         looks = [self.state()]
 
         def is_still() -> bool:
+            has_ended = not self._ending()  # asked first: what ends behind a look is not in it
             looks.append(self.state())
-            return looks[-1] == looks[-2] == looks[-3 if len(looks) > 2 else 0] and not self._ending()
+            return has_ended and looks[-1] == looks[-2] == looks[-3 if len(looks) > 2 else 0]
 
         until(is_still, 30, "quiet")
         return looks[-1]
