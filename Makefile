@@ -13,8 +13,9 @@ install: .venv/.installed ## make .venv with everything that requirements.lock n
 .venv/.installed: requirements.lock sdk/pyproject.toml runtime/pyproject.toml server/pyproject.toml
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
-	$(UV) pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e sdk -e runtime -e server
+	@.venv/bin/python -m compileall -q sdk/src runtime/src server/src  # or the first of all commands would do it
 	@touch $@
 
 demo: install ## the whole product on this machine, shown in a minute; nothing is left behind
