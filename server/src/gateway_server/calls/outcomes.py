@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import orjson
@@ -30,6 +29,7 @@ class Outcome:
     canceled: bool = False
     begun: bool = True
     """Whether the function was tried at all."""
+    _envelope: bytes | None = None
 
     @property
     def status(self) -> JobStatus:
@@ -42,9 +42,14 @@ class Outcome:
             return JobStatus.TIMED_OUT if self.begun else JobStatus.EXPIRED
         return JobStatus.FAILED
 
-    @cached_property
+    @property
     def envelope(self) -> bytes:
         """The result with its files, as JSON text."""
+        if self._envelope is None:
+            self._envelope = self._written()
+        return self._envelope
+
+    def _written(self) -> bytes:
         if self.result is not None and not self.files:
             return b'{"status":"SUCCESS","output":' + self.result + b',"files":{}}'
         status = b"FAILED" if self.result is None else b"SUCCESS"
