@@ -1,8 +1,10 @@
 """Short functions, and what may run before them at the same worker."""
 
 import os
+import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -57,3 +59,16 @@ def measures(text: str):
 
 def listing():
     return os.listdir("data/outputs")
+
+
+def steals(seconds: float):
+    """Takes the next order out of its worker's queue, and prints."""
+    for descriptor in range(3, 100):
+        with suppress(OSError):
+            found = socket.socket(fileno=os.dup(descriptor))
+            if found.type == socket.SOCK_SEQPACKET:
+                found.recv(1 << 16)
+                break
+    print("stolen", flush=True)
+    time.sleep(seconds)
+    return "stolen"

@@ -401,3 +401,30 @@ def test_calls_of_every_kind_among_each_other_are_each_answered(folder: Path, us
             await until(engine.has_nothing_left)
 
     run(main())
+
+
+def test_who_steals_the_next_order_and_prints_keeps_nobody_busy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose output that is can only be told once the call has ended: until then it is not looked at again and again."""
+    looks: list[Worker] = []
+    look = Worker._output_is_there
+
+    def noted(worker: Worker) -> None:
+        looks.append(worker)
+        look(worker)
+
+    monkeypatch.setattr(Worker, "_output_is_there", noted)
+
+    async def main() -> None:
+        async with running_engine(folder, **OPTIONS) as engine:
+            await engine.learn("short", "echo", text="")
+            looks.clear()
+            async with engine.local.worker(engine.deployment("short"), "ann", alone=False) as worker:
+                head = asyncio.create_task(worker.run(plain("steals", seconds=0.5), lambda _: None, alone=False))
+                behind = asyncio.create_task(worker.run(plain("echo", text="x"), lambda _: None, alone=False))
+                assert await head == Result(b'"stolen"')
+                behind.cancel()
+                await asyncio.gather(behind, return_exceptions=True)
+            assert 0 < looks.count(worker) < 100
+            await until(engine.has_nothing_left)
+
+    run(main())

@@ -31,7 +31,7 @@ EVENT_COST = 128
 READS_AT_ONCE = 16
 """Reads of 64 KiB after which others on the event loop get their turn."""
 PATIENCE, PAUSE = 5.0, 0.02
-"""Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks."""
+"""Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks, at output, too."""
 PARTING = 1.0
 """Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
 _ENDS = frozenset((Kind.RESULT, Kind.DONE, Kind.SPILLED, Kind.FAILURE))
@@ -218,14 +218,10 @@ class Worker(asyncio.Protocol):
     def _has_taken(self, call: Sent, events: list[Progress]) -> int:
         size = sum(len(event.json) for event in events)
         call.size -= size + EVENT_COST * len(events)
-        if self._paused and call.size <= LOW_WATER:
-            self._go_on_reading()
-        return size
-
-    def _go_on_reading(self) -> None:
-        self._paused = False
-        if self._transport is not None:
+        if self._paused and call.size <= LOW_WATER and self._transport is not None:
+            self._paused = False
             self._transport.resume_reading()
+        return size
 
     async def measure_inputs(self) -> None:
         """Notes how much the caller has put into the workspace, which is not the function's doing."""
@@ -422,10 +418,10 @@ class Worker(asyncio.Protocol):
         """Reads what was printed, and goes on with it a little later where it is much."""
         if len(self._orders.sent) > 1:
             self.take_back()
-            if len(self._orders.sent) > 1:
-                return  # the next call has begun: the word that the one before has ended is on its way, and comes first
-        size = self._read_output()
-        if self._output is not None and (wait := self._pace.wait(self.user, 0, size)) > 0:
+        wait = PAUSE  # the next call has begun, or was stolen: only the end of the one before tells whose that is
+        if len(self._orders.sent) <= 1:
+            wait = self._pace.wait(self.user, 0, self._read_output())
+        if self._output is not None and wait > 0:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._output)
             loop.call_later(wait, self._watch_output)
