@@ -57,6 +57,15 @@ async def meanwhile(*calls: Coroutine[Any, Any, Answer]) -> AsyncIterator[list[a
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@asynccontextmanager
+async def sleepers(engine: Engine, notes: Notes) -> AsyncIterator[list[asyncio.Task[Answer]]]:
+    """As many calls as have workers of their own where calls are short; they sleep until they are given up."""
+    await engine.learn("short", "echo", text="")
+    async with meanwhile(*(notes.ask(engine, f"head {n}", seconds=60) for n in range(FEW))) as heads:
+        await until(lambda: len(notes.lines) == FEW)
+        yield heads
+
+
 def pause(function: str, seconds: float) -> dict[str, float]:
     return {"seconds": seconds} if function == "says" else {}
 
@@ -143,10 +152,7 @@ def test_many_quick_calls_give_each_its_own_answer(folder: Path, sandbox: str) -
 def test_those_behind_a_call_that_sleeps_are_answered_long_before_it_ends(folder: Path) -> None:
     async def main() -> None:
         async with running_engine(folder, **OPTIONS) as engine:
-            notes = Notes(folder)
-            await engine.learn("short", "echo", text="")
-            async with meanwhile(*(notes.ask(engine, f"head {n}", seconds=60) for n in range(FEW))) as heads:
-                await until(lambda: len(notes.lines) == FEW)
+            async with sleepers(engine, notes := Notes(folder)) as heads:
                 async with asyncio.timeout(20):
                     answers = await asyncio.gather(*(notes.ask(engine, f"{number}") for number in range(30)))
                 assert not any(head.done() for head in heads)
@@ -217,10 +223,7 @@ def test_a_queued_call_that_is_given_up_does_not_run_and_leaves_the_worker_as_it
 def test_giving_up_the_call_that_runs_ends_its_worker_and_no_other_call(folder: Path) -> None:
     async def main() -> None:
         async with running_engine(folder, **OPTIONS) as engine:
-            notes = Notes(folder)
-            await engine.learn("short", "echo", text="")
-            async with meanwhile(*(notes.ask(engine, f"head {n}", seconds=60) for n in range(FEW))) as heads:
-                await until(lambda: len(notes.lines) == FEW)
+            async with sleepers(engine, notes := Notes(folder)) as heads:
                 busy = list(engine.local._hosts["short"].turns["ann"]._busy)
                 others = [asyncio.create_task(notes.ask(engine, f"{n}")) for n in range(FEW * 3)]
                 await asyncio.sleep(0)  # they lie behind the heads now

@@ -31,7 +31,7 @@ EVENT_COST = 128
 READS_AT_ONCE = 16
 """Reads of 64 KiB after which others on the event loop get their turn."""
 PATIENCE, PAUSE = 5.0, 0.02
-"""Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks, at output, too."""
+"""Seconds in which killed processes are gone, the slowest writing to a busy disk; and between two looks."""
 PARTING = 1.0
 """Seconds between the two signs of a worker's end, its exit and the end of its socket, after which one is enough."""
 _ENDS = frozenset((Kind.RESULT, Kind.DONE, Kind.SPILLED, Kind.FAILURE))
