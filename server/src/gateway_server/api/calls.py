@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -132,10 +133,7 @@ class RunRoutes:
         deadline = read_deadline(headers.get("cancel-after"))
         key = request_key(principal, headers.get("idempotency-key"), b"run", body)
 
-        async def produce(exchange: Exchange) -> None:
-            await self._answer(principal, body, deadline, key, exchange)
-
-        return self._exchanges.begin(principal, key, produce)
+        return self._exchanges.begin(principal, key, partial(self._answer, principal, body, deadline, key))
 
     async def _answer(
         self, principal: Principal, body: bytes, deadline: Deadline, key: RequestKey | None, exchange: Exchange

@@ -107,8 +107,7 @@ class Direct(Reader):
             return
         if not exchange.is_stream:
             if exchange.done:
-                body = exchange.take(self)
-                self._write_head(exchange.status, exchange.headers, exchange.size, body)
+                self._write_head(exchange.status, exchange.headers, exchange.size, exchange.whole())
                 self._finish()
             return
         if exchange.has_more(self):

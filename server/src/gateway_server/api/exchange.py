@@ -150,10 +150,16 @@ class Exchange:
     def leave(self, reader: Reader) -> None:
         """A connection has the whole answer, or is gone."""
         self._readers.discard(reader)
+        if self.done:  # nobody writes any more, and nobody joins
+            return
         self._let_go_on()
         self._trim()
-        if not self.done and not self._readers:
+        if not self._readers:
             self._left_alone()
+
+    def whole(self) -> bytes:
+        """All of an answer that was given at once."""
+        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
     def take(self, reader: Reader) -> bytes:
         """Everything that a reader has not taken yet."""

@@ -7,8 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from gateway_runtime.workspace import OUTPUTS, opened
+from gateway_server.calls.deadlines import Deadlines
 from gateway_server.calls.logs import Masker
 from gateway_server.calls.outcomes import Outcome, of_fault, of_result
 from gateway_server.calls.preparation import Ready
@@ -55,6 +57,7 @@ class Attempts:
         self._library = library
         self._tokens = tokens
         self._engine = engine
+        self._deadlines = Deadlines()
 
     async def make(
         self, ready: Ready, call: Running, *, emit: Emit | None = None, order: Order = FIRST, begun: Begun | None = None
@@ -63,7 +66,7 @@ class Attempts:
         worker."""
         if ready.secrets:
             call.masker = Masker(ready.secrets.values())
-        limit = asyncio.get_running_loop().call_at(ready.deadline, call.expire)
+        self._deadlines.watch(call, ready.deadline)
         fault: GatewayFault
         try:
             return await self._on_a_worker(ready, call, emit, order, begun)
@@ -76,7 +79,7 @@ class Attempts:
             logger.exception("unexpected error in the call %s", call.job_id)
             fault = InternalError("The gateway made a mistake; its log tells more.")
         finally:
-            limit.cancel()
+            self._deadlines.forget(call)
         return of_fault(call.job_id, fault)
 
     async def _on_a_worker(
@@ -104,7 +107,7 @@ class Attempts:
         deployment = ready.version.deployment
         assert deployment is not None
         async with self._engine.worker(deployment, user, depth=depth, alone=alone, again=again) as worker:
-            call.began = asyncio.get_running_loop().time()
+            call.began = time.monotonic()
             if begun is not None:
                 await begun()
             if ready.files:
@@ -113,14 +116,14 @@ class Attempts:
                 worker.has_files = True
                 await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
                 await worker.measure_inputs()
-            last = await self._follow(worker, ready, call, emit, order, alone=alone)
+            told = self._told(ready, call, order, is_stream=emit is not None)
+            last = await worker.run(told, call.log.write, emit and _checked(emit), alone=alone)
             files = await self._outputs(worker, ready, call) if last.has_files or ready.files else {}
             return self._outcome(call, last, files)
 
-    async def _follow(
-        self, worker: Worker, ready: Ready, call: Running, emit: Emit | None, order: Order, *, alone: bool
-    ) -> Result | Failure:
-        told = {
+    def _told(self, ready: Ready, call: Running, order: Order, *, is_stream: bool) -> dict[str, Any]:
+        """What the worker is told."""
+        return {
             "function": ready.call.function_name,
             "parameters": ready.call.parameters,
             "environment": {
@@ -129,14 +132,13 @@ class Attempts:
                 "GATEWAY_JOB_ID": call.job_id,
                 "GATEWAY_ATTEMPT": str(order.attempt),
             },
-            "stream": emit is not None,
+            "stream": is_stream,
             "fold": order.fold,
         }
-        return await worker.run(told, call.log.write, emit and _checked(emit), alone=alone)
 
     def _call_token(self, ready: Ready, job_id: str) -> str:
         """A token of this call alone: it can run prefabs as the caller and use the files of its call tree."""
-        ends = time.time() + ready.deadline - asyncio.get_running_loop().time()
+        ends = time.time() + ready.deadline - time.monotonic()
         return self._tokens.mint_for_call(ready.principal, job_id, deadline=ends, expires_at=ends + TOKEN_GRACE)
 
     async def _outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:

@@ -18,6 +18,8 @@ MOST_PROBLEMS = 100
 MOST_PRIORITY = 10
 LONGEST_TEXT = 300
 """Characters of a pointer or message; they repeat what was sent, which may be long."""
+_MEMBERS = frozenset({"parameters", "files"})
+"""What `inputs` holds."""
 SURELY_FLAT = 250
 """Brackets without which no document is nested deeper than it may be."""
 MOST_DEPTH = 254
@@ -114,7 +116,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise _invalid("", f"is not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise _invalid("", "must be a JSON object")
-    if body.count(b"[") + body.count(b"{") > SURELY_FLAT:
+    if len(body) > SURELY_FLAT and body.count(b"[") + body.count(b"{") > SURELY_FLAT:
         _check_depth(document)
     if _MANY_DIGITS in body.translate(_DIGITS):
         _check_integers(body)
@@ -171,9 +173,9 @@ def _read_call(raw: object, pointer: str) -> Call | GatewayFault:
 
 def _split(inputs: dict[str, Any]) -> tuple[Any, Any]:
     """Parameters and files; older clients send the parameters directly."""
-    if "parameters" in inputs and set(inputs) <= {"parameters", "files"}:
+    if "parameters" in inputs and inputs.keys() <= _MEMBERS:
         return inputs["parameters"] if inputs["parameters"] is not None else {}, inputs.get("files") or {}
-    if set(inputs) == {"files"}:
+    if inputs.keys() == {"files"}:
         return {}, inputs["files"] or {}
     return inputs, {}
 

@@ -24,6 +24,7 @@ from gateway_server.models import JobStatus, Principal
 from gateway_server.store.database import Database
 
 Transcript = Callable[[Outcome], Sequence[bytes]]
+_OURS = (ServiceUnavailable, Overloaded, InternalError)
 
 
 class Pipeline:
@@ -272,19 +273,20 @@ class Pipeline:
     async def _record(
         self, ready: Ready, call: Running, outcome: Outcome, transcript: Transcript | None = None
     ) -> None:
-        log, texts, ran = call.log.read(call.masker), transcript(outcome) if transcript else (), call.ran()
-        ending = _ending(outcome, log, forget_key=_runs_anew(outcome))
-        told = b"\n".join(texts)
+        log, told = call.log.read(call.masker), b"\n".join(transcript(outcome)) if transcript else b""
+        ending, is_ours = _ending(outcome, log, forget_key=_runs_anew(outcome)), _is_ours(outcome)
+        if self._ledger.has_begun(call.job_id):
+            if not self._ledger.end(call.job_id, ending, charged=not is_ours, events=told):
+                await self._ledger.written(call.job_id)
+        else:
+            ran = call.ran()
 
-        def work(connection: Connection) -> None:
-            self._close(connection, outcome, ending, ran=ran, refund=_is_ours(outcome))
-            if told:
-                store(connection, call.job_id, told, ends=True)
+            def work(connection: Connection) -> None:
+                self._close(connection, outcome, ending, ran=ran, refund=is_ours)
+                if told:
+                    store(connection, call.job_id, told, ends=True)
 
-        if not self._ledger.has_begun(call.job_id):
             await self._database.write(work, durable=False)
-        elif not self._ledger.end(call.job_id, ending, charged=not _is_ours(outcome), events=told):
-            await self._ledger.written(call.job_id)
         self._events.ended(call.job_id)
 
     def close(
@@ -313,20 +315,20 @@ class Pipeline:
 def _ending(outcome: Outcome, log: bytes, *, is_kept_whole: bool = False, forget_key: bool) -> Ending:
     ok = outcome.result is not None
     is_short = outcome.result is None or len(outcome.result) <= KEPT_RESULT
-    return Ending(
-        status=outcome.status,
-        error=None if ok else outcome.told_error(),
-        is_fault=outcome.fault is not None,
-        result=outcome.envelope if (ok or outcome.files) and (is_kept_whole or is_short) else None,
-        log=log,
-        is_kept_whole=is_kept_whole,
-        forget_key=forget_key,
+    return Ending(  # by position: this is done for every call
+        outcome.status,
+        None if ok else outcome.told_error(),
+        outcome.fault is not None,
+        outcome.envelope if (ok or outcome.files) and (is_kept_whole or is_short) else None,
+        log,
+        is_kept_whole,
+        forget_key,
     )
 
 
 def _is_ours(outcome: Outcome) -> bool:
     """Whether the end was no fault of the call, so that nobody is charged for it."""
-    return isinstance(outcome.fault, ServiceUnavailable | Overloaded | InternalError)
+    return outcome.fault is not None and isinstance(outcome.fault, _OURS)
 
 
 def _runs_anew(outcome: Outcome) -> bool:

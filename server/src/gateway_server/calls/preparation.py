@@ -1,7 +1,6 @@
 """What speaks against a call before it runs: asked in an order that never changes, so that the same mistake gets the
 same answer everywhere."""
 
-import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ class Ready:
     files: Mapping[str, Sequence[StoredFile]]
     secrets: Mapping[str, str]
     deadline: float
-    """On the clock of the event loop."""
+    """On the monotonic clock, which is that of the event loop."""
 
 
 class Preparation:
@@ -89,16 +88,20 @@ class Preparation:
         trees.check_depth(principal.depth, self._settings.nesting_limit)
         if principal.job_id is not None and self._running.find(principal.job_id) is None:
             raise Canceled("The call that made this one has ended.")
-        version = await self._catalogue.find(call.prefab_id, call.version)
+        version = self._catalogue.recall(call.prefab_id, call.version)
+        if version is None:
+            version = await self._catalogue.find(call.prefab_id, call.version)
         access.may_call(principal, call.prefab_id)
         if call.version != version.version:  # it asked for the latest
             call = replace(call, version=version.version)
         function = _function(version, call)
         self._validator(version, function).check(call)
         files = await self._readable(principal, call) if call.files else {}
-        if not is_charged and not await self._standings.has_room(principal):
+        if not (is_charged or self._standings.has_room_now(principal) or await self._standings.has_room(principal)):
             await self._database.read(lambda c: self._quotas.check(c, principal, waits=is_queued))
-        secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
+        secrets = {}
+        if function.secrets:
+            secrets = await self._vault.unlock(principal.user, call.prefab_id, function.secrets)
         if isinstance(deadline, Invalid):
             raise deadline
         ends = self._deadline(principal, function, deadline)
@@ -141,7 +144,7 @@ class Preparation:
 
     def _deadline(self, principal: Principal, function: Function, deadline: float | None) -> float:
         """The earliest of the caller's deadline, that of the call above, and the limits of function and gateway."""
-        moment = asyncio.get_running_loop().time()
+        moment = time.monotonic()
         left = min(
             deadline - moment if deadline is not None else math.inf,
             self._settings.call_timeout,

@@ -1,6 +1,7 @@
 """What runs right now, so that it can be canceled and its output be seen before it has ended."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +23,13 @@ class Running:
     log: Log
     masker: Masker = NOTHING_TO_MASK
     began: float | None = None
-    """When it had its worker, on the clock of the event loop."""
+    """When it had its worker, on the monotonic clock."""
     canceled: bool = False
     expired: bool = False
 
     def ran(self) -> float:
         """Seconds with a worker so far."""
-        return 0.0 if self.began is None else asyncio.get_running_loop().time() - self.began
+        return 0.0 if self.began is None else time.monotonic() - self.began
 
     def expire(self) -> None:
         """Ends the call: its time is over."""

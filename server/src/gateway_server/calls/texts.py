@@ -58,7 +58,7 @@ def _check(decoder: "msgspec.json.Decoder[Any]", text: bytes, what: str) -> None
         decoder.decode(text)
         if not text.isascii():
             text.decode()  # the decoder passes over what it has no use for
-        if _has_many_digits(text):
+        if len(text) > _MOST_DIGITS and _has_many_digits(text):
             json.loads(text)  # they may stand in a text
     except (ValueError, RecursionError) as error:  # those of the decoder and of texts that are no UTF-8 are ValueErrors
         reason = "is nested too deep" if isinstance(error, RecursionError) else "is no JSON, or not what it may be"

@@ -70,8 +70,7 @@ class Catalogue:
         """
         if version == LATEST:
             return await self.newest(prefab_id)
-        known = self._known.get((prefab_id, version))
-        if known is not None:
+        if (known := self.recall(prefab_id, version)) is not None:
             return known
         changes, rows = self._changes, []
         if _is_id(prefab_id):
@@ -83,6 +82,10 @@ class Catalogue:
                     self._known[prefab_id, version] = found
                 return found
         raise await self._not_found(prefab_id, version, [row.version for row in rows])
+
+    def recall(self, prefab_id: str, version: str) -> Version | None:
+        """The deployed version of that number, if it has been found before."""
+        return self._known.get((prefab_id, version))
 
     async def newest(self, prefab_id: str) -> Version:
         """The deployed version with the highest number, those aside that were yanked.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gateway_server.prefabs.document import read_document
@@ -71,7 +72,11 @@ class Manifest:
 
     def function(self, name: str) -> Function | None:
         """The function of that name; None if there is none."""
-        return next((function for function in self.functions if function.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Function]:
+        return {function.name: function for function in reversed(self.functions)}
 
 
 def parse_manifest(raw: bytes | str | Mapping[str, Any]) -> Manifest:

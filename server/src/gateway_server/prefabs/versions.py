@@ -41,10 +41,11 @@ class Version:
 
     def warning(self) -> str | None:
         """What whoever calls this version should know."""
-        name = f"{self.prefab_id}@{self.version}"
         if self.yanked is not None:
-            return f"{name} was withdrawn by its publisher: {self.yanked}"
-        return None if self.deprecated is None else f"{name} is deprecated: {self.deprecated}"
+            return f"{self.prefab_id}@{self.version} was withdrawn by its publisher: {self.yanked}"
+        if self.deprecated is not None:
+            return f"{self.prefab_id}@{self.version} is deprecated: {self.deprecated}"
+        return None
 
 
 def from_row(row: Any, code: Path, packages: Path) -> Version:

@@ -21,7 +21,7 @@ from gateway_server.engine.local.network import Network
 from gateway_server.engine.local.pace import Pace
 from gateway_server.engine.local.places import Places
 from gateway_server.engine.local.protections import Protection, missing_core, protections
-from gateway_server.engine.local.turns import Turns
+from gateway_server.engine.local.turns import NONE_LEFT, Turns
 from gateway_server.engine.local.uids import Uids
 from gateway_server.engine.local.watchdog import Family, Watchdog
 from gateway_server.engine.local.worker import NotBegun, Worker
@@ -232,7 +232,9 @@ class LocalEngine:
             turns = host.turns.get(user)
             if turns is None:
                 turns = host.turns[user] = Turns(partial(self._take_back, host))
-            worker = await turns.take(alone=alone, again=again)
+            worker = turns.take_now(alone=alone, again=again)
+            if worker is NONE_LEFT:
+                worker = await turns.take(alone=alone, again=again)
             return host, worker or await self._own_worker(host, user, turns, alone=alone)
         except BaseException:
             self._end_call(host, user)

@@ -29,13 +29,13 @@ WEIGHT = 0.05
 """Of the latest call, in the mean of their times."""
 
 
-class _NoneLeft(Enum):
+class NoneLeft(Enum):
     """No turn for now."""
 
     IT = 0
 
 
-_NONE_LEFT = _NoneLeft.IT
+NONE_LEFT = NoneLeft.IT
 
 
 class Turns:
@@ -64,16 +64,22 @@ class Turns:
         """Whether nobody has or waits for a turn."""
         return not self._busy and not self._beginning and not self._waiting
 
-    async def take(self, *, alone: bool, again: bool = False) -> Worker | None:
-        """Waits for a turn, if that is sooner than to begin at once. Gives the worker that the call may be sent to, to
-        be told when it has its `end` there; or None for one of its own, which then has to `begin`, or to `fail`.
+    def take_now(self, *, alone: bool, again: bool = False) -> "Worker | NoneLeft | None":
+        """Gives the worker that the call may be sent to, to be told when it has its `end` there; or None for one of
+        its own, which then has to `begin`, or to `fail`. Where it is sooner to wait for a turn than to begin at once,
+        there is none left.
 
         `alone` says that nothing may be sent to the worker beside the call; `again` that it was taken back.
         """
         if not self._waiting or again or self._mean >= SHORT:
-            turn = self._turn(alone=alone)
-            if turn is not _NONE_LEFT:
-                return turn
+            return self._turn(alone=alone)
+        return NONE_LEFT
+
+    async def take(self, *, alone: bool, again: bool = False) -> Worker | None:
+        """Waits until there is a turn."""
+        turn = self.take_now(alone=alone, again=again)
+        if turn is not NONE_LEFT:
+            return turn
         waiting: asyncio.Future[Worker | None] = asyncio.get_running_loop().create_future()
         before = sum(one[2] for one in self._waiting) if again else len(self._waiting)
         self._waiting.insert(before, (waiting, alone, again))
@@ -113,12 +119,12 @@ class Turns:
             if self._waiting:
                 self._let_begin()
 
-    def _turn(self, *, alone: bool) -> "Worker | _NoneLeft | None":
+    def _turn(self, *, alone: bool) -> "Worker | NoneLeft | None":
         if self._mean >= SHORT or len(self._busy) - len(self._long) + self._beginning < FEW:
             self._beginning += 1
             return None
         if alone:
-            return _NONE_LEFT
+            return NONE_LEFT
         most = int(AHEAD / max(self._mean, AHEAD / MOST))
         found = None
         for worker in self._open:
@@ -126,7 +132,7 @@ class Turns:
             if count < most and worker.takes_more:
                 most, found = count, worker
         if found is None:
-            return _NONE_LEFT
+            return NONE_LEFT
         self._busy[found] += 1
         self._watch()
         return found
@@ -143,7 +149,7 @@ class Turns:
             waiting, alone, _ = self._waiting[0]
             if not waiting.done():
                 turn = self._turn(alone=alone)
-                if turn is _NONE_LEFT:
+                if turn is NONE_LEFT:
                     return
                 waiting.set_result(turn)
             self._waiting.popleft()

@@ -172,7 +172,13 @@ class Worker(asyncio.Protocol):
                 self._leave(call)
         if call.last is None:
             raise RuntimeCrashed("The worker ended the call without a result.")
-        return await self._understand(*call.last, has_files=bool(call.flags & _FILES))
+        kind, payload = call.last
+        has_files = bool(call.flags & _FILES)
+        if kind is Kind.FAILURE:
+            return Failure(read_failure(payload), has_files)
+        if kind is Kind.SPILLED:
+            return await self._unspilled(payload, has_files)
+        return Result(payload, kind is Kind.DONE, has_files)
 
     def _send(self, order: bytes, log: Log, *, alone: bool) -> Sent:
         is_long = len(order) > ORDER_LIMIT
@@ -201,14 +207,11 @@ class Worker(asyncio.Protocol):
         if sent and sent[-1] is call:  # it runs; where one behind it has begun, it has ended
             self.fit = False
 
-    async def _understand(self, kind: Kind, payload: bytes, *, has_files: bool) -> Result | Failure:
-        if kind is Kind.FAILURE:
-            return Failure(read_failure(payload), has_files)
-        if kind is Kind.SPILLED:
-            json_text, streamed = await asyncio.to_thread(read_spilled, self.workspace), payload == bytes([Kind.DONE])
-            await self.keep_pace(1, RESULT_COST * len(json_text))
-            return Result(json_text, streamed, has_files)
-        return Result(payload, kind is Kind.DONE, has_files)
+    async def _unspilled(self, kind: bytes, has_files: bool) -> Result:
+        """A result that was too long for a frame."""
+        json_text = await asyncio.to_thread(read_spilled, self.workspace)
+        await self.keep_pace(1, RESULT_COST * len(json_text))
+        return Result(json_text, kind == bytes([Kind.DONE]), has_files)
 
     async def keep_pace(self, pieces: int, size: int) -> None:
         """Waits where its user has had more than a share of the gateway's time, after so many pieces and bytes more."""
