@@ -47,7 +47,7 @@ async def measure(folder: Path, sandbox: str) -> None:
     async def call(user: str, function: str, **parameters: object) -> float:
         order = {"function": function, "parameters": parameters, "environment": {}, "stream": False, "fold": False}
         begun = time.perf_counter()
-        async with engine.worker(deployment, user) as worker:
+        with await engine.worker(deployment, user) as worker:
             await worker.run(order, lambda _data: None)
         return (time.perf_counter() - begun) * 1000
 

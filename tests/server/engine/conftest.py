@@ -117,7 +117,7 @@ class Engine:
         async def emit(events: list[Progress]) -> None:
             answer.events += [event.json for event in events]
 
-        async with self.local.worker(self.deployment(package), user) as worker:
+        with await self.local.worker(self.deployment(package), user) as worker:
             answer.last = await worker.run(order, answer.log.extend, emit)
         return answer
 
@@ -126,7 +126,7 @@ class Engine:
         answer, again = Answer(), False
         while True:
             try:
-                async with self.local.worker(self.deployment(package), user, alone=again, again=again) as worker:
+                with await self.local.worker(self.deployment(package), user, alone=again, again=again) as worker:
                     answer.workers.append(worker)
                     answer.lay_behind |= bool(worker._orders.sent)
                     answer.last = await worker.run(plain(function, **parameters), answer.log.extend, alone=again)

@@ -202,7 +202,7 @@ def test_inputs_do_not_count(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox, workspace_limit=24 << 20) as engine:
             deployment = engine.deployment("greedy")
-            async with engine.local.worker(deployment, "ann") as worker:
+            with await engine.local.worker(deployment, "ann") as worker:
                 (worker.workspace / "data/inputs/large").write_bytes(bytes(40 << 20))
                 await worker.measure_inputs()
                 order = {"function": "waits", "parameters": {"seconds": 1}, "environment": {}}

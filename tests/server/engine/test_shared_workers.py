@@ -78,15 +78,15 @@ def test_who_comes_too_late_to_lie_behind_another_has_not_begun(folder: Path, fu
         async with running_engine(folder, **OPTIONS) as engine, AsyncExitStack() as stack:
             await engine.learn("short", "echo", text="")
             leases = [engine.local.worker(engine.deployment("short"), "ann", alone=False) for _ in range(FEW + 1)]
-            heads = {await lease.__aenter__(): lease for lease in leases[:FEW]}
-            worker = await stack.enter_async_context(leases[FEW])
+            heads = {lease.__enter__(): lease for lease in [await one for one in leases[:FEW]]}
+            worker = stack.enter_context(await leases[FEW])
             for head, lease in heads.items():
                 if head is worker and function == "dies":
                     with pytest.raises(RuntimeCrashed, match="code 3"):
                         await head.run(plain(function), lambda _: None, alone=False)
                 elif head is worker:
                     await head.run(plain(function), lambda _: None, alone=False)
-                await lease.__aexit__(None)
+                lease.__exit__(None)
             with pytest.raises(NotBegun):
                 async with asyncio.timeout(5):
                     await worker.run(plain("echo", text="x"), lambda _: None, alone=False)
@@ -103,7 +103,7 @@ def test_nobody_waits_for_workers_whose_function_does_not_run(folder: Path, has_
             await engine.learn("short", "echo", text="")
             lease = engine.local.worker
             for _ in range(FEW):
-                worker = await stack.enter_async_context(lease(engine.deployment("short"), "ann"))
+                worker = stack.enter_context(await lease(engine.deployment("short"), "ann"))
                 if has_run:
                     await worker.run(plain("writes"), lambda _: None)
             async with asyncio.timeout(5):
@@ -184,7 +184,7 @@ def test_who_lies_behind_a_process_that_is_killed_has_not_begun(folder: Path) ->
     async def main() -> None:
         async with running_engine(folder, **OPTIONS) as engine:
             notes = Notes(folder)
-            async with engine.local.worker(engine.deployment("short"), "ann", alone=False) as worker:
+            with await engine.local.worker(engine.deployment("short"), "ann", alone=False) as worker:
                 head, *behind = notes.send(worker, "head", "one", "two", seconds=60)
                 await until(lambda: notes.lines)
                 os.kill(worker.pid or 0, signal.SIGKILL)
@@ -201,7 +201,7 @@ def test_a_queued_call_that_is_given_up_does_not_run_and_leaves_the_worker_as_it
     async def main() -> None:
         async with running_engine(folder, **OPTIONS) as engine:
             notes = Notes(folder)
-            async with engine.local.worker(engine.deployment("short"), "ann", alone=False) as worker:
+            with await engine.local.worker(engine.deployment("short"), "ann", alone=False) as worker:
                 head, given_up, other = notes.send(worker, "head", "given up", "other", seconds=1)
                 await until(lambda: notes.lines)
                 given_up.cancel()
@@ -421,7 +421,7 @@ def test_who_steals_the_next_order_and_prints_keeps_nobody_busy(folder: Path, mo
         async with running_engine(folder, **OPTIONS) as engine:
             await engine.learn("short", "echo", text="")
             looks.clear()
-            async with engine.local.worker(engine.deployment("short"), "ann", alone=False) as worker:
+            with await engine.local.worker(engine.deployment("short"), "ann", alone=False) as worker:
                 head = asyncio.create_task(worker.run(plain("steals", seconds=0.5), lambda _: None, alone=False))
                 behind = asyncio.create_task(worker.run(plain("echo", text="x"), lambda _: None, alone=False))
                 assert await head == Result(b'"stolen"')

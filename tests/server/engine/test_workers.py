@@ -161,7 +161,7 @@ def test_nothing_is_left_for_the_next_call(folder, sandbox):
 def test_absolute_paths_made_at_import_reach_the_workspace_of_the_call(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
-            async with engine.local.worker(engine.deployment("behaves"), "ann") as worker:
+            with await engine.local.worker(engine.deployment("behaves"), "ann") as worker:
                 inputs = worker.workspace / "data/inputs"
                 (inputs / "x.txt").write_text("here")
                 if worker.owner is not None:
@@ -411,9 +411,9 @@ def test_calls_that_wait_for_calls_do_not_wait_for_each_other(folder):
             deployment = engine.deployment("behaves")
 
             async def nested() -> None:
-                async with engine.local.worker(deployment, "ann", depth=0):
+                with await engine.local.worker(deployment, "ann", depth=0):
                     await asyncio.sleep(0.01)
-                    async with engine.local.worker(deployment, "ann", depth=1):
+                    with await engine.local.worker(deployment, "ann", depth=1):
                         await asyncio.sleep(0.01)
 
             async with asyncio.timeout(20):

@@ -299,7 +299,7 @@ class Exchanges:
                 raise IdempotencyConflict("The answer to this Idempotency-Key is too long to be given once more.")
             return live
         exchange = Exchange(principal, key)
-        task = exchange.task = asyncio.create_task(_run(exchange, produce))
+        task = exchange.task = asyncio.get_running_loop().create_task(_run(exchange, produce))
         self._running[task] = exchange
         if key is not None:
             self._live[key.key] = exchange

@@ -67,9 +67,20 @@ class Attempts:
         if ready.secrets:
             call.masker = Masker(ready.secrets.values())
         self._deadlines.watch(call, ready.deadline)
-        fault: GatewayFault
+        again = False
         try:
-            return await self._on_a_worker(ready, call, emit, order, begun)
+            while True:
+                try:
+                    return await self._on_a_worker(ready, call, emit, order, begun, again=again)
+                except NotBegun:  # a call before it took too long, or ended the worker
+                    again, call.began = True, None
+        except ImportFailed as error:
+            call.log.write(error.told["traceback"].encode("utf-8", "replace"))
+            failure = {"error_code": "PREFAB_ERROR", **error.told}
+            failure["message"] = f"The package could not be imported: {failure['message']}"
+            return self._outcome(call, Failure(failure), {})
+        except GatewayFault as told:
+            fault = told
         except asyncio.CancelledError:
             if not call.expired or call.canceled:
                 raise
@@ -83,30 +94,12 @@ class Attempts:
         return of_fault(call.job_id, fault)
 
     async def _on_a_worker(
-        self, ready: Ready, call: Running, emit: Emit | None, order: Order, begun: Begun | None
-    ) -> Outcome:
-        again = False
-        try:
-            while True:
-                try:
-                    return await self._on_this_worker(ready, call, emit, order, begun, again=again)
-                except NotBegun:  # a call before it took too long, or ended the worker
-                    again, call.began = True, None
-        except ImportFailed as error:
-            call.log.write(error.told["traceback"].encode("utf-8", "replace"))
-            failure = {"error_code": "PREFAB_ERROR", **error.told}
-            failure["message"] = f"The package could not be imported: {failure['message']}"
-            return self._outcome(call, Failure(failure), {})
-        except GatewayFault as fault:
-            return of_fault(call.job_id, fault)
-
-    async def _on_this_worker(
         self, ready: Ready, call: Running, emit: Emit | None, order: Order, begun: Begun | None, *, again: bool
     ) -> Outcome:
         user, depth, alone = ready.principal.user, ready.principal.depth, again or emit is not None or bool(ready.files)
         deployment = ready.version.deployment
         assert deployment is not None
-        async with self._engine.worker(deployment, user, depth=depth, alone=alone, again=again) as worker:
+        with await self._engine.worker(deployment, user, depth=depth, alone=alone, again=again) as worker:
             call.began = time.monotonic()
             if begun is not None:
                 await begun()

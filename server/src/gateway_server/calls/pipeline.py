@@ -80,8 +80,11 @@ class Pipeline:
             ServiceUnavailable: nothing can be recorded at the moment.
         """
         self.check_still(ready)
-        if await self._is_begun(ready, job_id, key, parent_id, position, is_told):
-            return ready
+        if key is None or await self._ledger.is_new(key, self._jobs.knows):
+            if key is not None:
+                self.check_still(ready)  # there was a wait
+            if self._begins(ready, job_id, key, parent_id, position, is_told):
+                return ready
         moment = asyncio.get_running_loop().time()
         wanted = max(ready.deadline - moment, 0.0)
 
@@ -104,7 +107,7 @@ class Pipeline:
             raise
         return replace(ready, deadline=min(ready.deadline, moment + seconds))
 
-    async def _is_begun(
+    def _begins(
         self,
         ready: Ready,
         job_id: str,
@@ -113,12 +116,8 @@ class Pipeline:
         position: int | None,
         is_told: bool,
     ) -> bool:
-        """Begins a call without the database, if it is far from every limit and new; says whether it did."""
+        """Begins a new call without the database, if it is far from every limit; says whether it did."""
         principal, call = ready.principal, ready.call
-        if key is not None:
-            if not await self._ledger.is_new(key, self._jobs.knows):
-                return False
-            self.check_still(ready)  # there was a wait
         if not self._standings.still_has_room(principal):
             return False
         opening = Opening(  # by position: this is done for every call

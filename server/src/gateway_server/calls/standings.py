@@ -67,23 +67,26 @@ class Standings:
         """Whether it is certain that one more call is within every limit. False: ask the database."""
         if self._is_for_the_database(principal):
             return False
-        if self._has_fresh(principal):
-            return self.still_has_room(principal)
-        place = principal.user, principal.key_id
-        standing = (await asyncio.shield(self._looks.get(place) or self._begin_look([place])))[place]
+        standing = self._fresh(principal)
+        if standing is None:
+            place = principal.user, principal.key_id
+            standing = (await asyncio.shield(self._looks.get(place) or self._begin_look([place])))[place]
         return self._charged[principal.user] - standing.charged < standing.room
 
     def has_room_now(self, principal: Principal) -> bool:
         """The same at once; False where somebody has to be asked, too."""
-        return self._has_fresh(principal) and self.still_has_room(principal)
+        standing = self._fresh(principal)
+        if standing is None or self._is_for_the_database(principal):
+            return False
+        return self._charged[principal.user] - standing.charged < standing.room
 
-    def _has_fresh(self, principal: Principal) -> bool:
+    def _fresh(self, principal: Principal) -> _Standing | None:
         standing, moment = self._remembered(principal), time.monotonic()
         if standing is None or standing.until < moment:
-            return False
+            return None
         if standing.until < moment + AHEAD:
             self._look_soon((principal.user, principal.key_id))
-        return True
+        return standing
 
     def still_has_room(self, principal: Principal) -> bool:
         """The same without a look: False where there would have to be one."""

@@ -40,7 +40,7 @@ async def _import(gateway: Gateway, version: Version) -> None:
     """Has a worker made ready, so that an import that fails is told now, and the first call finds it warm."""
     assert version.deployment is not None
     try:
-        async with gateway.engine.worker(version.deployment, USER):
+        with await gateway.engine.worker(version.deployment, USER):
             pass
     except ImportFailed as error:
         told = error.told

@@ -199,26 +199,20 @@ class LocalEngine:
         finally:
             zygote.close()
 
-    def worker(
+    async def worker(
         self, deployment: Deployment, user: str, *, depth: int = 0, alone: bool = True, again: bool = False
     ) -> "Lease":
-        """A worker with a fresh workspace, for one call: `async with` gives it, and takes it back.
+        """A worker with a fresh workspace, for one call: `with await` gives it, and takes it back.
 
         With `alone` no other call is sent to the worker meanwhile. Without, the call may lie behind another, and be
         taken back from there (`NotBegun`): then it has to come `again` at once, and does not lose its place among those
         who wait.
 
-        Entering raises:
+        Raises:
             ImportFailed: the package cannot be imported.
             Overloaded: too many calls are waiting already.
             ServiceUnavailable: no process could be started.
         """
-        return Lease(self, user, self.take(deployment, user, depth, alone=alone, again=again))
-
-    async def take(
-        self, deployment: Deployment, user: str, depth: int, *, alone: bool, again: bool
-    ) -> tuple[Host, Worker]:
-        """Part of `worker`: what it takes must be given back."""
         if self._closed:
             if again:
                 self._places.give_back(user)
@@ -235,13 +229,13 @@ class LocalEngine:
             worker = turns.take_now(alone=alone, again=again)
             if worker is NONE_LEFT:
                 worker = await turns.take(alone=alone, again=again)
-            return host, worker or await self._own_worker(host, user, turns, alone=alone)
+            return Lease(self, host, user, worker or await self._own_worker(host, user, turns, alone=alone))
         except BaseException:
             self._end_call(host, user)
             raise
 
     def give_back(self, host: Host, worker: Worker, user: str, *, comes_again: bool) -> None:
-        """The other part of `worker`. A call that comes again keeps its place."""
+        """A call has no worker any more. One that comes again keeps its place."""
         host.turns[user].end(worker, worker.took)
         self._end_call(host, user, comes_again=comes_again)
 
@@ -481,18 +475,18 @@ class LocalEngine:
 class Lease:
     """A worker as long as a call has it."""
 
-    __slots__ = ("_engine", "_host", "_taking", "_user", "_worker")
+    __slots__ = ("_engine", "_host", "_user", "_worker")
 
-    def __init__(self, engine: LocalEngine, user: str, taking: Coroutine[Any, Any, tuple[Host, Worker]]) -> None:
+    def __init__(self, engine: LocalEngine, host: Host, user: str, worker: Worker) -> None:
         self._engine = engine
+        self._host = host
         self._user = user
-        self._taking = taking
+        self._worker = worker
 
-    async def __aenter__(self) -> Worker:
-        self._host, self._worker = await self._taking
+    def __enter__(self) -> Worker:
         return self._worker
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._engine.give_back(self._host, self._worker, self._user, comes_again=kind is NotBegun)
 
 
