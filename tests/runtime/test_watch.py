@@ -1,5 +1,6 @@
 """What a call leaves behind in its workspace and in its environment: noticed, or taken back."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_runtime import workspace
+from gateway_runtime import linux, workspace
 from gateway_runtime.protocol import IDLE, FrameBuffer, Idle, Kind
+from gateway_runtime.watch import STEP, Watch
 from gateway_runtime.worker import _Environment, _Worker
-from gateway_runtime.workspace import FOLDERS, STEP, Watch
+from gateway_runtime.workspace import FOLDERS
 
 
 @pytest.fixture
@@ -27,6 +29,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     workspace.lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(params=["hears", "deaf"], autouse=True)
+def hears(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the kernel tells of changes; it does not where the user has too many descriptors of that kind."""
+
+    def refuse(_folders: object) -> int:
+        raise OSError(errno.EMFILE, "inotify")
+
+    if request.param == "deaf":
+        monkeypatch.setattr(linux, "listen", refuse)
+    return bool(request.param == "hears")
 
 
 def age() -> None:
@@ -118,6 +132,42 @@ def test_stray_files_beside_the_folders_are_noticed(watch: Watch) -> None:
     assert not watch.has_changed()
     Path("data/stray").mkdir()
     assert watch.has_changed()
+
+
+def test_what_has_been_heard_of_is_not_looked_for(watch: Watch, hears: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(Watch, "_looks_changed", lambda _: looks.append(1) or False)
+    for _ in range(3):
+        assert not watch.has_changed()
+    assert len(looks) == (0 if hears else 3)
+    Path("data/outputs/file").touch()
+    watch.has_changed()
+    assert len(looks) == (1 if hears else 4)
+
+
+def test_a_watch_whose_descriptor_was_closed_looks_and_listens_anew(watch: Watch) -> None:
+    if watch._ear is not None:
+        os.close(watch._ear)
+    Path("data/outputs/file").touch()
+    assert watch.has_changed()
+    Path("data/outputs/file").unlink()
+    assert not watch.has_changed()
+    Path(".tmp/file").touch()
+    assert watch.has_changed()
+
+
+def test_a_watch_has_no_more_than_one_descriptor(watch: Watch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for folder in FOLDERS * 5:
+        Path(folder, "made").mkdir()
+        assert watch.has_changed()
+        Path(folder, "made").rmdir()
+        assert not watch.has_changed()
+    shutil.rmtree(".tmp")
+    assert watch.has_changed()
+    workspace.lay_out(".")
+    assert not watch.has_changed()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_file_that_came_and_went_is_no_change(watch: Watch) -> None:

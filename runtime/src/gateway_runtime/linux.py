@@ -18,6 +18,9 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 36, 38
 CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_ADMIN = 5, 6, 7, 8, 21
 _KEPT_MOUNT_FLAGS = {os.ST_NOSUID: MS_NOSUID, os.ST_NODEV: MS_NODEV, os.ST_NOEXEC: 8, os.ST_NOATIME: 1024}
+_CHANGES = 0x4 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x01000000 | 0x02000000 | 0x80000000
+"""Of inotify: IN_ATTRIB, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF, IN_MOVE_SELF; of folders
+that are no links (IN_ONLYDIR, IN_DONT_FOLLOW); the first change is enough (IN_ONESHOT)."""
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _SCOPES, _SCOPED_SINCE = 3, 6
 """Of Landlock: abstract sockets and signals; since which interface."""
@@ -111,6 +114,19 @@ def keep_capabilities(kept: Iterable[int]) -> None:
             break  # beyond the last capability that this kernel knows
     data = _CapabilityData(bits, bits, 0, 0, 0, 0)
     _check(_libc.capset(ctypes.byref(_CapabilityHeader(0x20080522, 0)), ctypes.byref(data)), "capset")
+
+
+def listen(folders: Iterable[str]) -> int:
+    """A descriptor (inotify(7)) that has something to read once one of the folders, which must be no links, was moved,
+    removed or given other rights, or anything in it was made, removed or renamed."""
+    descriptor = _check(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+    try:
+        for folder in folders:
+            _check(_libc.inotify_add_watch(descriptor, _path(folder), ctypes.c_uint32(_CHANGES)), f"watch {folder}")
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 class _Ruleset(ctypes.Structure):

@@ -30,6 +30,7 @@ from gateway_runtime.protocol import (
     Kind,
     frame,
 )
+from gateway_runtime.watch import Watch
 
 _LONGEST = 0xFFFFFFFF
 _decode = json.JSONDecoder().raw_decode
@@ -83,11 +84,12 @@ class _Worker:
         self._load = load
         self._module: ModuleType | None = None
         self._state = _State()
-        self._folders = workspace.Watch()
+        self._folders = Watch()
+        self._pid = os.getpid()
 
     def run(self, number: int, order: dict[str, Any]) -> int:
         """Runs one call to its end, whatever that is; gives the flags that it told the engine."""
-        call = _Call(self._connection, number, order)
+        call = _Call(self._connection, number, order, self._state.home, self._pid)
         environment = _Environment(order["environment"])
         began = time.perf_counter()
         try:
@@ -118,12 +120,12 @@ class _Worker:
 class _Call:
     """One call: its events, and what became of it."""
 
-    def __init__(self, connection: socket.socket, number: int, order: dict[str, Any]) -> None:
+    def __init__(self, connection: socket.socket, number: int, order: dict[str, Any], home: str, pid: int) -> None:
         self._connection = connection
         self._number = number
         self._order = order
-        self._home = os.getcwd()
-        self._pid = os.getpid()
+        self._home = home
+        self._pid = pid
         self._has_told = False
 
     def outcome(self, find: Callable[[str], Callable[..., object]]) -> bytes:

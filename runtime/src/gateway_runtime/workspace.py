@@ -10,8 +10,6 @@ outside: every step opens the next folder in the one before, and never through a
 """
 
 import os
-import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -21,10 +19,6 @@ HOME = ".home"
 TEMPORARY = ".tmp"
 RESULT = ".result"
 FOLDERS = ("data", INPUTS, OUTPUTS, HOME, TEMPORARY)
-_WATCHED = (".", *FOLDERS)
-_MODE = stat.S_IFDIR | 0o700
-STEP = 50_000_000
-"""Nanoseconds after which a change certainly has another time of modification; kernels count in 1 to 10 ms."""
 
 
 @contextmanager
@@ -63,38 +57,3 @@ def lay_out(root: str | os.PathLike[str], owner: int | None = None) -> None:
     for name in ("", *FOLDERS):  # a function may have taken the right away to write there
         with opened(root, name) as folder:
             os.fchmod(folder, 0o700)
-
-
-class Watch:
-    """Tells whether the workspace under the current directory is as fresh as every call finds it.
-
-    Whatever is made, removed or renamed in a folder moves the folder's time of change. That time moves in steps, so one
-    that was young when we looked may hide a later change: then we look into the folders instead.
-    """
-
-    def __init__(self) -> None:
-        self._times: list[int] | None = None
-
-    def has_changed(self) -> bool:
-        """Whether it is not, or may not be."""
-        try:
-            told = [os.stat(folder, follow_symlinks=False) for folder in _WATCHED]
-        except OSError:
-            return True
-        if any(one.st_mode != _MODE for one in told):  # a link, or a folder that the next call cannot write to
-            return True
-        times = [one.st_ctime_ns for one in told]
-        if times == self._times:
-            return False
-        is_fresh = _is_fresh()
-        self._times = times if is_fresh and time.time_ns() - max(times) > STEP else None
-        return not is_fresh
-
-
-def _is_fresh() -> bool:
-    """Whether the folders are those that every call finds, with nothing in them."""
-    try:
-        found = [sorted(os.listdir(folder)) for folder in _WATCHED]
-    except OSError:
-        return False
-    return found == [[HOME, TEMPORARY, "data"], ["inputs", "outputs"], [], [], [], []]

@@ -31,7 +31,7 @@ ONCE = frozenset(
     )
 )
 """Headers of which a second one would be a contradiction."""
-LOOKED_AT = ONCE | {b"content-length", b"transfer-encoding", b"prefer", b"origin"}
+LOOKED_AT = ONCE | {b"content-length", b"transfer-encoding", b"expect", b"prefer", b"origin"}
 RUN_URLS = frozenset(path.encode() for path in PATHS)
 _NAMES = {name: name.decode() for name in LOOKED_AT}
 
@@ -87,16 +87,12 @@ class Connection(HttpToolsProtocol):
         """A request begins. What it is to ASGI is put together only where it goes that way."""
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
         self._head = self._head or 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; one that comes behind the body says nothing about the request."""
         if self._head is not None:
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Its head is here."""
@@ -112,6 +108,7 @@ class Connection(HttpToolsProtocol):
                     raise ValueError(name)
         self._head = None
         self._stop_timer()
+        self.expect_100_continue = seen.get(b"expect", b"").lower() == b"100-continue"
         if self._serve is not None and self.url in RUN_URLS and self._is_usual(seen):
             self.cycle = self._direct = Direct(  # type: ignore[assignment]
                 {_NAMES[name]: value.decode("latin-1") for name, value in seen.items()},
