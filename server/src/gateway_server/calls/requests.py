@@ -5,7 +5,7 @@ whatever happens to the gateway.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gateway_server.errors import Invalid, Problem
 from gateway_server.models import Principal
@@ -19,8 +19,7 @@ OTHER_REQUEST = "This Idempotency-Key was used with another request. Make a new 
 _SIZE = 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class RequestKey:
+class RequestKey(NamedTuple):
     """An `Idempotency-Key` as it is kept: which caller's, and what was asked with it."""
 
     key: bytes
@@ -30,7 +29,7 @@ class RequestKey:
 
     def of_item(self, position: int) -> "RequestKey":
         """The key of one call of a batch, so that a batch that comes again finds the calls that have ended."""
-        return replace(self, key=_digest(self.key, b"%d" % position))
+        return self._replace(key=_digest(self.key, b"%d" % position))
 
 
 class AlreadyKnown(Exception):
@@ -69,8 +68,5 @@ def place(principal: Principal, text: str) -> bytes:
 
 
 def _digest(*parts: bytes) -> bytes:
-    digest = hashlib.blake2b(digest_size=_SIZE)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.digest()
+    text = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    return hashlib.blake2b(text, digest_size=_SIZE).digest()

@@ -25,6 +25,8 @@ Work = Callable[[Connection], T]
 GROUP = 256
 """Writes that share one commit at most."""
 READERS = 2
+FOUND = 4096
+"""Rows that are remembered until something is written."""
 
 
 class Item:
@@ -64,6 +66,9 @@ class Database:
         self.lags: Callable[[], bool] = lambda: False
         """Whether writes that were kept back could not be made."""
         self._looking: Any = None
+        self._found: dict[tuple[str, tuple[Any, ...]], Any] = {}
+        """What was looked up since the latest commit."""
+        self._commits = self._found_after = 0
         self.ahead: Callable[[], asyncio.Future[None] | None] = lambda: None
         """Hands over writes that have to come before whatever is asked for next; the future of these, if there are any
         under way. Set by whoever keeps such writes back."""
@@ -136,9 +141,15 @@ class Database:
     def look_up(self, text: str, *values: Any) -> Any:
         """The first row of a statement that needs no more than an index; at once, on this thread. Sees what has been
         committed."""
-        if self._looking is None:
-            self._looking = self._reading.raw_connection()
-        return self._looking.cursor().execute(text, values).fetchone()
+        if self._found_after != self._commits or len(self._found) >= FOUND:
+            self._found_after = self._commits
+            self._found.clear()
+        place = text, values
+        if place not in self._found:
+            if self._looking is None:
+                self._looking = self._reading.raw_connection()
+            self._found[place] = self._looking.cursor().execute(text, values).fetchone()
+        return self._found[place]
 
     async def scrub(self) -> bool:
         """Empties the log of SQLite, where what was deleted still stands. False: a reader is in the way, try again."""
@@ -175,6 +186,7 @@ class Database:
                     connection.rollback()
                     for item in group:
                         item.error = error
+                self._commits += 1
                 for item in group:
                     item.work = _nothing  # what it holds on to is not needed any more
                     item.loop.call_soon_threadsafe(item.settle)
