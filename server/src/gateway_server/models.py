@@ -59,15 +59,17 @@ class Principal:
     """When the call that this identity belongs to ends, as a POSIX time."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+_NO_FILES: Mapping[str, tuple[str, ...]] = {}
+
+
+class Call(NamedTuple):
     """One function to run."""
 
     prefab_id: str
     version: str
     function_name: str
     parameters: Mapping[str, Any]
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, tuple[str, ...]] = _NO_FILES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

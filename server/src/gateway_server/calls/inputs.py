@@ -162,13 +162,8 @@ def _read_call(raw: object, pointer: str) -> Call | GatewayFault:
         return _invalid(f"{pointer}/inputs/parameters", "must be an object")
     if files and (problem := _check_files(files, f"{pointer}/inputs/files")):
         return Invalid(_summary([problem]), [problem])
-    return Call(
-        prefab_id=raw["prefab_id"],
-        version=raw["version"],
-        function_name=raw["function_name"],
-        parameters=parameters,
-        files={key: tuple(urls) for key, urls in files.items()} if files else {},
-    )
+    urls = {key: tuple(urls) for key, urls in files.items()} if files else {}
+    return Call(raw["prefab_id"], raw["version"], raw["function_name"], parameters, urls)
 
 
 def _split(inputs: dict[str, Any]) -> tuple[Any, Any]:

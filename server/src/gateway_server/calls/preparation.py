@@ -4,7 +4,7 @@ same answer everywhere."""
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway_server.calls import trees
 from gateway_server.calls.inputs import Validator
@@ -93,7 +93,7 @@ class Preparation:
             version = await self._catalogue.find(call.prefab_id, call.version)
         access.may_call(principal, call.prefab_id)
         if call.version != version.version:  # it asked for the latest
-            call = replace(call, version=version.version)
+            call = call._replace(version=version.version)
         function = _function(version, call)
         self._validator(version, function).check(call)
         files = await self._readable(principal, call) if call.files else {}
