@@ -106,6 +106,14 @@ def test_what_is_written_anew_from_the_beginning_is_right(tmp_path):
     assert (tmp_path / "file").read_bytes() == new
 
 
+def test_a_file_is_not_truncated_before_anything_was_written(tmp_path, monkeypatch):
+    """On ext4 closing it would wait for the disk then."""
+    with PartialFile(str(tmp_path / "file"), "file", 0, None) as partial:
+        with monkeypatch.context() as patched:
+            patched.setattr(partial, "_file", None)
+            partial.restart()
+
+
 def test_a_body_that_httpx_gives_at_once_goes_through_little_room():
     body = os.urandom(1000)
     reply = HttpxReply(httpx.Response(200, content=body), Request("GET", "http://h/", {}), Patience(1.0))

@@ -67,6 +67,8 @@ class PartialFile:
 
     def restart(self) -> None:
         """Forget what has arrived."""
+        if not self.done:
+            return  # ext4 writes a file that was truncated once, if only from nothing, to the disk before it closes it
         self._file.seek(0)
         self._file.truncate()
         self.done = 0
