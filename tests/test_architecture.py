@@ -56,7 +56,7 @@ LATE = {
     "gateway_server/store/migrations/__init__.py": {"alembic", "alembic.config"},
     "gateway_sdk/__init__.py": {"importlib"},
     "gateway_sdk/_blocking.py": {"concurrent.futures"},
-    "gateway_sdk/_digest.py": {"concurrent.futures"},
+    "gateway_sdk/_digest.py": {"queue"},
     "gateway_sdk/_local_file.py": {"hashlib"},
     "gateway_sdk/_wire.py": {"base64", "datetime"},
     "gateway_sdk/_httpx.py": {"httpx"},

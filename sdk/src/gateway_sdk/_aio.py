@@ -8,11 +8,17 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
+from functools import partial
 
 from . import _blocking
 from ._blocking import looking_at
 from ._session import Session
-from ._typing import Any
+from ._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _RECEIVE_BYTES = 64 * 1024
 _LONGEST_WAIT = 24 * 3600.0  # seconds, where no bound is given
@@ -104,6 +110,7 @@ class Socket:
         "_loop",
         "_process",
         "_socket",
+        "_take",
         "_timer",
         "_waiter",
         "_watched",
@@ -116,7 +123,8 @@ class Socket:
         self._process = os.getpid()
         self._context = Context()  # an empty one: what the first caller keeps in theirs shall not live on here
         self._watched = False
-        self._waiter: asyncio.Future[bytes] | None = None
+        self._waiter: asyncio.Future[Any] | None = None
+        self._take: Callable[[], Any] | None = None  # what the waiter waits to do
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
 
@@ -136,27 +144,42 @@ class Socket:
             return self._socket.recv(_RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             pass
+        return await self._wait_for(partial(self._socket.recv, _RECEIVE_BYTES), self._loop.sock_recv, wait)
+
+    async def receive_into(self, room: memoryview, wait: float | None) -> int:
+        """The same, put into `room`: how many bytes."""
+        try:
+            return self._socket.recv_into(room)
+        except (BlockingIOError, InterruptedError):
+            pass
+        return await self._wait_for(partial(self._socket.recv_into, room), self._loop.sock_recv_into, wait)
+
+    async def _wait_for(self, take: partial[T], elsewhere: Callable[..., Any], wait: float | None) -> T:
+        """What `take` gives when there is something; `elsewhere` is what the event loop of Windows has for it."""
         try:
             if not self._watched:
                 self._context.run(self._loop.add_reader, self._socket, self._on_bytes)
                 self._watched = True
-        except NotImplementedError:  # the event loop of Windows
+        except NotImplementedError:
             async with asyncio.timeout(wait):
-                return await self._loop.sock_recv(self._socket, _RECEIVE_BYTES)
+                received: T = await elsewhere(self._socket, *take.args)
+                return received
+        self._take = take
         self._waiter = self._loop.create_future()
         self._set_timer(self._loop.time() + (_LONGEST_WAIT if wait is None else wait))
         try:
-            return await self._waiter
+            received = await self._waiter
+            return received
         finally:
-            self._waiter = None
+            self._waiter = self._take = None
 
     def _on_bytes(self) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
+        waiter, take = self._waiter, self._take
+        if waiter is None or take is None or waiter.done():
             self._leave()  # nobody waits, and the loop would say it again and again
             return
         try:
-            waiter.set_result(self._socket.recv(_RECEIVE_BYTES))
+            waiter.set_result(take())
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Coroutine
+from functools import partial
 
 from ._aio import Socket, connect
 from ._http1 import ProtocolError, Response, request_head
 from ._request import Body, Origin, Patience, Request
+from ._typing import TYPE_CHECKING, Any
 from .exceptions import ConnectionFailedError, GatewayError
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T", bytes, int)
 
 # A connection idle for longer is closed rather than kept: most servers have closed it by then anyway.
 LONGEST_IDLE = 30.0  # seconds
@@ -169,9 +177,16 @@ class AsyncConnection:
 
     async def receive(self, patience: Patience) -> bytes:
         """Bytes from the other side, b"" at its end."""
+        return await self._receive(self.socket.receive, patience)
+
+    async def receive_into(self, room: memoryview, patience: Patience) -> int:
+        """The same, put into `room`: how many bytes, 0 at their end."""
+        return await self._receive(partial(self.socket.receive_into, room), patience)
+
+    async def _receive(self, receive: Callable[[float | None], Coroutine[Any, Any, T]], patience: Patience) -> T:
         self._receiving = True
         try:
-            data = await self.socket.receive(patience.next_wait())
+            data = await receive(patience.next_wait())
         except TimeoutError as error:
             raise patience.over() from error
         except OSError as error:
@@ -218,13 +233,22 @@ class AsyncReply(Response):
     async def advance(self) -> None:
         """Read once from the socket."""
         data = await self._connection.receive(self.patience)
+        if not data:
+            self._ended()
+            return
         try:
-            if data:
-                self._ready += self.feed(data)
-            else:
-                self.end()
+            self._ready += self.feed(data)
         except ProtocolError as error:
-            raise ConnectionFailedError(f"{self._connection.origin.header}: {error}") from error
+            raise self._broken(error) from error
+
+    def _ended(self) -> None:
+        try:
+            self.end()
+        except ProtocolError as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: ProtocolError) -> ConnectionFailedError:
+        return ConnectionFailedError(f"{self._connection.origin.header}: {error}")
 
     async def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
@@ -238,6 +262,29 @@ class AsyncReply(Response):
         if self.done:
             self._settle()
         return ready
+
+    async def into(self, room: memoryview) -> int:
+        """The next bytes of the body, put into `room`: how many, 0 at their end. Most need no copy on the way."""
+        if not self._ready and self.plain:
+            return await self._straight_into(room[: self.plain])
+        chunk = await self.chunk()
+        count = min(len(chunk), len(room))
+        room[:count] = chunk[:count]
+        self._ready = chunk[count:]
+        return count
+
+    async def _straight_into(self, room: memoryview) -> int:
+        try:
+            count = await self._connection.receive_into(room, self.patience)
+            if not count:
+                self._ended()
+        except BaseException:
+            self.abort()
+            raise
+        self.passed(count)
+        if self.done:
+            self._settle()
+        return count
 
     async def read(self) -> bytes:
         """The whole body."""

@@ -87,6 +87,7 @@ class AsyncHttpxReply:
         self.headers: dict[str, str] = dict(answer.headers)
         self._answer = answer
         self._request = request
+        self._rest = memoryview(b"")  # of a chunk that did not go into what `into` was given
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.aiter_raw()
 
@@ -107,6 +108,14 @@ class AsyncHttpxReply:
             raise _translated(error, self._request, self.patience) from error
         except httpx.StreamError:
             return b""  # closed by us in the meantime
+
+    async def into(self, room: memoryview) -> int:
+        """The next bytes of the body, put into `room`: how many, 0 at their end."""
+        rest = self._rest or memoryview(await self.chunk())
+        count = min(len(rest), len(room))
+        room[:count] = rest[:count]
+        self._rest = rest[count:]
+        return count
 
     async def read(self) -> bytes:
         """The whole body."""

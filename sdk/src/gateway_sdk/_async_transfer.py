@@ -194,8 +194,8 @@ async def _fetch(session: AsyncSession, url: str, partial: PartialFile, progress
                 raise ConnectionFailedError(f"{request!r}: the store sent another range than asked for")
             partial.restart()
         partial.expect(reply.status, reply.headers)
-        while chunk := await reply.chunk():
-            partial.write(chunk)
+        while count := await reply.into(partial.room()):
+            partial.arrived(count)
             if progress is not None:
                 progress(partial.done, partial.total)
     except BaseException:

@@ -153,6 +153,15 @@ class Socket:
         except BlockingIOError as error:
             raise TimeoutError from error
 
+    def receive_into(self, room: memoryview, wait: float | None) -> int:
+        """The same, put into `room`: how many bytes."""
+        if wait is None or not wait <= self._bound <= wait * 1.002:
+            self._bind(wait)
+        try:
+            return self._socket.recv_into(room)
+        except BlockingIOError as error:
+            raise TimeoutError from error
+
     def _bind(self, wait: float | None) -> None:
         """Bound the next waits for bytes, a little later than asked for: so it fits the next call, too."""
         self._bound = 0.0 if wait is None else wait * 1.001

@@ -4,11 +4,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from ._blocking import Socket, connect
 from ._http1 import ProtocolError, Response, request_head
 from ._request import Body, Origin, Patience, Request
+from ._typing import TYPE_CHECKING
 from .exceptions import ConnectionFailedError, GatewayError
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T", bytes, int)
 
 # A connection idle for longer is closed rather than kept: most servers have closed it by then anyway.
 LONGEST_IDLE = 30.0  # seconds
@@ -170,9 +178,16 @@ class Connection:
 
     def receive(self, patience: Patience) -> bytes:
         """Bytes from the other side, b"" at its end."""
+        return self._receive(self.socket.receive, patience)
+
+    def receive_into(self, room: memoryview, patience: Patience) -> int:
+        """The same, put into `room`: how many bytes, 0 at their end."""
+        return self._receive(partial(self.socket.receive_into, room), patience)
+
+    def _receive(self, receive: Callable[[float | None], T], patience: Patience) -> T:
         self._receiving = True
         try:
-            data = self.socket.receive(patience.next_wait())
+            data = receive(patience.next_wait())
         except TimeoutError as error:
             raise patience.over() from error
         except OSError as error:
@@ -219,13 +234,22 @@ class Reply(Response):
     def advance(self) -> None:
         """Read once from the socket."""
         data = self._connection.receive(self.patience)
+        if not data:
+            self._ended()
+            return
         try:
-            if data:
-                self._ready += self.feed(data)
-            else:
-                self.end()
+            self._ready += self.feed(data)
         except ProtocolError as error:
-            raise ConnectionFailedError(f"{self._connection.origin.header}: {error}") from error
+            raise self._broken(error) from error
+
+    def _ended(self) -> None:
+        try:
+            self.end()
+        except ProtocolError as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: ProtocolError) -> ConnectionFailedError:
+        return ConnectionFailedError(f"{self._connection.origin.header}: {error}")
 
     def chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
@@ -239,6 +263,29 @@ class Reply(Response):
         if self.done:
             self._settle()
         return ready
+
+    def into(self, room: memoryview) -> int:
+        """The next bytes of the body, put into `room`: how many, 0 at their end. Most need no copy on the way."""
+        if not self._ready and self.plain:
+            return self._straight_into(room[: self.plain])
+        chunk = self.chunk()
+        count = min(len(chunk), len(room))
+        room[:count] = chunk[:count]
+        self._ready = chunk[count:]
+        return count
+
+    def _straight_into(self, room: memoryview) -> int:
+        try:
+            count = self._connection.receive_into(room, self.patience)
+            if not count:
+                self._ended()
+        except BaseException:
+            self.abort()
+            raise
+        self.passed(count)
+        if self.done:
+            self._settle()
+        return count
 
     def read(self) -> bytes:
         """The whole body."""

@@ -1,61 +1,69 @@
-"""SHA-256 of bytes that pass: computed by a thread beside them where they are many."""
+"""SHA-256 of bytes that arrive in blocks of memory: computed by a thread beside them where they are many."""
 
 from __future__ import annotations
+
+import threading
 
 from ._local_file import new_sha256
 from ._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from queue import SimpleQueue
 
-_BLOCK_BYTES = 1 << 20
-"""Bytes that are handed to the thread at a time; fewer are not worth one."""
+BLOCK_BYTES = 1 << 20
+"""Fewer are not worth what it costs two threads to take turns."""
+_BLOCKS = 4
 
 
 class Digest:
-    """What `hashlib.sha256` gives. `close` ends its thread."""
+    """What `hashlib.sha256` gives. The blocks are its own, and used again. `close` ends its thread.
 
-    def __init__(self) -> None:
+    Args:
+        size: bytes of a block.
+    """
+
+    def __init__(self, size: int = BLOCK_BYTES) -> None:
         self._digest = new_sha256()
-        self._waiting: list[bytes] = []
-        self._size = 0
-        self._threads: ThreadPoolExecutor | None = None
-        self._running: Future[None] | None = None
+        self._size = size
+        self._made = 0
+        self._thread: threading.Thread | None = None
+        self._full: SimpleQueue[memoryview | None]
+        self._free: SimpleQueue[memoryview]
 
-    def update(self, data: bytes) -> None:
-        """Takes the next bytes; waits if the thread is still at those of the block before the last."""
-        self._waiting.append(data)
-        self._size += len(data)
-        if self._size >= _BLOCK_BYTES:
-            self._hand_over()
+    def block(self) -> memoryview:
+        """A block to fill; waits until there is one, if the thread is that far behind."""
+        if self._made < _BLOCKS:
+            self._made += 1
+            return memoryview(bytearray(self._size))
+        return self._free.get()
 
-    def hexdigest(self) -> str:
-        """The digest of all that was taken, as text."""
-        self._settle()
-        self._take(self._waiting)
-        self._waiting, self._size = [], 0
+    def update(self, block: memoryview) -> None:
+        """Takes the bytes of a block, which may still be read, but not changed."""
+        if self._thread is None:
+            self._start()
+        self._full.put(block)
+
+    def end(self, rest: memoryview) -> str:
+        """The digest of all that was taken and the rest, as text."""
+        self.close()
+        self._digest.update(rest)
         return self._digest.hexdigest()
 
     def close(self) -> None:
         """Ends the thread, if there is one."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=True)
-            self._threads = None
+        if self._thread is not None:
+            self._full.put(None)
+            self._thread.join()
+            self._thread = None
 
-    def _hand_over(self) -> None:
-        if self._threads is None:
-            from concurrent.futures import ThreadPoolExecutor  # as late as `hashlib`
+    def _start(self) -> None:
+        from queue import SimpleQueue  # as late as `hashlib`
 
-            self._threads = ThreadPoolExecutor(1, thread_name_prefix="gateway-sdk-digest")
-        self._settle()
-        self._running = self._threads.submit(self._take, self._waiting)
-        self._waiting, self._size = [], 0
+        self._full, self._free = SimpleQueue(), SimpleQueue()
+        self._thread = threading.Thread(target=self._take, name="gateway-sdk-digest", daemon=True)
+        self._thread.start()
 
-    def _settle(self) -> None:
-        if self._running is not None:
-            self._running.result()
-            self._running = None
-
-    def _take(self, blocks: list[bytes]) -> None:
-        for block in blocks:
+    def _take(self) -> None:
+        while (block := self._full.get()) is not None:
             self._digest.update(block)
+            self._free.put(block)

@@ -122,6 +122,17 @@ class Response:
                 "the connection was closed " + ("in the middle of" if self.status else "before") + " the answer"
             )
 
+    @property
+    def plain(self) -> int:
+        """How many of the next bytes belong to the body as they are, so that they need not pass through `feed`."""
+        return 0 if self.done or self._chunked else self._left
+
+    def passed(self, count: int) -> None:
+        """So many of the `plain` bytes have come."""
+        self._left -= count
+        if not self._left:
+            self._finish(b"")
+
     def _finish(self, rest: bytes) -> None:
         self.done = True
         # Bytes after the end belong to nothing that we asked for.

@@ -88,6 +88,7 @@ class HttpxReply:
         self.headers: dict[str, str] = dict(answer.headers)
         self._answer = answer
         self._request = request
+        self._rest = memoryview(b"")  # of a chunk that did not go into what `into` was given
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.iter_raw()
 
@@ -108,6 +109,14 @@ class HttpxReply:
             raise _translated(error, self._request, self.patience) from error
         except httpx.StreamError:
             return b""  # closed by us in the meantime
+
+    def into(self, room: memoryview) -> int:
+        """The next bytes of the body, put into `room`: how many, 0 at their end."""
+        rest = self._rest or memoryview(self.chunk())
+        count = min(len(rest), len(room))
+        room[:count] = rest[:count]
+        self._rest = rest[count:]
+        return count
 
     def read(self) -> bytes:
         """The whole body."""

@@ -6,10 +6,13 @@ import contextlib
 import os
 from collections.abc import Mapping
 
-from ._digest import Digest
+from ._digest import BLOCK_BYTES, Digest
 from ._local_file import safe_name
 from ._typing import Self
 from .exceptions import LocalFileError, LocalFileNotFoundError, LocalPermissionError, TransferError
+
+# For more at once Linux takes memory in large pieces, which a virtual machine may have to get from its host first.
+_WRITE_BYTES = 64 * 1024
 
 
 class PartialFile:
@@ -29,7 +32,7 @@ class PartialFile:
         self.total = self.size
         self.done = 0
         self._etag: str | None = None
-        self._digest = Digest()
+        self._new_digest()
         folder, base = os.path.split(self.path)
         self._temporary = os.path.join(folder, f".{base[:60]}.{os.urandom(6).hex()}.part")
         try:
@@ -64,11 +67,19 @@ class PartialFile:
 
     def restart(self) -> None:
         """Forget what has arrived."""
+        if not self.done:
+            return  # ext4 writes a file that was truncated once, if only from nothing, to the disk before it closes it
         self._file.seek(0)
         self._file.truncate()
         self.done = 0
         self._digest.close()
-        self._digest = Digest()
+        self._new_digest()
+
+    def _new_digest(self) -> None:
+        # With room for one byte more than there should be, a short file never fills the block, which is all it needs.
+        self._digest = Digest(BLOCK_BYTES if self.size is None else min(BLOCK_BYTES, max(0, self.size) + 1))
+        self._block = self._digest.block()
+        self._filled = 0
 
     def expect(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from the head of an answer how long the file is, and which."""
@@ -80,16 +91,26 @@ class PartialFile:
         if length.isascii() and length.isdigit():
             self.total = int(length)
 
-    def write(self, chunk: bytes) -> None:
+    def room(self) -> memoryview:
+        """Where the next bytes belong. Then `arrived` says how many there are."""
+        if self._filled == len(self._block):
+            self._digest.update(self._block)  # first: it is computed while this writes
+            self._write(self._block)
+            self._block = self._digest.block()
+            self._filled = 0
+        return self._block[self._filled :]
+
+    def arrived(self, count: int) -> None:
         """Keep the next bytes."""
+        self._filled += count
+        self.done += count
+
+    def _write(self, data: memoryview) -> None:
         try:
-            written = 0
-            while written < len(chunk):
-                written += self._file.write(memoryview(chunk)[written:]) or 0
+            while data:
+                data = data[self._file.write(data[:_WRITE_BYTES]) or 0 :]
         except OSError as error:
             raise LocalFileError(f"{self.path} cannot be written: {error}") from error
-        self._digest.update(chunk)
-        self.done += len(chunk)
 
     def complete(self) -> str:
         """Check the bytes and put the file where it is wanted.
@@ -100,7 +121,9 @@ class PartialFile:
         for wanted in (self.total, self.size):
             if wanted is not None and wanted != self.done:
                 raise TransferError(f"{self.path}: {self.done} bytes arrived, the file in the store has {wanted}")
-        if self.sha256 is not None and self._digest.hexdigest() != self.sha256:
+        rest = self._block[: self._filled]
+        self._write(rest)
+        if self.sha256 is not None and self._digest.end(rest) != self.sha256:
             raise TransferError(f"{self.path}: the SHA-256 of what arrived is not that of the file in the store")
         try:
             self._file.close()

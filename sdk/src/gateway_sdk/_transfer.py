@@ -191,8 +191,8 @@ def _fetch(session: Session, url: str, partial: PartialFile, progress: Progress 
                 raise ConnectionFailedError(f"{request!r}: the store sent another range than asked for")
             partial.restart()
         partial.expect(reply.status, reply.headers)
-        while chunk := reply.chunk():
-            partial.write(chunk)
+        while count := reply.into(partial.room()):
+            partial.arrived(count)
             if progress is not None:
                 progress(partial.done, partial.total)
     except BaseException:

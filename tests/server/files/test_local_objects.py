@@ -1,8 +1,9 @@
-"""Removing everything below a prefix from the disk."""
+"""Objects as files: reading what lies in memory and what does not, and removing everything below a prefix."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,42 @@ from gateway_server.errors import ServiceUnavailable
 from .conftest import House
 
 pytestmark = pytest.mark.anyio
+
+SIZE = 3_000_000
+
+
+def out_of_memory(*_: Any) -> int:
+    raise BlockingIOError
+
+
+def half_in_memory(descriptor: int, buffers: list[bytearray], at: int, flags: int) -> int:
+    assert flags == os.RWF_NOWAIT  # or it might wait for the disk, and everybody with it
+    return os.preadv(descriptor, [memoryview(buffers[0])[: max(1, len(buffers[0]) // 2)]], at)
+
+
+@pytest.mark.parametrize("preadv", [os.preadv, out_of_memory, half_in_memory])
+async def test_an_object_is_read_whole_wherever_it_lies(
+    house: House, monkeypatch: pytest.MonkeyPatch, preadv: Callable[..., int]
+) -> None:
+    house.library._limit = SIZE
+    data = os.urandom(SIZE)
+    file = await house.put(data)
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway_server.store.local_objects.os", _Os(preadv))
+        assert b"".join([block async for block in house.objects.read(file.key)]) == data
+        assert (
+            b"".join([block async for block in house.objects.read(file.key, 1_000_000, 1_000_001)]) == data[10**6 :][:1]
+        )
+
+
+class _Os:
+    """`os` with another `preadv`."""
+
+    def __init__(self, preadv: Callable[..., int]) -> None:
+        self.preadv = preadv
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
 
 
 async def test_what_cannot_be_removed_is_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

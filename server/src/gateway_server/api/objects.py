@@ -114,7 +114,7 @@ async def _send_object(
 async def _send_bytes(opened: OpenObject, start: int, end: int, receive: Receive, send: Send) -> None:
     """Sends while the next block is read, and stops when nobody listens any more."""
     leaving = asyncio.ensure_future(_leaves(receive))
-    reading: asyncio.Future[bytes] | None = None
+    reading: asyncio.Future[bytes | bytearray] | None = None
     try:
         at = start
         while at < end and not leaving.done():

@@ -21,6 +21,8 @@ from gateway_server.store.signatures import Signer
 _LONGEST = 255
 """Bytes in one component of a path."""
 _LEFTOVERS = 500
+_COPIED = 1 << 18
+"""Bytes that the event loop copies at a time; more would not stay in the processor's cache until they are sent."""
 
 
 OBJECTS_FOLDER = "objects/kept"
@@ -103,7 +105,7 @@ class LocalObjects:
         try:
             at, end = start, opened.size if end is None else min(end, opened.size)
             while at < end and (data := await opened.read(at, min(BLOCK, end - at))):
-                yield data
+                yield bytes(data)
                 at += len(data)
         finally:
             await opened.close()
@@ -200,13 +202,23 @@ class OpenObject:
         self._disk = disk
         self._descriptor = descriptor
 
-    async def read(self, at: int, count: int) -> bytes:
-        """Up to `count` bytes from an offset.
+    async def read(self, at: int, count: int) -> bytes | bytearray:
+        """Up to `count` bytes from an offset; none only where there are none.
 
         Raises:
             ServiceUnavailable: the disk cannot be read.
         """
-        return await self._disk.run(os.pread, self._descriptor, count, at)
+        return self._from_memory(at, count) or await self._disk.run(os.pread, self._descriptor, count, at)
+
+    def _from_memory(self, at: int, count: int) -> bytearray:
+        """What the system holds in memory of it anyway: to hand that to a thread would take longer than to copy it."""
+        data = bytearray(min(count, _COPIED))
+        try:
+            got = os.preadv(self._descriptor, [data], at, os.RWF_NOWAIT)
+        except OSError:  # nothing of it, or the file system cannot tell
+            got = 0
+        del data[got:]
+        return data
 
     async def close(self) -> None:
         """Ends reading."""
