@@ -12,7 +12,6 @@ import array
 import gc
 import json
 import os
-import random
 import resource
 import select
 import shutil
@@ -77,6 +76,8 @@ class _Zygote:
         self._control = control
         self._plan = plan
         self._module: ModuleType | None = None
+        self._landlock: linux.Landlock | None = None
+        self._filter: seccomp.Program | None = None
         self._workers: dict[int, int] = {}  # pid -> number
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._wake, False)
@@ -92,6 +93,7 @@ class _Zygote:
         except BaseException as error:  # whatever a package does at import is told, never lost
             self._tell({"failed": functions.describe(error)})
             os._exit(1)
+        self._make_narrow()
         gc.collect()
         gc.freeze()
         self._tell({"ready": PROTOCOL, "threads": self._plan.preload and _count_threads() > 1})
@@ -122,6 +124,15 @@ class _Zygote:
         sys.path[:0] = self._plan.paths[:1]
         for path in self._plan.paths[1:]:
             site.addsitedir(path)
+
+    def _make_narrow(self) -> None:
+        """Makes what workers narrow themselves with: in each of them it took half of the time until they were there,
+        most of it for pages that nothing else of them writes to."""
+        plan = self._plan
+        if plan.landlock:
+            self._landlock = linux.Landlock(plan.readable, (plan.workspace, "/tmp", "/dev/shm", "/dev/null"))  # noqa: S108
+        if plan.seccomp:
+            self._filter = seccomp.for_workers()
 
     def _import(self) -> None:
         """Imports the package where every call will stand, so that a path made absolute now is right then."""
@@ -229,10 +240,10 @@ class _Zygote:
             linux.prctl(linux.PR_SET_DUMPABLE, 0)
             family.adopt_orphans()
             os.chdir(plan.workspace)
-            if plan.landlock:
-                linux.landlock(plan.readable, (plan.workspace, "/tmp", "/dev/shm", "/dev/null"))  # noqa: S108
-            if plan.seccomp:
-                seccomp.confine_worker()
+            if self._landlock is not None:
+                self._landlock.restrict()
+            if self._filter is not None:
+                self._filter.install()
         os.environ["HOME"] = os.path.join(os.getcwd(), workspace.HOME)
         os.environ["TMPDIR"] = os.path.join(os.getcwd(), workspace.TEMPORARY)
 
@@ -303,8 +314,7 @@ def _count_threads() -> int:
 
 
 def _reseed() -> None:
-    """Siblings must not draw the same random numbers."""
-    random.seed()
+    """Siblings must not draw the same random numbers; `random` sees to that itself."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
