@@ -63,7 +63,7 @@ class Database:
         self._connections: list[Connection] = []
         self.lags: Callable[[], bool] = lambda: False
         """Whether writes that were kept back could not be made."""
-        self._looking: Any = None
+        self._looking: Connection | None = None
         self.ahead: Callable[[], asyncio.Future[None] | None] = lambda: None
         """Hands over writes that have to come before whatever is asked for next; the future of these, if there are any
         under way. Set by whoever keeps such writes back."""
@@ -136,9 +136,22 @@ class Database:
     def look_up(self, text: str, *values: Any) -> Any:
         """The first row of a statement that needs no more than an index; at once, on this thread. Sees what has been
         committed."""
+        cursor: Any = self._looking_connection().connection.cursor()
+        return cursor.execute(text, values).fetchone()
+
+    def glance(self, work: Work[T]) -> T:
+        """Runs `work`, which needs no more than an index, at once and on this thread, where `looks_up` says that this
+        is possible: to have a reader do it takes longer than the answer itself. Sees what has been committed."""
+        connection = self._looking_connection()
+        try:
+            return work(connection)
+        finally:
+            connection.rollback()
+
+    def _looking_connection(self) -> Connection:
         if self._looking is None:
-            self._looking = self._reading.raw_connection()
-        return self._looking.cursor().execute(text, values).fetchone()
+            self._looking = self._reading.connect()
+        return self._looking
 
     async def scrub(self) -> bool:
         """Empties the log of SQLite, where what was deleted still stands. False: a reader is in the way, try again."""
