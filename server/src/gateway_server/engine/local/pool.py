@@ -264,24 +264,12 @@ class LocalEngine:
         return worker
 
     async def _new_worker(self, host: Host, user: str) -> Worker:
-        """The spare one, or one made now; another spare is made meanwhile."""
         zygote = await self._zygote(host)
-        worker, host.spare = host.spare, None
-        if worker is None or not worker.alive:
-            worker = await zygote.fork(user)
+        if self._cgroups is None:
+            return await zygote.fork(user)
+        worker = await host.spares.take(zygote)
         worker.user = user
-        if host.spare is None and not host.preparing and self._cgroups is not None:
-            host.preparing = True
-            self._in_background(self._prepare(host, zygote))
         return worker
-
-    async def _prepare(self, host: Host, zygote: Zygote) -> None:
-        try:
-            host.spare = await zygote.fork("")
-        except ServiceUnavailable:
-            host.spare = None  # whoever needs one will hear why
-        finally:
-            host.preparing = False
 
     def forget(self, key: str) -> None:
         """Ends the processes of a version that was removed or replaced, once the calls that it serves have ended."""
@@ -469,6 +457,7 @@ class LocalEngine:
         for worker in chain.from_iterable(host.idle.values()):
             del self._idle[worker]
         host.idle.clear()
+        host.spares.close()
         if host.starting is not None:
             host.starting.cancel()
         if host.zygote is not None:
