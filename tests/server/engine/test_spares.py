@@ -1,13 +1,22 @@
 """Workers that wait for the next new user: who gets which, whatever becomes of them."""
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
-from engine.conftest import run
+from engine.conftest import run, until
 
-from gateway_server.engine.local.spares import Spares
+from gateway_server.engine.local import spares as module
+from gateway_server.engine.local.spares import AHEAD, Spares
 from gateway_server.errors import ServiceUnavailable
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a test says otherwise, no users come one after the other, and what is to be begun later is begun soon."""
+    monkeypatch.setattr(module, "ROW", -math.inf)
+    monkeypatch.setattr(module, "LATER", 0.001)
 
 
 class FakeWorker:
@@ -27,6 +36,11 @@ class FakeZygote:
     async def fork(self, _user: str) -> Any:
         self.forks.append(asyncio.get_running_loop().create_future())
         return await self.forks[-1]
+
+    async def has_begun(self, count: int) -> None:
+        """Waits until at least so many forks have been begun in all."""
+        await until(lambda: len(self.forks) >= count)
+        await settled()
 
     def has_forked(self, number: int) -> FakeWorker:
         worker = FakeWorker(number)
@@ -51,9 +65,11 @@ async def with_spare(spares: Spares, zygote: FakeZygote) -> FakeWorker:
     assert not spares.count()
     zygote.has_forked(0)
     assert (await first).number == 0
-    await settled()
+    assert not spares.are_ready
+    await zygote.has_begun(2)
     spare = zygote.has_forked(1)
     await settled()
+    assert spares.are_ready
     assert spares.count() == 1
     return spare
 
@@ -62,29 +78,65 @@ def test_one_is_made_for_the_next_user_after_the_first_and_whenever_it_is_taken(
     async def main() -> None:
         spares, zygote = Spares(), FakeZygote()
         spare = await with_spare(spares, zygote)
-        assert len(zygote.forks) == 2
         assert await begin(spares, zygote) is spare
-        await settled()
-        assert len(zygote.forks) == 3
+        assert len(zygote.forks) == 2  # the call comes first
         assert not spares.are_ready
+        await zygote.has_begun(3)
 
     run(main())
 
 
-def test_users_one_after_the_other_get_what_was_begun_first() -> None:
-    """Nobody begins anew while there is one on its way."""
+def test_who_comes_before_that_has_one_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        spares, zygote = Spares(), FakeZygote()
+        await with_spare(spares, zygote)
+        monkeypatch.setattr(module, "LATER", 60)
+        await begin(spares, zygote)
+        second = begin(spares, zygote)
+        await zygote.has_begun(3)
+        zygote.has_forked(2)
+        assert (await second).number == 2
+        assert not spares.are_ready  # another is begun later
+        spares.close()
+
+    run(main())
+
+
+def test_users_one_after_the_other_get_what_was_begun_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are begun ahead of them, and nobody begins anew while there is one on its way."""
 
     async def main() -> None:
         spares, zygote = Spares(), FakeZygote()
         await with_spare(spares, zygote)
+        monkeypatch.setattr(module, "ROW", math.inf)
         takers = [begin(spares, zygote) for _ in range(4)]
-        await settled()
-        assert (
-            len(zygote.forks) == 6
-        )  # one for each of those four and one that is spare, but for the one that there was
-        for number in (2, 3, 4):
+        await zygote.has_begun(1 + len(takers) + AHEAD)
+        assert len(zygote.forks) == 1 + len(takers) + AHEAD
+        for number in range(2, len(zygote.forks)):
             zygote.has_forked(number)
         assert [(await taker).number for taker in takers] == [1, 2, 3, 4]
+        assert spares.count() == AHEAD
+
+    run(main())
+
+
+def test_those_are_let_go_that_are_too_many_when_the_row_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        spares, zygote = Spares(), FakeZygote()
+        await with_spare(spares, zygote)
+        monkeypatch.setattr(module, "ROW", math.inf)
+        await begin(spares, zygote)
+        await zygote.has_begun(2 + AHEAD)
+        monkeypatch.setattr(module, "ROW", -math.inf)
+        assert not spares.let_go()  # they are on their way
+        made = [zygote.has_forked(number) for number in range(2, len(zygote.forks))]
+        await settled()
+        monkeypatch.setattr(module, "ROW", math.inf)
+        assert not spares.let_go()
+        monkeypatch.setattr(module, "ROW", -math.inf)
+        assert spares.let_go() == made[:0:-1]
+        assert await begin(spares, zygote) is made[0]
+        spares.close()
 
     run(main())
 
@@ -92,18 +144,15 @@ def test_users_one_after_the_other_get_what_was_begun_first() -> None:
 def test_what_somebody_left_is_had_by_the_next_one() -> None:
     async def main() -> None:
         spares, zygote = Spares(), FakeZygote()
-        await with_spare(spares, zygote)
-        await begin(spares, zygote)
         leaver = begin(spares, zygote)
-        await settled()
-        assert len(zygote.forks) == 4
+        await zygote.has_begun(1)
         leaver.cancel()
         await asyncio.wait([leaver])
         next_one = begin(spares, zygote)
-        zygote.has_forked(2)
-        assert (await next_one).number == 2
         await settled()
-        assert len(zygote.forks) == 4  # there is one on its way still
+        zygote.has_forked(0)
+        assert (await next_one).number == 0
+        await zygote.has_begun(2)
 
     run(main())
 
@@ -114,15 +163,15 @@ def test_nobody_gets_one_that_has_died_or_could_not_be_made() -> None:
         (await with_spare(spares, zygote)).alive = False
         assert not spares.count()
         second = begin(spares, zygote)
-        await settled()
+        await zygote.has_begun(3)
         zygote.has_forked(2)
         assert (await second).number == 2
-        await settled()
+        await zygote.has_begun(4)
         zygote.forks[3].set_exception(ServiceUnavailable("no more"))
         await settled()
         assert not spares.count()
         third = begin(spares, zygote)
-        await settled()
+        await zygote.has_begun(5)
         zygote.forks[4].set_exception(ServiceUnavailable("still none"))
         with pytest.raises(ServiceUnavailable, match="still none"):
             await third
@@ -130,18 +179,21 @@ def test_nobody_gets_one_that_has_died_or_could_not_be_made() -> None:
     run(main())
 
 
-def test_who_waits_for_one_hears_why_there_is_none() -> None:
+def test_nothing_is_begun_after_the_end() -> None:
     async def main() -> None:
         spares, zygote = Spares(), FakeZygote()
         await with_spare(spares, zygote)
         await begin(spares, zygote)
-        waiting = begin(spares, zygote)
-        await settled()
-        zygote.forks[2].set_exception(ServiceUnavailable("none any more"))
-        with pytest.raises(ServiceUnavailable, match="none any more"):
-            await waiting
         spares.close()
-        await settled()
         assert spares.are_ready
+        on_its_way = begin(other := Spares(), zygote)
+        await zygote.has_begun(3)
+        zygote.has_forked(2)
+        await on_its_way
+        await zygote.has_begun(4)
+        other.close()
+        await settled()
+        assert other.are_ready
+        assert not other.count()
 
     run(main())

@@ -407,7 +407,10 @@ class LocalEngine:
     async def _clean_or_kill(self, host: Host, worker: Worker) -> None:
         if worker.fit and worker.alive and await asyncio.to_thread(worker.clean):
             self._make_idle(host, worker)
-            return
+        else:
+            await self._end_worker(host, worker)
+
+    async def _end_worker(self, host: Host, worker: Worker) -> None:
         await worker.kill()
         if not await worker.is_gone() and host.zygote is not None:
             await host.zygote.end("it did not end a worker when it was told to")
@@ -447,6 +450,8 @@ class LocalEngine:
             while self._idle and now - (worker := next(iter(self._idle))).idle_since > self._settings.worker_idle:
                 self._retire(worker)
             for key, host in list(self._hosts.items()):
+                for worker in host.spares.let_go():
+                    self._in_background(self._end_worker(host, worker))
                 for user in [user for user, turns in host.turns.items() if turns.are_unused and user not in host.idle]:
                     del host.turns[user]
                 if not host.busy and not host.idle and now - host.used_at > self._settings.zygote_idle:
