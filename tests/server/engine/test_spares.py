@@ -109,13 +109,32 @@ def test_users_one_after_the_other_get_what_was_begun_first(monkeypatch: pytest.
         spares, zygote = Spares(), FakeZygote()
         await with_spare(spares, zygote)
         monkeypatch.setattr(module, "ROW", math.inf)
-        takers = [begin(spares, zygote) for _ in range(4)]
-        await zygote.has_begun(1 + len(takers) + AHEAD)
-        assert len(zygote.forks) == 1 + len(takers) + AHEAD
-        for number in range(2, len(zygote.forks)):
+        takers = [begin(spares, zygote) for _ in range(1 + AHEAD)]
+        await zygote.has_begun(2 + AHEAD)
+        assert len(zygote.forks) == 2 + AHEAD  # those for whom somebody waits go before others
+        for number in range(2, 2 + AHEAD):
             zygote.has_forked(number)
-        assert [(await taker).number for taker in takers] == [1, 2, 3, 4]
+        assert [(await taker).number for taker in takers] == [*range(1, 2 + AHEAD)]
+        await zygote.has_begun(2 + 2 * AHEAD)
+        for number in range(2 + AHEAD, len(zygote.forks)):
+            zygote.has_forked(number)
+        await settled()
         assert spares.count() == AHEAD
+
+    run(main())
+
+
+def test_none_are_made_ahead_where_the_fork_before_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        spares, zygote = Spares(), FakeZygote()
+        monkeypatch.setattr(module, "ROW", math.inf)
+        taker = begin(spares, zygote)
+        await zygote.has_begun(1)
+        zygote.forks[0].set_exception(ServiceUnavailable("the end"))
+        with pytest.raises(ServiceUnavailable, match="the end"):
+            await taker
+        await settled()
+        assert len(zygote.forks) == 1
 
     run(main())
 

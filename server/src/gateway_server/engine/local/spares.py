@@ -15,7 +15,7 @@ ROW = 0.02
 """Seconds between two new users who come one after the other."""
 LATER = 0.004
 """Seconds after which the next worker is begun where they do not: most calls are over then."""
-AHEAD = 2
+AHEAD = 3
 """Workers that are made ahead for those who come one after the other. Otherwise it is one: each takes memory."""
 
 
@@ -48,7 +48,7 @@ class Spares:
         self._prepare(zygote, 1)
         fork = self._forks.popleft()
         if self._is_in_a_row():
-            self._prepare(zygote, AHEAD)
+            self._make_ahead(zygote, fork)
         elif not self._forks:
             self._timer = asyncio.get_running_loop().call_later(LATER, self._prepare, zygote, 1)
         self._taken_at = asyncio.get_running_loop().time()
@@ -75,6 +75,18 @@ class Spares:
 
     def _is_in_a_row(self) -> bool:
         return asyncio.get_running_loop().time() - self._taken_at < ROW
+
+    def _make_ahead(self, zygote: Zygote, fork: asyncio.Task[Worker]) -> None:
+        """Begins those that are missing as soon as a fork is made for which somebody waits: it goes before them."""
+
+        def is_made(_: asyncio.Task[Worker]) -> None:
+            if not _is_useless(fork):
+                self._prepare(zygote, AHEAD)
+
+        if fork.done():
+            self._prepare(zygote, AHEAD)
+        else:
+            fork.add_done_callback(is_made)
 
     def _prepare(self, zygote: Zygote, count: int) -> None:
         """Begins as many as are missing."""
