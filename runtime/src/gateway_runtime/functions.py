@@ -85,9 +85,7 @@ def call(
 
 
 def _run(main: Coroutine[Any, Any, object]) -> object:
-    import asyncio  # as a rule it is there since `load`
-
-    return asyncio.run(main)
+    return importlib.import_module("asyncio").run(main)  # as a rule it is there since `load`
 
 
 def _is_generator(value: object) -> bool:
