@@ -50,6 +50,23 @@ def age() -> None:
         time.sleep(0.001)  # between two looks at the clock
 
 
+def test_a_workspace_is_made_as_fresh_as_every_call_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, laid_out = tmp_path / "made", tmp_path / "laid-out"
+    workspace.make(made)
+    laid_out.mkdir(mode=0o700)
+    workspace.lay_out(laid_out)
+    assert tree(made) == tree(laid_out)
+    monkeypatch.chdir(made)
+    assert not Watch().has_changed()
+    with pytest.raises(FileExistsError):
+        workspace.make(made)
+
+
+def tree(folder: Path) -> dict[str, int]:
+    """What is in a folder, and who may do what with it."""
+    return {str(path.relative_to(folder)): path.stat().st_mode for path in (folder, *folder.rglob("*"))}
+
+
 @pytest.fixture
 def watch(here: Path) -> Watch:
     """One that has looked already, and remembers."""

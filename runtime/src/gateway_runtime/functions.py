@@ -4,7 +4,6 @@ A function may be plain, a coroutine, a generator or an async generator. A calle
 as it comes; any other gets one result, folded from the events by the rules that `fold` states.
 """
 
-import asyncio
 import dataclasses
 import datetime
 import enum
@@ -14,8 +13,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from types import FunctionType, ModuleType
 from typing import Any
 
 EVENT_TYPES = frozenset({"start", "content", "progress", "done", "error"})
@@ -32,8 +31,18 @@ class EventError(Exception):
 
 
 def load(entry_point: str) -> ModuleType:
-    """Imports the module that a manifest calls ``src/main.py``."""
-    return importlib.import_module(entry_point.removesuffix(".py").replace("/", "."))
+    """Imports the module that a manifest calls ``src/main.py``, and what it takes to call its functions: `asyncio` is a
+    third of all that a process of most prefabs would hold, and not needed there."""
+    module = importlib.import_module(entry_point.removesuffix(".py").replace("/", "."))
+    if any(_is_async(member) for member in vars(module).values()):
+        importlib.import_module("asyncio")
+    return module
+
+
+def _is_async(member: object) -> bool:
+    if type(member) is not FunctionType:  # to ask a stand-in for its class may have it do anything
+        return False
+    return bool(member.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
 
 
 def find(module: ModuleType, name: str) -> Callable[..., object]:
@@ -63,16 +72,20 @@ def call(
     """
     outcome = function(**parameters)
     if inspect.iscoroutine(outcome):
-        outcome = asyncio.run(outcome)
+        outcome = _run(outcome)
     is_async = inspect.isasyncgen(outcome)
     if not is_async and not _is_generator(outcome):
         return False, encode(outcome)
     events = _Events(emit if stream else None, keep=fold or not stream)
     if is_async:
-        asyncio.run(_exhaust_async(outcome, events))
+        _run(_exhaust_async(outcome, events))
     else:
         _exhaust(outcome, events)
     return stream and not fold, events.result()
+
+
+def _run(main: Coroutine[Any, Any, object]) -> object:
+    return importlib.import_module("asyncio").run(main)  # as a rule it is there since `load`
 
 
 def _is_generator(value: object) -> bool:

@@ -138,27 +138,33 @@ def landlock_version() -> int:
     return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)))
 
 
-def landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
-    """Narrows this process and its descendants to reading below `readable` and anything below `writable`.
+class Landlock:
+    """What processes are to be narrowed to: reading below some paths, and anything below others. As much as can be is
+    found out here, once, and not in each of them.
 
     Signals and abstract sockets stay inside as well where the kernel can (interface 6).
     """
-    version = landlock_version()
-    everything = (1 << _FS_RIGHTS.get(version, 16)) - 1
-    # Interfaces below 4 and 6 know shorter structures: tell the kernel only of the members that it has.
-    scopes = _SCOPES if version >= _SCOPED_SINCE else 0
-    rules, size = _Ruleset(everything, 0, scopes), 8 if version < 4 else 16 if version < _SCOPED_SINCE else 24
-    fd = _check(_libc.syscall(_LANDLOCK_CREATE, ctypes.byref(rules), ctypes.c_size_t(size), 0), "landlock ruleset")
-    for paths, access in ((readable, _FS_READ), (writable, everything)):
-        for path in paths:
-            if not os.path.exists(path):
-                continue
+
+    def __init__(self, readable: Iterable[str], writable: Iterable[str]) -> None:
+        version = landlock_version()
+        everything = (1 << _FS_RIGHTS.get(version, 16)) - 1
+        # Interfaces below 4 and 6 know shorter structures: tell the kernel only of the members that it has.
+        self._rules = _Ruleset(everything, 0, _SCOPES if version >= _SCOPED_SINCE else 0)
+        self._size = ctypes.c_size_t(8 if version < 4 else 16 if version < _SCOPED_SINCE else 24)
+        self._allowed: list[tuple[str, int]] = []
+        for paths, access in ((readable, _FS_READ), (writable, everything)):
+            for path in filter(os.path.exists, paths):
+                self._allowed.append((path, access if os.path.isdir(path) else access & _FS_FILE & everything))
+
+    def restrict(self) -> None:
+        """Narrows this process and its descendants. What the paths lead to is decided now."""
+        ruleset = _libc.syscall(_LANDLOCK_CREATE, ctypes.byref(self._rules), self._size, 0)
+        _check(ruleset, "landlock ruleset")
+        for path, allowed in self._allowed:
             at = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            allowed = access if os.path.isdir(path) else access & _FS_FILE & everything
-            rule = struct.pack("=Qi", allowed, at)
-            _check(_libc.syscall(_LANDLOCK_ADD, fd, 1, rule, 0), f"landlock rule {path}")
+            _check(_libc.syscall(_LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", allowed, at), 0), path)
             os.close(at)
-    _restrict(fd)
+        _restrict(ruleset)
 
 
 def landlock_scopes() -> None:

@@ -54,6 +54,7 @@ _X32 = 0x40000000
 """Set in the numbers of a second set of calls on x86-64, which would slip past."""
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _Step = tuple[int, int, int, int]
+_STEP = struct.Struct("HBBI")
 
 
 def available() -> bool:
@@ -62,13 +63,14 @@ def available() -> bool:
     return is_64_bit and os.uname().machine in _CALLS and os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
 
 
-def confine_worker() -> None:
-    """No new namespaces, no mounts, no looking into other processes, none of the kernel's sharper tools. For good."""
+def for_workers() -> "Program":
+    """No new namespaces, no mounts, no looking into other processes, none of the kernel's sharper tools. Made once, and
+    installed in each."""
     calls = _CALLS[os.uname().machine]
     namespaces = [("clone", _CLONE_NEW), ("unshare", _CLONE_NEW)]
     denied = [number for name, number in calls.items() if name not in (*_JUDGED, "unshare")]
     rules = [_refuse_bits(calls[name], 0, bits) for name, bits in namespaces]
-    _install(calls["arch"], denied, [*rules, _require_one_of(calls["socket"], 0, _FAMILIES)])
+    return Program(calls["arch"], denied, [*rules, _require_one_of(calls["socket"], 0, _FAMILIES)])
 
 
 def confine_zygote() -> None:
@@ -83,7 +85,7 @@ def confine_zygote() -> None:
         _require_bits(calls["mount"], 3, linux.MS_BIND),
         _require_one_of(calls["socket"], 0, _FAMILIES),
     ]
-    _install(calls["arch"], denied, rules)
+    Program(calls["arch"], denied, rules).install()
 
 
 def _refuse_bits(call: int, argument: int, bits: int) -> list[_Step]:
@@ -109,7 +111,20 @@ def _look_at(call: int, argument: int, test: _Step) -> list[_Step]:
     return [(_EQUAL, 0, 4, call), load, test, (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)]
 
 
-def _install(architecture: int, denied: Iterable[int], rules: Iterable[list[_Step]]) -> None:
+class Program:
+    """Rules in the language of the kernel."""
+
+    def __init__(self, architecture: int, denied: Iterable[int], rules: Iterable[list[_Step]]) -> None:
+        code = _encode(architecture, denied, rules)
+        self._structure = _Structure(len(code) // _STEP.size, code)
+
+    def install(self) -> None:
+        """Binds this process and its descendants to the rules. For good."""
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        linux.prctl_pointer(_PR_SET_SECCOMP, _MODE_FILTER, self._structure)
+
+
+def _encode(architecture: int, denied: Iterable[int], rules: Iterable[list[_Step]]) -> bytes:
     program: list[_Step] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, architecture),
@@ -125,10 +140,8 @@ def _install(architecture: int, denied: Iterable[int], rules: Iterable[list[_Ste
     for rule in rules:
         program += rule
     program.append((_RETURN, 0, 0, _ALLOW))
-    code = b"".join(struct.pack("HBBI", *step) for step in program)
-    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-    linux.prctl_pointer(_PR_SET_SECCOMP, _MODE_FILTER, _Program(len(program), code))
+    return b"".join(_STEP.pack(*step) for step in program)
 
 
-class _Program(ctypes.Structure):
+class _Structure(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_char_p)]

@@ -57,3 +57,20 @@ def lay_out(root: str | os.PathLike[str], owner: int | None = None) -> None:
     for name in ("", *FOLDERS):  # a function may have taken the right away to write there
         with opened(root, name) as folder:
             os.fchmod(folder, 0o700)
+
+
+def make(root: str | os.PathLike[str], owner: int | None = None) -> None:
+    """Makes a workspace where there is none. Nobody else can reach it before it is given to `owner`, last of all, so
+    that names are as good as descriptors here, and take a third of the time.
+
+    Raises:
+        FileExistsError: there is something.
+    """
+    os.mkdir(root, 0o700)
+    folders = [os.path.join(root, name) for name in FOLDERS]
+    for folder in folders:
+        os.mkdir(folder, 0o700)
+    if owner is not None:
+        for folder in folders:
+            os.chown(folder, owner, owner)
+        os.chown(root, owner, owner)

@@ -17,7 +17,9 @@ from gateway_server.store.database import Database
 
 
 class SlowDatabase(Database):
-    """Gives what it read only when told to, so that a test can put something in between."""
+    """Gives what it read only when told to, so that a test can put something in between, and reads nothing at once."""
+
+    looks_up = False
 
     def hold(self) -> None:
         self.has_read, self.go_on = asyncio.Event(), asyncio.Event()
@@ -56,6 +58,40 @@ def test_a_key_that_was_revoked_during_a_look_is_not_remembered(tmp_path: Path):
         await asyncio.wait([looking])
         with pytest.raises(Unauthenticated):
             await keys.verify(text)
+
+    run(main, tmp_path)
+
+
+def test_a_key_is_found_at_once_where_the_database_is_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def main(database: SlowDatabase) -> None:
+        monkeypatch.setattr(SlowDatabase, "looks_up", True)
+        keys = Keys(database, Users(database))
+        text, key = await keys.create("ann", [Scope.CALL])
+        database.hold()  # whoever reads now would wait for good
+        found = await keys.verify(text)
+        assert (found.user, found.key_id) == ("ann", key.id)
+        assert found == keys.recall(text)
+        with pytest.raises(Unauthenticated):
+            await keys.verify(text + "x")
+        await keys.revoke(key.id, Principal(user="admin"))
+        with pytest.raises(Unauthenticated, match="revoked"):
+            await keys.verify(text)
+
+    run(main, tmp_path)
+
+
+def test_a_glance_leaves_no_transaction_behind(tmp_path: Path):
+    """Whatever came of it: the next one, and a plain look, see what has been written meanwhile."""
+
+    async def main(database: SlowDatabase) -> None:
+        users = Users(database)
+        count = "SELECT count(*) FROM users"
+        with pytest.raises(ZeroDivisionError):
+            database.glance(lambda connection: connection.exec_driver_sql(count).scalar_one() / 0)
+        for number in range(3):
+            assert database.glance(lambda connection: connection.exec_driver_sql(count).scalar_one()) == number
+            assert database.look_up(count) == (number,)
+            await users.register(f"user-{number}", None)
 
     run(main, tmp_path)
 

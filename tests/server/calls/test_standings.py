@@ -282,14 +282,39 @@ def test_many_users_are_looked_up_together(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(desk.database, "read", counted)
         try:
             assert all([await desk.standings.has_room(caller) for caller in callers])
-            assert len(reads) == len(callers)  # nobody was known, and each was waited for
+            assert not reads  # nobody was known, and each was found at once
             known = {user: dict(found) for user, found in desk.standings._known.items()}
             monkeypatch.setattr(module, "AHEAD", 2 * module.REMEMBERED_FOR)  # all of them are old by now
             assert all([await desk.standings.has_room(caller) for caller in callers])
             while desk.standings._due or desk.standings._looks:
                 await asyncio.sleep(0.001)
-            assert len(reads) == len(callers) + 1
+            assert len(reads) == 1
             assert all(desk.standings._known[user] != found for user, found in known.items())
+        finally:
+            await desk.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize("looks_up", [True, False])
+def test_who_has_called_is_looked_up_with_what_has_been_kept_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, looks_up: bool
+) -> None:
+    """Somebody new is found at once. Once they have called, the database does not know of it at once, and their limit
+    holds all the same when what is remembered of them is too old."""
+    monkeypatch.setattr(Database, "looks_up", looks_up)
+    monkeypatch.setattr(ledger, "EVERY", 60)
+
+    async def main() -> None:
+        desk = Desk(tmp_path, Clock())
+        await desk.open()
+        try:
+            await desk.set(None, Period.DAY, 3)
+            for _ in range(5):
+                await desk.come([("call", 0)])
+                monkeypatch.setattr(module, "REMEMBERED_FOR", -1.0)  # from now on: each is looked up
+            assert len(desk.charged) == 3
+            await desk.check()
         finally:
             await desk.close()
 

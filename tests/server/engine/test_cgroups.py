@@ -112,9 +112,9 @@ def test_version_1_is_found_below_the_gateways_own_groups(tmp_path):
     assert made.version == 1
     group = made.add("x", memory=1 << 20, cpu=2)
     name = Path(made.folders[0]).name
-    assert {str(Path(entry).parent.relative_to(tmp_path)) for entry in group.entries} == {
-        f"cg/memory/service/{name}/x",
-        f"cg/cpu/{name}/x",
+    assert {str(Path(entry).relative_to(tmp_path)) for entry in group.entries} == {
+        f"cg/memory/service/{name}/x/{groups.THREADS}",
+        f"cg/cpu/{name}/x/{groups.THREADS}",
     }
     assert (tmp_path / f"cg/memory/service/{name}/x/memory.limit_in_bytes").read_text() == str(1 << 20)
     assert (tmp_path / f"cg/cpu/{name}/x/cpu.shares").read_text() == "2048"

@@ -80,6 +80,7 @@ def test_who_comes_too_late_to_lie_behind_another_has_not_begun(folder: Path, fu
             leases = [engine.local.worker(engine.deployment("short"), "ann", alone=False) for _ in range(FEW + 1)]
             heads = {lease.__enter__(): lease for lease in [await one for one in leases[:FEW]]}
             worker = stack.enter_context(await leases[FEW])
+            await until(lambda: all(head._has_greeted for head in heads))  # else what is sent now may be taken back
             for head, lease in heads.items():
                 if head is worker and function == "dies":
                     with pytest.raises(RuntimeCrashed, match="code 3"):

@@ -204,9 +204,9 @@ def test_leaving_a_call_ends_its_whole_family(folder, sandbox, function):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
             await engine.call("misbehaves", "raises", user="neighbour")
-            await until(lambda: not any(host.preparing for host in engine.local._hosts.values()))
+            await until(lambda: all(host.spares.are_ready for host in engine.local._hosts.values()))
             (host,) = engine.local._hosts.values()
-            workers = 1 + (host.spare is not None)  # in the end as well: the one of the neighbour, and a spare
+            workers = 1 + host.spares.count()  # in the end as well: the one of the neighbour, and a spare
             quiet = 1 + workers * (2 if engine.local.isolation is Isolation.PIDS else 1)
             await until(lambda: len(alive_below(engine.local._launcher.pid)) == quiet)
             with pytest.raises(TimeoutError):

@@ -66,14 +66,8 @@ def test_the_database_is_asked_once_between_two_commits(database: Database, monk
         await database.write(put("ann", 1.0))
         asked = []
         database.look_up(WHEN, "ann")
-        looking = database._looking
-
-        class Counts:
-            def cursor(self) -> object:
-                asked.append(1)
-                return looking.cursor()
-
-        monkeypatch.setattr(database, "_looking", Counts())
+        connect = database._looking_connection
+        monkeypatch.setattr(database, "_looking_connection", lambda: asked.append(1) or connect())
         for _ in range(3):
             assert database.look_up(WHEN, "ann") == (1.0,)
         assert not asked
@@ -81,7 +75,6 @@ def test_the_database_is_asked_once_between_two_commits(database: Database, monk
         for _ in range(3):
             assert database.look_up(WHEN, "ann") == (1.0,)
         assert len(asked) == 1
-        monkeypatch.setattr(database, "_looking", looking)
 
     asyncio.run(main())
 

@@ -70,7 +70,10 @@ class Standings:
         standing = self._fresh(principal)
         if standing is None:
             place = principal.user, principal.key_id
-            standing = (await asyncio.shield(self._looks.get(place) or self._begin_look([place])))[place]
+            if self._database.looks_up and place not in self._looks and self._is_settled(principal.user):
+                standing = self._glance(place)
+            else:
+                standing = (await asyncio.shield(self._looks.get(place) or self._begin_look([place])))[place]
         return self._charged[principal.user] - standing.charged < standing.room
 
     def has_room_now(self, principal: Principal) -> bool:
@@ -132,6 +135,22 @@ class Standings:
         self._known.pop(user, None)
         self._decisions[user] += 1
 
+    def _is_settled(self, user: str) -> bool:
+        """Whether nothing of a user's can have been kept back from the database: they have not called since the start,
+        as far as it is remembered who has."""
+        return not self._charged[user] and not self._eras
+
+    def _glance(self, place: Place) -> _Standing:
+        """Looks up somebody new, who would wait longer for a reader than for the answer."""
+        self._make_room()
+        moment, began = time.time(), time.monotonic()
+        caller = Principal(user=place[0], key_id=place[1])
+        quotas = self._database.glance(lambda connection: self._quotas.standing(connection, caller, moment))
+        room, lasts = _room(quotas, moment)
+        standing = _Standing(self._charged[place[0]], room, began + lasts)
+        self._known.setdefault(place[0], {})[place[1]] = standing
+        return standing
+
     def _look_soon(self, place: Place) -> None:
         if place in self._looks:
             return
@@ -159,10 +178,7 @@ class Standings:
             del self._looks[place]
 
     async def _look(self, places: Sequence[Place]) -> Mapping[Place, _Standing]:
-        if len(self._known) >= MOST:
-            for counts in (self._known, self._charged, self._decisions):
-                counts.clear()
-            self._eras += 1
+        self._make_room()
         moment, began, era = time.time(), time.monotonic(), self._eras
         before = {user: (self._charged[user], self._decisions[user]) for user, _ in places}
 
@@ -182,6 +198,12 @@ class Standings:
                 standing = _Standing(charged, 0, 0.0)
             found[place] = standing
         return found
+
+    def _make_room(self) -> None:
+        if len(self._known) >= MOST:
+            for counts in (self._known, self._charged, self._decisions):
+                counts.clear()
+            self._eras += 1
 
 
 def _room(quotas: Iterable[Quota], moment: float) -> tuple[float, float]:

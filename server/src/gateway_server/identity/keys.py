@@ -5,9 +5,10 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from gateway_server.errors import NotFound, PermissionDenied, Unauthenticated
 from gateway_server.identity import audit
@@ -17,6 +18,7 @@ from gateway_server.store import schema
 from gateway_server.store.database import Database
 
 PREFIX = "sk-"
+_WITH_DIGEST = select(schema.api_keys).where(schema.api_keys.c.digest == bindparam("digest"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +100,9 @@ class Keys:
         principal = self.recall(text)
         if principal is not None:
             return principal
-        digest = _digest(text)
-        table, revocations = schema.api_keys, self._revocations
-        wanted = select(table).where(table.c.digest == digest)
-        row = await self._database.read(lambda c: c.execute(wanted).first(), settled=False)
+        digest, revocations = _digest(text), self._revocations
+        work = partial(_find, digest=digest)
+        row = self._database.glance(work) if self._database.looks_up else await self._database.read(work, settled=False)
         if row is None:
             raise Unauthenticated("The API key is not valid.")
         if row.revoked_at is not None:
@@ -182,6 +183,10 @@ def _keep_an_admin(connection: Connection, key_id: str) -> None:
     rows = connection.execute(valid.where(keys.c.revoked_at.is_(None), users.c.disabled_at.is_(None))).all()
     if {row.id for row in rows if Scope.ADMIN in row.scopes.split()} == {key_id}:
         raise PermissionDenied("This is the last key of an admin. Make another first: gateway key create --scope admin")
+
+
+def _find(connection: Connection, digest: str) -> Any:
+    return connection.execute(_WITH_DIGEST, {"digest": digest}).first()
 
 
 def _digest(text: str) -> str:

@@ -65,7 +65,7 @@ class Database:
         self._connections: list[Connection] = []
         self.lags: Callable[[], bool] = lambda: False
         """Whether writes that were kept back could not be made."""
-        self._looking: Any = None
+        self._looking: Connection | None = None
         self._found: dict[tuple[str, tuple[Any, ...]], Any] = {}
         """What was looked up since the latest commit."""
         self._commits = self._found_after = 0
@@ -146,10 +146,23 @@ class Database:
             self._found.clear()
         place = text, values
         if place not in self._found:
-            if self._looking is None:
-                self._looking = self._reading.raw_connection()
-            self._found[place] = self._looking.cursor().execute(text, values).fetchone()
+            cursor: Any = self._looking_connection().connection.cursor()
+            self._found[place] = cursor.execute(text, values).fetchone()
         return self._found[place]
+
+    def glance(self, work: Work[T]) -> T:
+        """Runs `work`, which needs no more than an index, at once and on this thread, where `looks_up` says that this
+        is possible: to have a reader do it takes longer than the answer itself. Sees what has been committed."""
+        connection = self._looking_connection()
+        try:
+            return work(connection)
+        finally:
+            connection.rollback()
+
+    def _looking_connection(self) -> Connection:
+        if self._looking is None:
+            self._looking = self._reading.connect()
+        return self._looking
 
     async def scrub(self) -> bool:
         """Empties the log of SQLite, where what was deleted still stands. False: a reader is in the way, try again."""

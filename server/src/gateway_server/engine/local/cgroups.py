@@ -42,14 +42,15 @@ class Mount:
 class Group:
     """One family's group: a folder in each hierarchy."""
 
-    def __init__(self, folders: list[Path], memory: Path) -> None:
+    def __init__(self, folders: list[Path], memory: Path, *, version: int = 2) -> None:
         self._folders = folders
         self._memory = memory
+        self._entry = groups.THREADS if version == 1 else groups.MEMBERS
 
     @property
     def entries(self) -> list[str]:
-        """The files through which a process comes in."""
-        return [str(folder / groups.MEMBERS) for folder in self._folders]
+        """The files through which a process comes in that has no threads yet."""
+        return [str(folder / self._entry) for folder in self._folders]
 
     def open(self) -> list[int]:
         """Descriptors of the entries, to be closed by the caller."""
@@ -178,7 +179,7 @@ class Cgroups:
     def _group(self, name: str) -> Group:
         memory = next(mount for mount in self._mounts if "memory" in mount.controllers)
         inner = f"{OURS}.{self._name}/{name}"
-        return Group([mount.folder / inner for mount in self._mounts], memory.folder / inner)
+        return Group([mount.folder / inner for mount in self._mounts], memory.folder / inner, version=self.version)
 
     def _make(self, folder: Path) -> None:
         os.mkdir(folder)
@@ -242,20 +243,30 @@ def _write(mount: Mount, name: str, bounds: dict[str, int]) -> None:
             continue
         value = bounds[controller]
         if controller == "pids":
-            (folder / "pids.max").write_text(str(value))
+            _put(folder / "pids.max", value)
         elif controller == "cpu" and mount.version == 1:
-            (folder / "cpu.shares").write_text(str(value))
+            _put(folder / "cpu.shares", value)
         elif controller == "cpu":
-            (folder / "cpu.weight").write_text(str(min(10000, max(1, value // 10))))
+            _put(folder / "cpu.weight", min(10000, max(1, value // 10)))
         elif mount.version == 1:
-            (folder / "memory.limit_in_bytes").write_text(str(value))
+            _put(folder / "memory.limit_in_bytes", value)
             with suppress(OSError):  # only where swapping is counted
-                (folder / "memory.memsw.limit_in_bytes").write_text(str(value))
+                _put(folder / "memory.memsw.limit_in_bytes", value)
         else:
-            (folder / "memory.max").write_text(str(value))
-            for file, text in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
+            _put(folder / "memory.max", value)
+            for file, bound in (("memory.swap.max", 0), ("memory.oom.group", 1)):
                 with suppress(OSError):
-                    (folder / file).write_text(text)
+                    _put(folder / file, bound)
+
+
+def _put(file: Path, bound: int) -> None:
+    """Writes a bound. A file object would ask the kernel for five more things, each time: this is done for each worker,
+    and all others in this process wait meanwhile."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(descriptor, str(bound).encode())
+    finally:
+        os.close(descriptor)
 
 
 def _delegate(folder: Path) -> None:

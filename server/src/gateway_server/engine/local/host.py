@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 
+from gateway_server.engine.local.spares import Spares
 from gateway_server.engine.local.turns import Turns
 from gateway_server.engine.local.worker import Worker
 from gateway_server.engine.local.zygotes import ImportFailed, Zygote
@@ -23,9 +24,7 @@ class Host:
         self.turns: dict[str, Turns] = {}
         """By user."""
         self.busy = 0
-        self.spare: Worker | None = None
-        """One that has served nobody yet: the kernel takes 5 ms to let a process into control groups, now and then."""
-        self.preparing = False
+        self.spares = Spares()
         self.retired = False
         """Whether the version is gone: what runs may end, and nothing else begins."""
         self.used_at = time.monotonic()

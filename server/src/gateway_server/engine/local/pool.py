@@ -260,24 +260,12 @@ class LocalEngine:
         return worker
 
     async def _new_worker(self, host: Host, user: str) -> Worker:
-        """The spare one, or one made now; another spare is made meanwhile."""
         zygote = await self._zygote(host)
-        worker, host.spare = host.spare, None
-        if worker is None or not worker.alive:
-            worker = await zygote.fork(user)
+        if self._cgroups is None:
+            return await zygote.fork(user)
+        worker = await host.spares.take(zygote)
         worker.user = user
-        if host.spare is None and not host.preparing and self._cgroups is not None:
-            host.preparing = True
-            self._in_background(self._prepare(host, zygote))
         return worker
-
-    async def _prepare(self, host: Host, zygote: Zygote) -> None:
-        try:
-            host.spare = await zygote.fork("")
-        except ServiceUnavailable:
-            host.spare = None  # whoever needs one will hear why
-        finally:
-            host.preparing = False
 
     def forget(self, key: str) -> None:
         """Ends the processes of a version that was removed or replaced, once the calls that it serves have ended."""
@@ -415,7 +403,10 @@ class LocalEngine:
     async def _clean_or_kill(self, host: Host, worker: Worker) -> None:
         if worker.fit and worker.alive and await asyncio.to_thread(worker.clean):
             self._make_idle(host, worker)
-            return
+        else:
+            await self._end_worker(host, worker)
+
+    async def _end_worker(self, host: Host, worker: Worker) -> None:
         await worker.kill()
         if not await worker.is_gone() and host.zygote is not None:
             await host.zygote.end("it did not end a worker when it was told to")
@@ -455,6 +446,8 @@ class LocalEngine:
             while self._idle and now - (worker := next(iter(self._idle))).idle_since > self._settings.worker_idle:
                 self._retire(worker)
             for key, host in list(self._hosts.items()):
+                for worker in host.spares.let_go():
+                    self._in_background(self._end_worker(host, worker))
                 for user in [user for user, turns in host.turns.items() if turns.are_unused and user not in host.idle]:
                     del host.turns[user]
                 if not host.busy and not host.idle and now - host.used_at > self._settings.zygote_idle:
@@ -465,6 +458,7 @@ class LocalEngine:
         for worker in chain.from_iterable(host.idle.values()):
             del self._idle[worker]
         host.idle.clear()
+        host.spares.close()
         if host.starting is not None:
             host.starting.cancel()
         if host.zygote is not None:

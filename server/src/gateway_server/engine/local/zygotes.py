@@ -219,7 +219,7 @@ class Zygote:
         os.set_blocking(reading, False)
         asyncio.get_running_loop().add_reader(reading, self._read_output, reading)
         try:
-            self.group = await self._new_group(0)
+            self.group = await asyncio.to_thread(self._new_group, 0)
             order = self._layout.order(self.deployment, self._work, self.slot, base_url)
             order["groups"] = self.group.entries if self.group is not None else []
             self._packets = Packets(ours, self._heard)
@@ -274,8 +274,7 @@ class Zygote:
         number = self._free_number()
         folder = self._work / str(number)
         owner = self._layout.owner(self.slot, number)
-        await asyncio.to_thread(_make_folder, folder, owner)
-        group = await self._new_group(number)
+        group = await asyncio.to_thread(self._furnish, number, folder, owner)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         reading, writing = os.pipe()
         self._forks[number] = asyncio.get_running_loop().create_future()
@@ -323,14 +322,19 @@ class Zygote:
         with suppress(OSError):  # the group has gone: so has the zygote, and that is told elsewhere
             await asyncio.to_thread(self.group.allow, self.deployment.memory + self._room * HELD_BY_EACH)
 
-    async def _new_group(self, number: int) -> Group | None:
-        """The control group of worker `number`, or of the zygote as number 0; in a thread, as all of the machine waits
-        for the same lock."""
+    def _furnish(self, number: int, folder: Path, owner: int | None) -> Group | None:
+        """Makes the folder and the control group of a worker, in one go: to change threads takes as long as either."""
+        _make_folder(folder, owner)
+        return self._new_group(number)
+
+    def _new_group(self, number: int) -> Group | None:
+        """The control group of worker `number`, or of the zygote as number 0. Blocking, as all of the machine waits for
+        the same lock."""
         if self._cgroups is None:
             return None
         name, deployment = f"{self._work.name}-{number}", self.deployment
         try:
-            return await asyncio.to_thread(self._cgroups.add, name, memory=deployment.memory, cpu=deployment.cpu)
+            return self._cgroups.add(name, memory=deployment.memory, cpu=deployment.cpu)
         except OSError as error:
             raise ServiceUnavailable(f"No control group could be made: {error}", retry_after=1) from error
 
@@ -481,8 +485,8 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
 
 
 def _make_folder(folder: Path, owner: int | None) -> None:
-    removal.remove(folder)
-    folder.mkdir(mode=0o700)
-    workspace.lay_out(folder, owner)
-    if owner is not None:
-        os.chown(folder, owner, owner)
+    try:
+        workspace.make(folder, owner)
+    except FileExistsError:  # of a worker that had the number before
+        removal.remove(folder)
+        workspace.make(folder, owner)
