@@ -93,7 +93,9 @@ class Callers:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.turns = Turns(self.free)  # type: ignore[arg-type]
+        self.has_idle = True
+        """Whether calls that begin find a worker."""
+        self.turns = Turns(self.free, lambda: self.has_idle)  # type: ignore[arg-type]
         self.freed: list[Desk] = []
         self.idle: list[Desk] = []
         self.calls: list[Call] = []
@@ -211,7 +213,7 @@ class Callers:
     @property
     def depth(self) -> int:
         """Calls that one worker may have."""
-        return int(AHEAD / max(self.turns._mean, AHEAD / MOST))
+        return int(AHEAD / max(self.turns.mean, AHEAD / MOST))
 
     async def finish(self) -> None:
         """Lets all calls end, one after the other, and sees that nothing is left."""

@@ -14,7 +14,7 @@ import uvloop
 from packages import zoo
 
 from gateway_runtime import linux
-from gateway_server.engine.local import pool
+from gateway_server.engine.local import pool, turns
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.engine.local.worker import NotBegun, Worker
@@ -136,17 +136,20 @@ class Engine:
                 again = True
 
     async def learn(self, package: str, function: str, *, user: str = "ann", **parameters: Any) -> None:
-        """Lets the functions of a package be known as short ones."""
+        """Lets the functions of a package be known as short ones, of which as many run at a time as there may."""
         await self.ask(package, function, user=user, **parameters)
-        self.local._hosts[package].turns[user]._mean = 0.00005
+        with contextlib.ExitStack() as leases:
+            for _ in range(turns.FEW):
+                leases.enter_context(await self.local.worker(self.deployment(package), user))
+        self.local._hosts[package].turns[user].mean = 0.00005
 
     def has_nothing_left(self) -> bool:
         """Whether no call has, or waits for, anything."""
         hosts = self.local._hosts.values()
-        turns = [turns for host in hosts for turns in host.turns.values()]
+        each = [one for host in hosts for one in host.turns.values()]
         places = self.local._places
         return (
-            all(one.are_unused and not one._open and not one._long for one in turns)
+            all(one.are_unused and not one._open and not one._long for one in each)
             and not any(host.busy for host in hosts)
             and not (places._total or places._waiting)
             and not any(worker._orders.sent for zygote in self.local._zygotes for worker in zygote._workers.values())

@@ -54,6 +54,37 @@ def test_short_calls_lie_in_the_queues_of_few_workers_then_wait_in_their_order(c
     run(clock, main)
 
 
+def test_a_new_process_is_made_only_where_no_queue_has_room(clock: Clock) -> None:
+    async def main() -> None:
+        callers = Callers(clock)
+        await callers.learn()
+        callers.has_idle = False
+        await callers.come(callers.depth)
+        assert len(callers.running) == 1
+        await callers.come()
+        assert len(callers.running) == 2
+        await callers.come(alone=True)
+        assert len(callers.running) == min(3, FEW)
+        await callers.finish()
+
+    run(clock, main)
+
+
+def test_who_lies_behind_a_long_call_for_want_of_an_idle_worker_gets_a_new_one(clock: Clock) -> None:
+    async def main() -> None:
+        callers = Callers(clock)
+        await callers.learn()
+        callers.has_idle = False
+        head, *behind = await callers.come(4)
+        assert len(callers.running) == 1
+        assert all(call.worker is head.worker for call in behind)
+        await callers.go_on(LONG * 2)
+        assert all(call.worker is not head.worker for call in behind)
+        await callers.finish()
+
+    run(clock, main)
+
+
 def test_the_queue_that_is_shortest_gets_the_next_call(clock: Clock) -> None:
     async def main() -> None:
         callers = Callers(clock)

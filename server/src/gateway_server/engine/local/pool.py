@@ -225,7 +225,9 @@ class LocalEngine:
         try:
             turns = host.turns.get(user)
             if turns is None:
-                turns = host.turns[user] = Turns(partial(self._take_back, host))
+                turns = host.turns[user] = Turns(
+                    partial(self._take_back, host), partial(host.has_idle, user), host.mean
+                )
             worker = turns.take_now(alone=alone, again=again)
             if worker is NONE_LEFT:
                 worker = await turns.take(alone=alone, again=again)
@@ -236,7 +238,9 @@ class LocalEngine:
 
     def give_back(self, host: Host, worker: Worker, user: str, *, comes_again: bool) -> None:
         """A call has no worker any more. One that comes again keeps its place."""
-        host.turns[user].end(worker, worker.took)
+        turns = host.turns[user]
+        turns.end(worker, worker.took)
+        host.mean = turns.mean
         self._end_call(host, user, comes_again=comes_again)
 
     def _end_call(self, host: Host, user: str, *, comes_again: bool = False) -> None:

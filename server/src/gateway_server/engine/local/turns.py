@@ -1,9 +1,10 @@
 """Short calls take turns at few workers.
 
 Where the functions of a version take less time than it takes to wake another process, its calls are served best by as
-many workers as there are processors, one after the other; more of them only push each other out of the caches. So a
-call is put in the queue of a worker that is busy, as long as what lies there is soon done, or waits for its turn, as
-long as those before it come to their ends: one that takes long is not counted, and what lies behind it is taken back.
+many workers as there are processors, one after the other; more of them only push each other out of the caches, and a
+new one takes longer to make than many such calls. So a call is put in the queue of a worker that is busy, as long as
+what lies there is soon done, or waits for its turn, as long as those before it come to their ends: one that takes long
+is not counted, and what lies behind it is taken back.
 """
 
 import asyncio
@@ -41,11 +42,13 @@ NONE_LEFT = NoneLeft.IT
 class Turns:
     """The turns of the calls of one version and user. Lives on the event loop."""
 
-    __slots__ = ("_beginning", "_busy", "_free", "_long", "_mean", "_open", "_timer", "_waiting")
+    __slots__ = ("_beginning", "_busy", "_free", "_has_idle", "_long", "_open", "_timer", "_waiting", "mean")
 
-    def __init__(self, free: Callable[[Worker], None]) -> None:
-        """`free` is told of each worker that has no call any more."""
+    def __init__(self, free: Callable[[Worker], None], has_idle: Callable[[], bool], mean: float = LONG) -> None:
+        """`free` is told of each worker that has no call any more; `has_idle` says whether a call that begins finds
+        one, or has to wait for a new process; `mean` are the seconds that calls are expected to run."""
         self._free = free
+        self._has_idle = has_idle
         self._busy: dict[Worker, int] = {}
         """How many calls each has."""
         self._open: dict[Worker, None] = {}
@@ -56,7 +59,8 @@ class Turns:
         """Calls that get a worker of their own, and do not have it yet."""
         self._waiting: deque[tuple[asyncio.Future[Worker | None], bool, bool]] = deque()
         """Those that were taken back come first; and whether each has to be alone, and was taken back."""
-        self._mean = LONG  # until something is known
+        self.mean = mean
+        """Seconds that calls ran, those of late above all."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -71,7 +75,7 @@ class Turns:
 
         `alone` says that nothing may be sent to the worker beside the call; `again` that it was taken back.
         """
-        if not self._waiting or again or self._mean >= SHORT:
+        if not self._waiting or again or self.mean >= SHORT:
             return self._turn(alone=alone)
         return NONE_LEFT
 
@@ -106,7 +110,7 @@ class Turns:
     def end(self, worker: Worker, took: float | None) -> None:
         """A turn at a worker is over; `took` are the seconds that the function ran, if it did."""
         if took is not None:
-            self._mean += WEIGHT * (took - self._mean)
+            self.mean += WEIGHT * (took - self.mean)
         self._busy[worker] -= 1
         if took is not None or not self._busy[worker]:  # else the call that takes long may run on
             self._long.discard(worker)
@@ -120,21 +124,28 @@ class Turns:
                 self._let_begin()
 
     def _turn(self, *, alone: bool) -> "Worker | NoneLeft | None":
-        if self._mean >= SHORT or len(self._busy) - len(self._long) + self._beginning < FEW:
+        may_begin = self.mean >= SHORT or len(self._busy) - len(self._long) + self._beginning < FEW
+        if may_begin and (alone or self.mean >= SHORT or self._has_idle()):
             self._beginning += 1
             return None
-        if alone:
+        found = None if alone else self._least_busy()
+        if found is not None:
+            self._busy[found] += 1
+            self._watch()
+        elif may_begin:  # a new process takes longer than a queue, but there is room in none
+            self._beginning += 1
+        else:
             return NONE_LEFT
-        most = int(AHEAD / max(self._mean, AHEAD / MOST))
+        return found
+
+    def _least_busy(self) -> Worker | None:
+        """The worker that gets the next call beside others, if any does."""
+        most = int(AHEAD / max(self.mean, AHEAD / MOST))
         found = None
         for worker in self._open:
             count = self._busy[worker]
             if count < most and worker.takes_more:
                 most, found = count, worker
-        if found is None:
-            return NONE_LEFT
-        self._busy[found] += 1
-        self._watch()
         return found
 
     def _give_up(self, turn: Worker | None) -> None:
