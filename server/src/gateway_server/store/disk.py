@@ -48,6 +48,10 @@ class Disk:
             reason = "is full" if error.errno in _FULL else f"failed: {error.strerror}"
             raise ServiceUnavailable(f"The store of files {reason}.") from error
 
+    def begin(self, work: Callable[[], None]) -> None:
+        """Has `work`, which raises nothing, done in a thread; nobody waits for it."""
+        self._threads.submit(work)
+
     def close(self) -> None:
         """Waits for what is being done."""
         self._threads.shutdown(wait=True)

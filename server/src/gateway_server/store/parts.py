@@ -4,7 +4,6 @@ Beside the file lies `<id>.parts`, one byte a part, 1 for those that arrived who
 have been synced, and cleared before a repetition begins, so that it never claims more than is there.
 """
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from pathlib import Path
 
 from gateway_server.errors import FileNotFound, Invalid, Problem
 from gateway_server.store.disk import Blocks, Disk, move_into_place, write_all
-from gateway_server.store.objects import BLOCK, Assembly, Written
+from gateway_server.store.objects import Assembly, Written
+from gateway_server.store.prefixes import Prefix
 
 _MOST_NAMED = 20
 
@@ -27,6 +27,8 @@ class Parts:
         self._lock = threading.Lock()
         self._open: dict[tuple[str, int], _Part] = {}
         self._closed: set[str] = set()
+        self._prefixes: dict[str, Prefix] = {}
+        """Digests of uploads of which something has arrived, by their ids."""
 
     def begin(self, assembly: Assembly) -> None:
         """Makes room; the disk is not filled before the bytes come."""
@@ -54,7 +56,21 @@ class Parts:
             if (other := self._open.get((upload, number))) is not None:
                 other.end()
             self._open[upload, number] = part
+            self._prefix(upload).begins(number)
         return part
+
+    def _prefix(self, upload: str) -> Prefix:
+        prefix = self._prefixes.get(upload)
+        if prefix is None:
+            prefix = self._prefixes[upload] = Prefix(self._data(upload))
+        return prefix
+
+    def arrived(self, part: "_Part") -> Prefix | None:
+        """A part has arrived whole. Gives the digest that may now go on."""
+        with self._lock:
+            is_latest = self._open.get((part.upload, part.number)) is part
+            prefix = self._prefixes.get(part.upload)
+        return prefix if is_latest and prefix is not None and prefix.arrived(part.number, part.at) else None
 
     def end(self, part: "_Part") -> None:
         """The part is over, whole or not."""
@@ -80,19 +96,22 @@ class Parts:
         """
         with self._closing(assembly.id):
             if not self._data(assembly.id).exists() and target.exists():  # the gateway died before this was recorded
-                return Written(assembly.size, _sync_and_hash(target))
+                return Written(assembly.size, _sync_and_hash(target, Prefix(target)))
             arrived = set(self.received(assembly))
             missing = [number for number in range(1, assembly.parts + 1) if number not in arrived]
             if missing:
                 named = ", ".join(map(str, missing[:_MOST_NAMED])) + (", …" if len(missing) > _MOST_NAMED else "")
                 message = f"{len(missing)} of {assembly.parts} parts have not arrived: {named}."
                 raise Invalid(message, [Problem("/parts", message)])
-            digest = _sync_and_hash(self._data(assembly.id))
+            with self._lock:
+                prefix = self._prefix(assembly.id)
+            digest = _sync_and_hash(self._data(assembly.id), prefix)
             if sha256 is not None and sha256.lower() != digest:
                 message = "What has arrived has another SHA-256 than what was announced."
                 raise Invalid(message, [Problem("/sha256", message)])
             move_into_place(self._data(assembly.id), target, top)
             self._marks(assembly.id).unlink(missing_ok=True)
+            self._forget(assembly.id)
         return Written(assembly.size, digest)
 
     def discard(self, upload: str) -> None:
@@ -100,6 +119,11 @@ class Parts:
         with self._closing(upload):
             self._data(upload).unlink(missing_ok=True)
             self._marks(upload).unlink(missing_ok=True)
+            self._forget(upload)
+
+    def _forget(self, upload: str) -> None:
+        with self._lock:
+            self._prefixes.pop(upload, None)
 
     @contextmanager
     def _closing(self, upload: str) -> Iterator[None]:
@@ -129,8 +153,9 @@ class _Part:
     def __init__(self, data: Path, marks: Path, upload: str, number: int, offset: int) -> None:
         self.upload = upload
         self.number = number
+        self.at = offset
+        """Where the next bytes go."""
         self._lock = threading.Lock()
-        self._at = offset
         self._over = False
         self._marks = os.open(marks, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -143,8 +168,8 @@ class _Part:
     def write(self, data: bytes) -> None:
         with self._lock:
             self._check()
-            write_all(self._data, data, self._at)
-            self._at += len(data)
+            write_all(self._data, data, self.at)
+            self.at += len(data)
 
     def finish(self, rest: bytes) -> None:
         self.write(rest)
@@ -198,6 +223,8 @@ class IncomingPart:
             raise Invalid(f"Part {number} has {self._arrived} bytes instead of the {self._size} that it must have.")
         await self._blocks.drain()
         await self._disk.run(self._part.finish, self._blocks.take())
+        if (prefix := self._parts.arrived(self._part)) is not None:
+            self._disk.begin(prefix.go_on)
         await self.discard()
 
     async def discard(self) -> None:
@@ -206,14 +233,11 @@ class IncomingPart:
         await self._disk.run(self._parts.end, self._part)
 
 
-def _sync_and_hash(path: Path) -> str:
+def _sync_and_hash(path: Path, prefix: Prefix) -> str:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        digest, buffer, at = hashlib.sha256(), bytearray(BLOCK), 0
-        while count := os.preadv(descriptor, [buffer], at):
-            digest.update(memoryview(buffer)[:count])
-            at += count
+        digest = prefix.finish(descriptor)
         os.fsync(descriptor)
-        return digest.hexdigest()
+        return digest
     finally:
         os.close(descriptor)
