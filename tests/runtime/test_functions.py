@@ -5,6 +5,8 @@ import datetime
 import decimal
 import json
 import math
+import subprocess
+import sys
 from enum import Enum
 from pathlib import Path
 
@@ -158,3 +160,23 @@ def test_a_file_is_no_generator(tmp_path):
     path.write_text("a\nb")
     with open(path) as file, pytest.raises(TypeError, match="JSON cannot hold"):
         run(lambda: file)
+
+
+@pytest.mark.parametrize("name", ["queue", "logging", "ssl"])
+def test_asyncio_is_loaded_whatever_the_package_calls_its_own_modules(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text("raise RuntimeError('of the package')\n")
+    (tmp_path / "main.py").write_text("async def wait():\n    return 1\n")
+    script = (
+        "import sys\nfrom gateway_runtime import functions\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "module = functions.load('main.py')\n"
+        "print(functions.call(functions.find(module, 'wait'), {}, stream=False, emit=print)[1].decode())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_a_file_that_cannot_be_read_mentions_nothing(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("async def wait(): ...\n")
+    assert functions.mentions_async(str(tmp_path / "main.py"))
+    assert not functions.mentions_async(str(tmp_path / "missing.py"))

@@ -1,5 +1,6 @@
 """What a call leaves behind in its workspace and in its environment: noticed, or taken back."""
 
+import contextlib
 import errno
 import json
 import os
@@ -57,7 +58,7 @@ def test_a_workspace_is_made_as_fresh_as_every_call_finds_it(tmp_path: Path, mon
     workspace.lay_out(laid_out)
     assert tree(made) == tree(laid_out)
     monkeypatch.chdir(made)
-    assert not Watch().has_changed()
+    assert not Watch(listens=True).has_changed()
     with pytest.raises(FileExistsError):
         workspace.make(made)
 
@@ -70,7 +71,7 @@ def tree(folder: Path) -> dict[str, int]:
 @pytest.fixture
 def watch(here: Path) -> Watch:
     """One that has looked already, and remembers."""
-    made = Watch()
+    made = Watch(listens=True)
     age()
     assert not made.has_changed()
     assert made._times is not None
@@ -112,7 +113,7 @@ WAYS: list[Callable[[str], None]] = [
 @pytest.mark.parametrize("way", range(len(WAYS)))
 @pytest.mark.parametrize("remembers", [True, False])
 def test_whatever_is_made_removed_or_renamed_is_noticed(here: Path, folder: str, way: int, remembers: bool) -> None:
-    watch = Watch()
+    watch = Watch(listens=True)
     if remembers:
         age()
     assert not watch.has_changed()
@@ -173,6 +174,33 @@ def test_a_watch_whose_descriptor_was_closed_looks_and_listens_anew(watch: Watch
     assert watch.has_changed()
 
 
+def test_who_closes_every_number_twice_does_not_take_the_watchs(watch: Watch) -> None:
+    """As a function with such a mistake: what it opens next gets the numbers that it closed."""
+    for number in range(3, 200):
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            continue
+        file = os.open("/dev/null", os.O_RDONLY)
+        os.close(file)
+        break
+    with contextlib.suppress(OSError):
+        os.close(file)
+    kept = [socket.socket() for _ in range(20)]
+    Path("data/outputs/file").touch()
+    assert watch.has_changed()
+    for one in kept:
+        one.close()
+
+
+def test_a_watch_that_may_not_listen_has_no_descriptor(here: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    watch = Watch(listens=False)
+    assert not watch.has_changed()
+    assert len(os.listdir("/proc/self/fd")) == before
+    Path("data/outputs/file").touch()
+    assert watch.has_changed()
+
+
 def test_a_watch_has_no_more_than_one_descriptor(watch: Watch) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for folder in FOLDERS * 5:
@@ -195,7 +223,7 @@ def test_a_file_that_came_and_went_is_no_change(watch: Watch) -> None:
 
 def test_what_is_made_within_the_step_of_the_clock_in_which_it_looked_is_noticed(here: Path) -> None:
     for number in range(200):
-        watch = Watch()
+        watch = Watch(listens=True)
         assert not watch.has_changed()  # the folders may be as young as this moment
         file = Path(FOLDERS[1 + number % 4], "file")
         file.touch()
@@ -205,7 +233,7 @@ def test_what_is_made_within_the_step_of_the_clock_in_which_it_looked_is_noticed
 
 def test_a_change_that_leaves_the_time_as_it_was_young_is_noticed(here: Path) -> None:
     """As where the clock of the file system stood still: the time of modification says nothing."""
-    watch = Watch()
+    watch = Watch(listens=True)
     assert not watch.has_changed()
     before = {folder: os.stat(folder).st_mtime_ns for folder in (".", *FOLDERS)}
     Path("data/outputs/file").touch()
@@ -216,7 +244,7 @@ def test_a_change_that_leaves_the_time_as_it_was_young_is_noticed(here: Path) ->
 
 def test_folders_from_the_future_are_looked_into_every_time(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: 1)
-    watch = Watch()
+    watch = Watch(listens=True)
     assert not watch.has_changed()
     assert watch._times is None
     before = os.stat("data/outputs").st_mtime_ns
@@ -256,7 +284,7 @@ def test_it_never_takes_for_fresh_what_is_not(
     workspace.lay_out(folder)
     os.chdir(folder)
     try:
-        watch, there = Watch(), set()
+        watch, there = Watch(listens=True), set()
         for step, name, other in steps:
             if step == "make":
                 Path(name).touch()

@@ -18,6 +18,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 EVENT_TYPES = frozenset({"start", "content", "progress", "done", "error"})
+_OURS = tuple(sys.path)
 Emit = Callable[[str, bytes], None]
 """Takes an event's type and its JSON text."""
 
@@ -35,8 +36,27 @@ def load(entry_point: str) -> ModuleType:
     third of all that a process of most prefabs would hold, and not needed there."""
     module = importlib.import_module(entry_point.removesuffix(".py").replace("/", "."))
     if any(_is_async(member) for member in vars(module).values()):
-        importlib.import_module("asyncio")
+        load_asyncio()
     return module
+
+
+def mentions_async(file: str) -> bool:
+    """Whether a source file may define coroutines."""
+    try:
+        with open(file, "rb") as source:
+            return b"async " in source.read()
+    except OSError:
+        return False
+
+
+def load_asyncio() -> ModuleType:
+    """`asyncio`, whose own imports shall find nothing of the package, which may have a `queue.py` of its own."""
+    path = sys.path[:]
+    sys.path[:] = _OURS
+    try:
+        return importlib.import_module("asyncio")
+    finally:
+        sys.path[:] = path
 
 
 def _is_async(member: object) -> bool:
@@ -85,7 +105,7 @@ def call(
 
 
 def _run(main: Coroutine[Any, Any, object]) -> object:
-    return importlib.import_module("asyncio").run(main)  # as a rule it is there since `load`
+    return load_asyncio().run(main)  # as a rule it is there since `load`
 
 
 def _is_generator(value: object) -> bool:

@@ -12,6 +12,8 @@ from gateway_runtime.workspace import FOLDERS, HOME, TEMPORARY
 
 STEP = 50_000_000
 """Nanoseconds after which a change certainly has another time of modification; kernels count in 1 to 10 ms."""
+OUT_OF_REACH = 1010
+"""Functions have files of lower numbers, as these are given first, and may leave a thousand open."""
 _WATCHED = (".", *FOLDERS)
 _MODE = stat.S_IFDIR | 0o700
 
@@ -19,13 +21,13 @@ _MODE = stat.S_IFDIR | 0o700
 class Watch:
     """Tells whether the workspace under the current directory is as fresh as every call finds it.
 
-    The kernel says whether anything was made, removed or renamed in a folder since we looked into it. Where it does not
-    (a user may have so many descriptors of that kind), the folder's time of change does; as that moves in steps, one
-    that was young when we looked may hide a later change: then we look into the folders instead.
+    The kernel says whether anything was made, removed or renamed in a folder since we looked into it. Where it does
+    not, or is not asked to, as a machine has few descriptors of that kind, the folder's time of change does; as that
+    moves in steps, one that was young when we looked may hide a later change: then we look into the folders instead.
     """
 
-    def __init__(self) -> None:
-        self._can_listen = True
+    def __init__(self, *, listens: bool) -> None:
+        self._can_listen = listens
         self._ear: int | None = None
         """Has something to read as soon as anything has changed."""
         self._times: list[int] | None = None
@@ -45,11 +47,18 @@ class Watch:
 
     def _listen(self) -> None:
         try:
-            self._ear = linux.listen(_WATCHED)
+            ear = linux.listen(_WATCHED)
         except FileNotFoundError:
             return
         except OSError:
             self._can_listen = False
+            return
+        try:  # a function that closes a number twice must not close this one, and put another file in its place
+            self._ear = fcntl.fcntl(ear, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH)
+        except OSError:
+            self._can_listen = False
+        finally:
+            os.close(ear)
 
     def _stop(self) -> None:
         ear, self._ear = self._ear, None

@@ -42,10 +42,13 @@ MOST_LEFT_OPEN = 1000
 """Files that calls may leave open, as connections that are kept for the next; the limit is four times that."""
 
 
-def serve(connection: socket.socket, orders: socket.socket, load: Callable[[], ModuleType]) -> None:
-    """Says hello, then runs what it is asked to until the engine hangs up."""
+def serve(
+    connection: socket.socket, orders: socket.socket, load: Callable[[], ModuleType], *, listens: bool = False
+) -> None:
+    """Says hello, then runs what it is asked to until the engine hangs up. `listens` lets it have the kernel tell of
+    changes in its folder, as long as it lives."""
     connection.sendall(frame(Kind.HELLO, 0, json.dumps({"protocol": PROTOCOL, "pid": os.getpid()}).encode()))
-    worker = _Worker(connection, load)
+    worker = _Worker(connection, load, listens=listens)
     while packet := orders.recv(HEADER.size + ORDER_LIMIT):
         _, _, number = HEADER.unpack_from(packet)
         text = packet[HEADER.size :] or _receive(connection, Kind.CALL)
@@ -79,12 +82,12 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 class _Worker:
     """What stays from call to call, and what every call has to leave as it found it."""
 
-    def __init__(self, connection: socket.socket, load: Callable[[], ModuleType]) -> None:
+    def __init__(self, connection: socket.socket, load: Callable[[], ModuleType], *, listens: bool = False) -> None:
         self._connection = connection
         self._load = load
         self._module: ModuleType | None = None
         self._state = _State()
-        self._folders = Watch()
+        self._folders = Watch(listens=listens)
         self._pid = os.getpid()
 
     def run(self, number: int, order: dict[str, Any]) -> int:

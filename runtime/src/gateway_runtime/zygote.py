@@ -121,6 +121,8 @@ class _Zygote:
             _limit(resource.RLIMIT_FSIZE, self._plan.largest_file)
             _limit_resources(is_alone=False)
         site.setquit()
+        if functions.mentions_async(os.path.join(self._plan.paths[0], self._plan.entry_point)):
+            functions.load_asyncio()  # before the package's own names can stand for those of the standard library
         sys.path[:0] = self._plan.paths[:1]
         for path in self._plan.paths[1:]:
             site.addsitedir(path)
@@ -169,19 +171,19 @@ class _Zygote:
             received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
         order = json.loads(data)
         if "fork" in order:
-            self._fork(order["fork"], *received)
+            self._fork(order["fork"], bool(order["listens"]), *received)
         elif "kill" in order:
             self._kill(order["kill"])
             self._tell({"killed": order["kill"]})
 
-    def _fork(self, number: int, connection: int, orders: int, output: int, *entries: int) -> None:
+    def _fork(self, number: int, listens: bool, connection: int, orders: int, output: int, *entries: int) -> None:
         try:
             pid: int | None = linux.fork_in_new_pid_namespace() if self._plan.isolation == "pids" else os.fork()
         except OSError as error:
             pid = None
             self._tell({"refused": number, "message": str(error)})
         if pid == 0:
-            self._become(number, connection, orders, output, entries)
+            self._become(number, connection, orders, output, entries, listens=listens)
         for descriptor in (connection, orders, output, *entries):
             os.close(descriptor)
         if pid is None:
@@ -189,7 +191,9 @@ class _Zygote:
         self._workers[pid] = number
         self._tell({"forked": number, "pid": pid})
 
-    def _become(self, number: int, connection: int, orders: int, output: int, entries: tuple[int, ...]) -> None:
+    def _become(
+        self, number: int, connection: int, orders: int, output: int, entries: tuple[int, ...], *, listens: bool
+    ) -> None:
         """The child: locks itself down, serves, and never returns."""
         code = 1
         try:
@@ -209,7 +213,8 @@ class _Zygote:
             self._lock_down(number)
             _reseed()
             with socket.socket(fileno=connection) as talk, socket.socket(fileno=orders) as todo:
-                worker.serve(talk, todo, lambda: self._module or functions.load(self._plan.entry_point))
+                load = lambda: self._module or functions.load(self._plan.entry_point)  # noqa: E731
+                worker.serve(talk, todo, load, listens=listens)
             code = 0
         except ConnectionError:
             code = 0

@@ -26,6 +26,7 @@ class Digest:
         self._digest = new_sha256()
         self._size = size
         self._made = 0
+        self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
         self._full: SimpleQueue[memoryview | None]
         self._free: SimpleQueue[memoryview]
@@ -46,6 +47,8 @@ class Digest:
     def end(self, rest: memoryview) -> str:
         """The digest of all that was taken and the rest, as text."""
         self.close()
+        if self._failure is not None:
+            raise self._failure
         self._digest.update(rest)
         return self._digest.hexdigest()
 
@@ -65,5 +68,8 @@ class Digest:
 
     def _take(self) -> None:
         while (block := self._full.get()) is not None:
-            self._digest.update(block)
-            self._free.put(block)
+            try:
+                self._digest.update(block)
+            except MemoryError as error:
+                self._failure = error
+            self._free.put(block)  # whoever waits for one must not wait for ever

@@ -123,3 +123,21 @@ def test_a_file_that_is_gone_ends_the_reading(file: Path) -> None:
     prefix.go_on()
     file.write_bytes(b"another")
     assert finished(prefix, file) == digest_of(file)
+
+
+def test_a_reading_that_fails_in_the_end_leaves_nothing_half_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix, preadv = Prefix(file), os.preadv
+    for number in (1, 2, 3):
+        arrives(prefix, file, number, bytes([number]) * SIZE)
+    monkeypatch.setattr(module, "BLOCK", SIZE)
+
+    def fail(descriptor: int, buffers: list[memoryview], at: int) -> int:
+        if at:
+            raise OSError(5, "the disk is broken")
+        return preadv(descriptor, buffers, at)
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(OSError, match="broken"):
+        finished(prefix, file)
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert finished(prefix, file) == digest_of(file)

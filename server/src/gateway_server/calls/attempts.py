@@ -68,6 +68,7 @@ class Attempts:
             call.masker = Masker(ready.secrets.values())
         self._deadlines.watch(call, ready.deadline)
         again = False
+        fault: GatewayFault
         try:
             while True:
                 try:
@@ -80,7 +81,7 @@ class Attempts:
             failure["message"] = f"The package could not be imported: {failure['message']}"
             return self._outcome(call, Failure(failure), {})
         except GatewayFault as told:
-            fault = told
+            return of_fault(call.job_id, told)
         except asyncio.CancelledError:
             if not call.expired or call.canceled:
                 raise

@@ -25,6 +25,7 @@ class Disk:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
+        self._others = ThreadPoolExecutor(1, thread_name_prefix="objects-later")
 
     async def run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Does `work` in a thread. Cancelled, it returns only when the thread has let go of what it was given.
@@ -49,11 +50,13 @@ class Disk:
             raise ServiceUnavailable(f"The store of files {reason}.") from error
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Has `work`, which raises nothing, done in a thread; nobody waits for it."""
-        self._threads.submit(work)
+        """Has `work`, which raises nothing, done when there is time; nobody waits for it."""
+        with suppress(RuntimeError):  # the gateway ends
+            self._others.submit(work)
 
     def close(self) -> None:
         """Waits for what is being done."""
+        self._others.shutdown(wait=True, cancel_futures=True)
         self._threads.shutdown(wait=True)
 
 

@@ -215,7 +215,7 @@ class OpenObject:
         data = bytearray(min(count, _COPIED))
         try:
             got = os.preadv(self._descriptor, [data], at, os.RWF_NOWAIT)
-        except OSError:  # nothing of it, or the file system cannot tell
+        except (OSError, AttributeError):  # nothing of it, or the file system cannot tell
             got = 0
         del data[got:]
         return data

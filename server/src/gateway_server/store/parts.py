@@ -52,9 +52,9 @@ class Parts:
         with self._lock:
             if upload in self._closed:
                 raise FileNotFound("The upload is being completed; no part of it can change any more.")
+            if (other := self._open.pop((upload, number), None)) is not None:
+                other.end()  # first, as it may be about to say that it has arrived
             part = _Part(self._data(upload), self._marks(upload), upload, number, offset)
-            if (other := self._open.get((upload, number))) is not None:
-                other.end()
             self._open[upload, number] = part
             self._prefix(upload).begins(number)
         return part
@@ -65,12 +65,14 @@ class Parts:
             prefix = self._prefixes[upload] = Prefix(self._data(upload))
         return prefix
 
-    def arrived(self, part: "_Part") -> Prefix | None:
-        """A part has arrived whole. Gives the digest that may now go on."""
+    def finish(self, part: "_Part", rest: bytes) -> Prefix | None:
+        """Makes a part count with its last bytes. Gives the digest that may now go on, if there is one."""
+        part.finish(rest)
         with self._lock:
-            is_latest = self._open.get((part.upload, part.number)) is part
-            prefix = self._prefixes.get(part.upload)
-        return prefix if is_latest and prefix is not None and prefix.arrived(part.number, part.at) else None
+            if self._open.get((part.upload, part.number)) is not part:
+                return None
+            prefix = self._prefix(part.upload)
+            return prefix if prefix.arrived(part.number, part.at) else None
 
     def end(self, part: "_Part") -> None:
         """The part is over, whole or not."""
@@ -123,7 +125,9 @@ class Parts:
 
     def _forget(self, upload: str) -> None:
         with self._lock:
-            self._prefixes.pop(upload, None)
+            prefix = self._prefixes.pop(upload, None)
+        if prefix is not None:
+            prefix.abandon()
 
     @contextmanager
     def _closing(self, upload: str) -> Iterator[None]:
@@ -222,8 +226,8 @@ class IncomingPart:
             number = self._part.number
             raise Invalid(f"Part {number} has {self._arrived} bytes instead of the {self._size} that it must have.")
         await self._blocks.drain()
-        await self._disk.run(self._part.finish, self._blocks.take())
-        if (prefix := self._parts.arrived(self._part)) is not None:
+        prefix = await self._disk.run(self._parts.finish, self._part, self._blocks.take())
+        if prefix is not None:
             self._disk.begin(prefix.go_on)
         await self.discard()
 

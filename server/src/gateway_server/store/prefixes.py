@@ -62,18 +62,25 @@ class Prefix:
                 self._give_up()
                 self._leave()
 
+    def abandon(self) -> None:
+        """Nobody wants to know any more."""
+        with self._changed:
+            self._give_up()
+
     def finish(self, descriptor: int) -> str:
         """The digest of the whole file, of which no part is written any more."""
         with self._changed:
+            self._is_over = True  # a thread that reads ends with its part
             self._changed.wait_for(lambda: not self._is_reading)
-            _update(self._digest, descriptor, self._at, None)
-            digest = self._digest.hexdigest()
-            self._give_up()  # this may be refused, and parts come again
-            return digest
+            try:
+                _update(self._digest, descriptor, self._at, None)
+                return self._digest.hexdigest()
+            finally:
+                self._give_up()  # this may be refused, and parts come again
 
     def _read_part(self, descriptor: int) -> bool:
         with self._changed:
-            end = self._ends.get(self._next)
+            end = None if self._is_over else self._ends.get(self._next)
             if end is None:
                 self._leave()
                 return False

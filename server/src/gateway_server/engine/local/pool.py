@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
+from gateway_server.engine.local.ears import Ears
 from gateway_server.engine.local.host import Host
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
 from gateway_server.engine.local.network import Network
@@ -69,6 +70,7 @@ class LocalEngine:
         self._serial = count()
         self._places = Places(settings.workers, settings.queue)
         self._pace = Pace(self._places.has_others)
+        self._ears = Ears()
         self._cleanups: set[asyncio.Task[None]] = set()
         self._zygotes: set[Zygote] = set()
         """Those that have not been buried."""
@@ -382,6 +384,7 @@ class LocalEngine:
             work=work,
             buried=buried,
             pace=self._pace,
+            ears=self._ears,
             open_door=self.open_door,
         )
         self._zygotes.add(zygote)

@@ -10,6 +10,7 @@ from collections import deque
 
 from gateway_server.engine.local.worker import Worker
 from gateway_server.engine.local.zygotes import Zygote
+from gateway_server.errors import ServiceUnavailable
 
 ROW = 0.02
 """Seconds between two new users who come one after the other."""
@@ -27,6 +28,7 @@ class Spares:
         """Those that are there or on their way, the oldest first."""
         self._timer: asyncio.TimerHandle | None = None
         self._taken_at = 0.0
+        self._is_closed = False
 
     @property
     def are_ready(self) -> bool:
@@ -43,9 +45,9 @@ class Spares:
         Raises:
             ServiceUnavailable: none could be made.
         """
-        while self._forks and _is_useless(self._forks[0]):
-            self._forks.popleft()
         self._prepare(zygote, 1)
+        if not self._forks:
+            raise ServiceUnavailable("The processes of this version are being ended.", retry_after=1)
         fork = self._forks.popleft()
         if self._is_in_a_row():
             self._make_ahead(zygote, fork)
@@ -69,6 +71,7 @@ class Spares:
 
     def close(self) -> None:
         """Begins no more, and lets those go that are on their way."""
+        self._is_closed = True
         self._stop_timer()
         for fork in self._forks:
             fork.cancel()
@@ -91,7 +94,8 @@ class Spares:
     def _prepare(self, zygote: Zygote, count: int) -> None:
         """Begins as many as are missing."""
         self._stop_timer()
-        while len(self._forks) < count:
+        self._forks = deque(fork for fork in self._forks if not _is_useless(fork))
+        while not self._is_closed and len(self._forks) < count:
             fork = asyncio.create_task(zygote.fork(""))
             fork.add_done_callback(_is_useless)  # so that its failure has been seen; whoever needs one will hear why
             self._forks.append(fork)

@@ -14,6 +14,7 @@ from gateway_runtime.protocol import PROTOCOL
 from gateway_server.engine.local import placement, removal
 from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Cgroups, Group
+from gateway_server.engine.local.ears import Ears
 from gateway_server.engine.local.isolation import Isolation, Layout
 from gateway_server.engine.local.pace import Pace
 from gateway_server.engine.local.packets import Packets
@@ -159,6 +160,7 @@ class Zygote:
         work: Path,
         buried: Callable[[], None],
         pace: Pace,
+        ears: Ears,
         open_door: OpenDoor | None = None,
     ) -> None:
         self.deployment = deployment
@@ -176,6 +178,7 @@ class Zygote:
         self._cgroups = cgroups
         self._work = work
         self._pace = pace
+        self._ears = ears
         self._buried: Callable[[], None] | None = buried
         self._open_door = open_door
         self._close_door: Callable[[], None] = lambda: None
@@ -296,7 +299,8 @@ class Zygote:
             if not self.alive or self._packets is None:
                 raise ServiceUnavailable("The process of this prefab ended; call again.")
             self._orders += 1
-            self._packets.send({"fork": number}, [theirs.fileno(), worker.orders, writing, *entries])
+            order = {"fork": number, "listens": self._ears.grant(worker)}
+            self._packets.send(order, [theirs.fileno(), worker.orders, writing, *entries])
             await self._forks[number]
         except BaseException:
             self._workers.pop(number, None)
