@@ -18,6 +18,8 @@ from bench.session import Session
 from bench.spread import Spread, ratios
 
 Side = Callable[[], float]
+DOWN = 3
+"""So many times the rounds: in a long run single downloads take three times as long as others, whoever makes them."""
 
 
 def measure(session: Session) -> None:
@@ -47,7 +49,7 @@ def _disk(session: Session, source: Path, target: Path) -> None:
         transfers = _Transfers(product, source, target)
         bare_up, bare_down = (lambda: _curl_up(source, place)), (lambda: _curl_down(place, target))
         up = session.alternate([transfers.sdk_up, transfers.curl_up, bare_up])
-        down = session.alternate([transfers.sdk_down, transfers.curl_down, bare_down])
+        down = session.alternate([transfers.sdk_down, transfers.curl_down, bare_down], DOWN * session.pace.rounds)
     session.results.findings["files.up"] = ratios(up[0], up[1])
     session.results.findings["files.down"] = ratios(down[0], down[1])
     names = ("SDK", "curl, the same URL", "curl, Starlette that writes and reads a file")
@@ -67,7 +69,8 @@ def _s3(session: Session, source: Path, target: Path) -> None:
             with session.product("files-s3", "--store", f"s3://{bucket.NAME}", env=store.env) as product:
                 transfers = _Transfers(product, source, target, store.env)
                 up = session.alternate([transfers.sdk_up, transfers.curl_up, transfers.store_up])
-                down = session.alternate([transfers.sdk_down, transfers.curl_down, transfers.store_down])
+                sides = [transfers.sdk_down, transfers.curl_down, transfers.store_down]
+                down = session.alternate(sides, DOWN * session.pace.rounds)
     except (Failed, RuntimeError) as error:
         session.results.missing["files in S3"] = str(error)
         return
