@@ -51,6 +51,8 @@ def mentions_async(file: str) -> bool:
 
 def load_asyncio() -> ModuleType:
     """`asyncio`, whose own imports shall find nothing of the package, which may have a `queue.py` of its own."""
+    if (known := sys.modules.get("asyncio")) is not None:
+        return known
     path = sys.path[:]
     sys.path[:] = _OURS
     try:
