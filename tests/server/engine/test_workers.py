@@ -12,7 +12,7 @@ import pytest
 from engine.conftest import run, running_engine, value
 
 from gateway_runtime import seccomp
-from gateway_server.engine.local import zygotes
+from gateway_server.engine.local import launches
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import RuntimeCrashed, ServiceUnavailable
@@ -453,7 +453,7 @@ def test_a_launcher_that_was_stopped_is_replaced(folder, sandbox):
 
 
 def test_a_gateway_stops_though_its_launcher_was(folder, sandbox, monkeypatch):
-    monkeypatch.setattr(zygotes, "PATIENCE", 0.2)
+    monkeypatch.setattr(launches, "PATIENCE", 0.2)
 
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:

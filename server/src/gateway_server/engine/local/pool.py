@@ -18,6 +18,7 @@ from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.ears import Ears
 from gateway_server.engine.local.host import Host
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
+from gateway_server.engine.local.launches import Launcher
 from gateway_server.engine.local.network import Network
 from gateway_server.engine.local.pace import Pace
 from gateway_server.engine.local.places import Places
@@ -26,7 +27,7 @@ from gateway_server.engine.local.turns import NONE_LEFT, Turns
 from gateway_server.engine.local.uids import Uids
 from gateway_server.engine.local.watchdog import Family, Watchdog
 from gateway_server.engine.local.worker import NotBegun, Worker
-from gateway_server.engine.local.zygotes import ImportFailed, Launcher, OpenDoor, Zygote
+from gateway_server.engine.local.zygotes import ImportFailed, OpenDoor, Zygote
 from gateway_server.errors import ServiceUnavailable
 from gateway_server.models import Deployment, Result
 from gateway_server.settings import Settings

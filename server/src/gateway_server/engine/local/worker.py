@@ -106,13 +106,18 @@ class Worker(asyncio.Protocol):
         self._paused = False
 
     async def connect(self, connection: socket.socket, output: int) -> None:
-        """Takes over the gateway's ends of the worker's socket and of its output pipe."""
+        """Takes over the gateway's ends of the worker's socket and of its output pipe, whatever comes of it: from here
+        on nobody else closes them."""
         loop = asyncio.get_running_loop()
         connection.setblocking(False)
         os.set_blocking(output, False)
         self._output = output
         loop.add_reader(output, self._output_is_there)
-        await loop.create_unix_connection(lambda: self, sock=connection)
+        try:
+            await loop.create_unix_connection(lambda: self, sock=connection)
+        except BaseException:
+            connection.close()
+            raise
 
     @property
     def orders(self) -> int:
@@ -128,16 +133,6 @@ class Worker(asyncio.Protocol):
         """Whether the call that runs, or else whatever is done for one that does not, began before a moment of the
         monotonic clock."""
         return self._orders.since < moment
-
-    @property
-    def has_output(self) -> bool:
-        """Whether the pipe of its output is in its hands."""
-        return self._output is not None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the worker's socket is in its hands."""
-        return self._transport is not None
 
     async def run(
         self, order: dict[str, Any], log: Log, emit: Emit | None = None, *, alone: bool = True

@@ -1,11 +1,10 @@
-"""The gateway's side of the launcher and of each zygote: orders out, news in."""
+"""The gateway's side of each zygote: orders out, news in."""
 
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from gateway_server.engine.local.bounds import memory_exceeded
 from gateway_server.engine.local.cgroups import Cgroups, Group
 from gateway_server.engine.local.ears import Ears
 from gateway_server.engine.local.isolation import Isolation, Layout
+from gateway_server.engine.local.launches import Launcher
 from gateway_server.engine.local.pace import Pace
 from gateway_server.engine.local.packets import Packets
 from gateway_server.engine.local.watchdog import Family
@@ -42,108 +42,6 @@ class ImportFailed(Exception):
     def __init__(self, told: dict[str, str]) -> None:
         super().__init__(told["message"])
         self.told = told
-
-
-class Launcher:
-    """Starts zygotes through the privileged launcher process."""
-
-    def __init__(self, support: Path) -> None:
-        self.groups: list[str] = []
-        """Folders of control groups that the launcher removes when it ends."""
-        self._support = support
-        self._packets: Packets | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._ended: dict[int, Callable[[], None]] = {}
-        self._next = 0
-
-    async def start(self) -> None:
-        """Starts the launcher process."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = os.path.join(os.path.dirname(__file__), "launcher.py")
-        # The descriptor must be number 3 there, and only a shell-free exec with pass_fds keeps it open; the tiny
-        # -c program moves it.
-        code = "import os,sys; os.dup2(int(sys.argv[1]),3); os.execv(sys.executable,[sys.executable,*sys.argv[2:]])"
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", "-c", code, str(theirs.fileno()), "-I", "-S", program, str(self._support),
-                *self.groups,
-                pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env={"PATH": os.environ.get("PATH", "")},
-            )  # fmt: skip
-        self._packets = Packets(ours, self._heard)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether zygotes can be started."""
-        return self._packets is not None
-
-    @property
-    def pid(self) -> int:
-        """Of the launcher process."""
-        assert self._process
-        return self._process.pid
-
-    async def launch(self, order: dict[str, Any], descriptors: list[int], ended: Callable[[], None]) -> tuple[int, int]:
-        """Starts a zygote; returns its id and its pid. `ended` is called once it is dead.
-
-        Raises:
-            ServiceUnavailable: the machine refused one of the steps.
-        """
-        if self._packets is None:
-            raise ServiceUnavailable("The launcher of prefab processes is not running.", retry_after=1)
-        self._next += 1
-        number = self._next
-        self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._ended[number] = ended
-        self._packets.send({**order, "start": number}, descriptors)
-        try:
-            return number, await self._waiting[number]
-        finally:
-            self._waiting.pop(number, None)
-
-    def kill(self, number: int) -> None:
-        """Kills a zygote and everything below it."""
-        if self._packets is not None:
-            with suppress(ServiceUnavailable):  # a launcher that is gone has taken its zygotes along
-                self._packets.send({"kill": number})
-
-    def end(self) -> None:
-        """Ends one that does not answer: without a sandbox, a function can stop it. The next start makes another."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    async def close(self) -> None:
-        """Ends the launcher and with it every zygote."""
-        if self._packets is not None:
-            self._packets.close()
-            self._packets = None
-        if self._process is not None:
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await self._process.wait()
-            except TimeoutError:
-                self.end()
-                await self._process.wait()
-
-    def _heard(self, message: dict[str, Any] | None) -> None:
-        if message is None:
-            self._packets = None
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(ServiceUnavailable("The launcher of prefab processes died.", retry_after=1))
-            for ended in list(self._ended.values()):
-                ended()
-            self._ended.clear()
-            return
-        number = next(iter(message.values()))
-        future = self._waiting.get(number) or asyncio.get_running_loop().create_future()
-        if "started" in message and not future.done():
-            future.set_result(message["pid"])
-        elif "failed" in message and not future.done():
-            text = f"A process for prefabs could not be started: {message['message']}"
-            future.set_exception(ServiceUnavailable(text))
-        elif "ended" in message and (callback := self._ended.pop(number, None)):
-            callback()
 
 
 class Zygote:
@@ -278,9 +176,6 @@ class Zygote:
         folder = self._work / str(number)
         owner = self._layout.owner(self.slot, number)
         group = await asyncio.to_thread(self._furnish, number, folder, owner)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        reading, writing = os.pipe()
-        self._forks[number] = asyncio.get_running_loop().create_future()
         worker = Worker(
             zygote=self,
             number=number,
@@ -292,30 +187,34 @@ class Zygote:
             pace=self._pace,
         )
         self._workers[number] = worker
-        entries: list[int] = []
         try:
-            entries = group.open() if group is not None else []
-            await worker.connect(ours, reading)
-            if not self.alive or self._packets is None:
-                raise ServiceUnavailable("The process of this prefab ended; call again.")
-            self._orders += 1
-            order = {"fork": number, "listens": self._ears.grant(worker)}
-            self._packets.send(order, [theirs.fileno(), worker.orders, writing, *entries])
-            await self._forks[number]
+            await self._bring_up(worker)
         except BaseException:
             self._workers.pop(number, None)
-            if not worker.is_connected:
-                ours.close()
-            if not worker.has_output:
-                os.close(reading)
             worker.abandon()
             raise
         finally:
             self._forks.pop(number, None)
-            theirs.close()
-            for descriptor in (writing, *entries):
-                os.close(descriptor)
         return worker
+
+    async def _bring_up(self, worker: Worker) -> None:
+        """Has the process of a worker made, and connects the two."""
+        with ExitStack() as given:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            given.enter_context(theirs)
+            reading, writing = os.pipe()
+            given.callback(os.close, writing)
+            await worker.connect(ours, reading)
+            if not self.alive or self._packets is None:
+                raise _gone()
+            entries = _opened(worker.group)
+            for descriptor in entries:
+                given.callback(os.close, descriptor)
+            self._orders += 1
+            order = {"fork": worker.number, "listens": self._ears.grant(worker)}
+            made = self._forks[worker.number] = asyncio.get_running_loop().create_future()
+            self._packets.send(order, [theirs.fileno(), worker.orders, writing, *entries])
+        await made
 
     async def _make_room(self) -> None:
         """Lets the zygote's group hold what its workers keep from being freed: a page that the zygote changes stays,
@@ -455,9 +354,8 @@ class Zygote:
         if self._reason:
             message = f"the process was ended while importing the package: {self._reason}."
         self._fail(ImportFailed({"type": "ImportError", "message": message, "traceback": text}))
-        gone = ServiceUnavailable("The process of this prefab ended; call again.", retry_after=1)
         for future in self._forks.values():
-            _settle(future, gone)
+            _settle(future, _gone())
         for future in self._kills.values():
             _settle(future, None)
         for worker in list(self._workers.values()):
@@ -486,6 +384,18 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
         future.set_result(None)
     else:
         future.set_exception(error)
+
+
+def _gone() -> ServiceUnavailable:
+    return ServiceUnavailable("The process of this prefab ended; call again.", retry_after=1)
+
+
+def _opened(group: Group | None) -> list[int]:
+    """Descriptors of the entries of a control group, to be closed by the caller."""
+    try:
+        return group.open() if group is not None else []
+    except OSError as error:
+        raise ServiceUnavailable(f"The control group of a worker is gone: {error}", retry_after=1) from error
 
 
 def _make_folder(folder: Path, owner: int | None) -> None:
