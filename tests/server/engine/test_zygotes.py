@@ -20,13 +20,14 @@ def test_nothing_is_closed_that_is_anothers_by_then(folder, monkeypatch, steps):
             zygote = engine.local._hosts["behaves"].zygote
 
             async def connects_while_its_zygote_ends(worker, connection, output):
+                if worker.user != "ann":
+                    return await connect(worker, connection, output)
                 connecting = asyncio.ensure_future(connect(worker, connection, output))
-                if worker.user == "ann":
-                    for _ in range(steps):
-                        await asyncio.sleep(0)
-                    zygote.close()
-                    others.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(64))  # numbers that are free again
-                await connecting
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                zygote.close()
+                others.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(64))  # numbers that are free again
+                return await connecting
 
             monkeypatch.setattr(Worker, "connect", connects_while_its_zygote_ends)
             with pytest.raises(ServiceUnavailable, match="call again"):
