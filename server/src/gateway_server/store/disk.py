@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +17,10 @@ from gateway_server.store.objects import BLOCK, Written
 P = ParamSpec("P")
 T = TypeVar("T")
 THREADS = 8
+_AT_ONCE = 512
+"""Pieces that the system takes in one call, on each that there is: IOV_MAX, sysconf(3)."""
+_SHORT = 4096
+"""Bytes of a piece that is not worth being handed over by itself."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -63,7 +67,7 @@ class Disk:
 class Blocks:
     """Collects bytes and has a thread write them in blocks, while the next ones arrive."""
 
-    def __init__(self, disk: Disk, write: Callable[[bytes], None]) -> None:
+    def __init__(self, disk: Disk, write: Callable[[Sequence[bytes]], None]) -> None:
         self._disk = disk
         self._write = write
         self._held: list[bytes] = []
@@ -78,11 +82,10 @@ class Blocks:
             await self._wait()
             self._writing = asyncio.create_task(self._disk.run(self._write, self.take()))
 
-    def take(self) -> bytes:
+    def take(self) -> list[bytes]:
         """The bytes that no thread has been given yet, for the caller to write."""
-        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        self._held, self._size = [], 0
-        return data
+        held, self._held, self._size = self._held, [], 0
+        return held
 
     async def drain(self) -> None:
         """Waits until no thread writes any more; what `take` would give is still to be written."""
@@ -113,14 +116,15 @@ class Draft:
         self._descriptor: int | None = None
         self._over = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: Sequence[bytes]) -> None:
         """Adds bytes."""
         with self._lock:
             if self._over:
                 return
-            write_all(self._open(), data)
-            self._digest.update(data)
-            self._size += len(data)
+            write_pieces(self._open(), pieces)
+            for data in pieces:
+                self._digest.update(data)
+                self._size += len(data)
 
     def fill(self, source: int, limit: int) -> None:
         """Adds what the open file `source` holds from its beginning.
@@ -131,9 +135,9 @@ class Draft:
         while data := os.pread(source, BLOCK, self._size):
             if self._size + len(data) > limit:
                 raise PayloadTooLarge(f"The file has more than {limit} bytes.")
-            self.write(data)
+            self.write([data])
 
-    def publish(self, rest: bytes, target: Path, top: Path, durable: bool = True) -> Written:
+    def publish(self, rest: Sequence[bytes], target: Path, top: Path, durable: bool = True) -> Written:
         """Adds the last bytes and gives the file its name; with `durable` it survives a loss of power from here on."""
         self.write(rest)
         with self._lock:
@@ -174,6 +178,20 @@ def write_all(descriptor: int, data: bytes, offset: int | None = None) -> None:
         else:
             done = os.pwrite(descriptor, view, offset)
             view, offset = view[done:], offset + done
+
+
+def write_pieces(descriptor: int, pieces: Sequence[bytes], offset: int | None = None) -> None:
+    """The same for several pieces. Unless they are short, they are not put together for it, which would take as long as
+    to write them."""
+    for at in range(0, len(pieces), _AT_ONCE):
+        some = pieces[at : at + _AT_ONCE]
+        size, done = sum(map(len, some)), 0
+        if size >= len(some) * _SHORT:
+            done = os.writev(descriptor, some) if offset is None else os.pwritev(descriptor, some, offset)
+        if done < size:
+            write_all(descriptor, b"".join(some)[done:], None if offset is None else offset + done)
+        if offset is not None:
+            offset += size
 
 
 def move_into_place(source: Path, target: Path, top: Path, durable: bool = True) -> None:

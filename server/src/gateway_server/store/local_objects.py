@@ -75,7 +75,7 @@ class LocalObjects:
             descriptor = source()
             try:
                 draft.fill(descriptor, limit)
-                return draft.publish(b"", self.path(key), self._kept, durable)
+                return draft.publish([], self.path(key), self._kept, durable)
             finally:
                 draft.discard()
                 os.close(descriptor)

@@ -6,12 +6,12 @@ have been synced, and cleared before a repetition begins, so that it never claim
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from gateway_server.errors import FileNotFound, Invalid, Problem
-from gateway_server.store.disk import Blocks, Disk, move_into_place, write_all
+from gateway_server.store.disk import Blocks, Disk, move_into_place, write_pieces
 from gateway_server.store.objects import Assembly, Written
 from gateway_server.store.prefixes import Prefix
 
@@ -65,7 +65,7 @@ class Parts:
             prefix = self._prefixes[upload] = Prefix(self._data(upload))
         return prefix
 
-    def finish(self, part: "_Part", rest: bytes) -> Prefix | None:
+    def finish(self, part: "_Part", rest: Sequence[bytes]) -> Prefix | None:
         """Makes a part count with its last bytes. Gives the digest that may now go on, if there is one."""
         part.finish(rest)
         with self._lock:
@@ -169,13 +169,13 @@ class _Part:
             raise
         os.pwrite(self._marks, b"\0", number - 1)
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: Sequence[bytes]) -> None:
         with self._lock:
             self._check()
-            write_all(self._data, data, self.at)
-            self.at += len(data)
+            write_pieces(self._data, pieces, self.at)
+            self.at += sum(map(len, pieces))
 
-    def finish(self, rest: bytes) -> None:
+    def finish(self, rest: Sequence[bytes]) -> None:
         self.write(rest)
         with self._lock:
             self._check()
