@@ -203,21 +203,25 @@ class RunRoutes:
         batch_id = new_id()
         await self._pipeline.open_batch(principal, batch_id, key)
         exchange.job_id = batch_id
-        places = asyncio.Semaphore(self._settings.batch_concurrency)
+        answered: dict[int, Item] = {}
+        left = enumerate(request.calls)
 
-        async def one(position: int, call: Call | GatewayFault) -> Item:
-            async with places:
+        async def some() -> None:
+            """One call after another, of those that nobody has begun."""
+            for position, call in left:
                 own = None if key is None else key.of_item(position)
                 try:
-                    return await self._batch_item(principal, call, deadline, batch_id, position, own)
+                    item = await self._batch_item(principal, call, deadline, batch_id, position, own)
                 except Exception:  # a mistake of ours with one call must not take the others with it
                     logger.exception("unexpected error in a call of the batch %s", batch_id)
-                    return replies.item(of_fault(new_id(), unexpected()), None), False
+                    item = replies.item(of_fault(new_id(), unexpected()), None), False
+                answered[position] = item
 
-        tasks = [asyncio.create_task(one(at, call)) for at, call in enumerate(request.calls)]
+        count = min(self._settings.batch_concurrency, len(request.calls))
+        tasks = [asyncio.create_task(some()) for _ in range(count)]
         try:
             with self._running.batch(batch_id, principal.job_id):
-                answered = await asyncio.gather(*tasks)
+                await asyncio.gather(*tasks)
                 canceled = self._running.is_canceled(batch_id)
         except asyncio.CancelledError:
             for task in tasks:
@@ -225,10 +229,11 @@ class RunRoutes:
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.shield(self._pipeline.close_batch(batch_id, JobStatus.CANCELED))
             raise
-        succeeded = sum(ok for _, ok in answered)
+        items = [answered[position] for position in range(len(request.calls))]
+        succeeded = sum(ok for _, ok in items)
         status = JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED
         await self._pipeline.close_batch(batch_id, JobStatus.CANCELED if canceled else status)
-        exchange.give(replies.batch(batch_id, [text for text, _ in answered], succeeded))
+        exchange.give(replies.batch(batch_id, [text for text, _ in items], succeeded))
 
     async def _batch_item(
         self,

@@ -69,7 +69,7 @@ class RunningCalls:
             if place is not None:
                 self._take_away(place, call.job_id)
         del self._calls[call.job_id]
-        if self._below:
+        if call.job_id in self._below:
             self.cancel(call.job_id)
 
     @contextmanager
