@@ -18,8 +18,8 @@ from gateway_server.store import schema
 from gateway_server.store.database import inserting
 from gateway_server.store.journal import Position
 
-ROWS = 1024
-"""Rows that one statement inserts at most."""
+ROWS, MANY = 512, 16
+"""Rows that one statement inserts at most, and of which it is worth to look for what they have in common."""
 _jobs, _users, _position = schema.jobs, schema.users, schema.journal
 
 
@@ -111,17 +111,34 @@ def _insert_jobs(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> Non
 
 def _insert(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     """Inserts rows, many with one statement; those that are there already stay as they are."""
-    mark = _mark(connection)
-    names = ", ".join(f'"{name}"' for name in columns)
-    row = f"({', '.join([mark] * len(columns))})"
     at = 0
     while at < len(rows):
         count = min(ROWS, 1 << (len(rows) - at).bit_length() - 1)  # few different statements, to be prepared once
-        text = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * count)} ON CONFLICT DO NOTHING'  # noqa: S608
-        if table == "jobs":
-            text = text.replace("ON CONFLICT DO", "ON CONFLICT (id) DO")
-        connection.exec_driver_sql(text, tuple(chain.from_iterable(rows[at : at + count])))
+        _insert_together(connection, table, columns, rows[at : at + count])
         at += count
+
+
+def _insert_together(
+    connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Inserts rows with one statement. What all of them have in common is handed over once, where that can be said:
+    while a value is handed over, no other thread runs, and a few hundred rows of many columns hold up every call."""
+    mark = _mark(connection)
+    values = list(zip(*rows, strict=True))
+    shared = [at for at in range(len(columns)) if _is_one(values[at])] if mark == "?" and len(rows) >= MANY else []
+    own = [at for at in range(len(columns)) if at not in shared]
+    names = ", ".join(f'"{columns[at]}"' for at in (*shared, *own))
+    row = ", ".join([*(f"?{number}" for number in range(1, len(shared) + 1)), *[mark] * len(own)])
+    text = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([f"({row})"] * len(rows))} ON CONFLICT DO NOTHING'  # noqa: S608
+    if table == "jobs":
+        text = text.replace("ON CONFLICT DO", "ON CONFLICT (id) DO")
+    each = chain.from_iterable(zip(*(values[at] for at in own), strict=True))
+    connection.exec_driver_sql(text, (*(values[at][0] for at in shared), *each))
+
+
+def _is_one(column: tuple[Any, ...]) -> bool:
+    """Whether a column has the same value in every row."""
+    return column[0] == column[-1] and column.count(column[0]) == len(column)
 
 
 def _end(connection: Connection, quotas: Quotas, closing: Closing) -> bool:
