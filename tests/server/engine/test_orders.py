@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_runtime.protocol import HEADER, ORDER_LIMIT, Kind
-from gateway_server.engine.local.orders import Orders, Sent
+from gateway_server.engine.local.orders import ROOM, Orders, Sent
 from gateway_server.engine.local.turns import MOST
 
 
@@ -94,10 +94,24 @@ def test_an_order_that_is_too_long_for_a_packet_follows_elsewhere(orders: Orders
     assert [process.take(), process.take()] == [(2, b""), None]
 
 
-def test_as_many_calls_have_room_as_a_worker_may_have_and_no_more_than_a_socket_holds(
-    orders: Orders, process: Process
+@pytest.mark.parametrize("length", [1, 500, 2100, 4200, 9000, ORDER_LIMIT])
+def test_while_it_is_said_that_there_is_room_there_is_for_the_longest(
+    orders: Orders, process: Process, length: int
 ) -> None:
-    sent = [send(orders, b"x" * ORDER_LIMIT) for _ in range(MOST)]
+    for _ in range(MOST - 1):
+        if orders.has_room:
+            send(orders, b"x" * length)
+    send(orders, b"y" * ORDER_LIMIT)
+    assert orders.count == min(MOST, -(-ROOM // length) + 1)
+    process.take()
+    orders.end_first(0, 0.0)
+    orders.take_back()
+    assert orders.has_room
+    assert not orders.sent
+
+
+def test_no_more_are_sent_than_a_socket_holds(orders: Orders, process: Process) -> None:
+    sent: list[Sent] = []
     with suppress(OSError):
         while len(sent) < 10_000:
             sent.append(send(orders, b"x" * ORDER_LIMIT))

@@ -16,6 +16,9 @@ from gateway_runtime.protocol import HEADER, ORDER_LIMIT, Kind, frame
 from gateway_server.models import Progress
 
 Log = Callable[[bytes], None]
+ROOM = 4 * ORDER_LIMIT
+"""Bytes of orders after which no more are put in a queue: whatever their size, a socket with the buffer that Linux gives
+it, 208 KiB, holds these and one more of the longest."""
 
 
 class Sent:
@@ -28,6 +31,7 @@ class Sent:
         "is_left",
         "is_taken_back",
         "last",
+        "length",
         "log",
         "news",
         "number",
@@ -35,8 +39,10 @@ class Sent:
         "took",
     )
 
-    def __init__(self, number: int, log: Log, *, has_all: bool) -> None:
+    def __init__(self, number: int, length: int, log: Log, *, has_all: bool) -> None:
         self.number = number
+        self.length = length
+        """Bytes of the order."""
         self.log = log
         """Where what it prints goes."""
         self.has_all = has_all
@@ -70,6 +76,7 @@ class Orders:
         """Calls that were ever sent; the number of the latest."""
         self.since = 0.0
         """When the first of those that are here began, or else the latest ended, on the monotonic clock."""
+        self._length = 0
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
         self._ours.shutdown(socket.SHUT_RD)  # the worker has nothing to say here
@@ -77,6 +84,11 @@ class Orders:
     def fileno(self) -> int:
         """The end that the worker gets."""
         return self._theirs.fileno()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another order of any length has room, beside those of the calls that are here."""
+        return self._length < ROOM
 
     def send(self, text: bytes, log: Log, *, has_all: bool) -> Sent:
         """Puts a call in the queue. An order that is too long for a packet has to follow on the worker's other socket,
@@ -89,13 +101,15 @@ class Orders:
         self.count += 1
         if not self.sent:
             self.since = time.monotonic()
-        call = Sent(self.count, log, has_all=has_all or len(text) > ORDER_LIMIT)
+        call = Sent(self.count, len(text), log, has_all=has_all or len(text) > ORDER_LIMIT)
         self.sent.append(call)
+        self._length += call.length
         return call
 
     def end_first(self, flags: int, took: float) -> None:
         """The call that runs is over."""
         call = self.sent.popleft()
+        self._length -= call.length
         self.since = time.monotonic()
         call.flags, call.took = flags, took
         call.wake()
@@ -110,6 +124,7 @@ class Orders:
             left = [call for call in self.sent if not self._is_taken_back(call, packets)]
             self.sent.clear()
             self.sent.extend(left)
+            self._length = sum(call.length for call in left)
 
     def _is_taken_back(self, call: Sent, packets: dict[int, bytes]) -> bool:
         packet = packets.get(call.number)

@@ -24,7 +24,7 @@ LONG = 0.0015
 """Seconds after which a call was not short after all."""
 AHEAD = 0.0005
 """Seconds of calls that may lie in the queue of a worker, as far as their mean tells."""
-MOST = 8
+MOST = 32
 """Calls that a worker may have at a time."""
 WEIGHT = 0.05
 """Of the latest call, in the mean of their times."""

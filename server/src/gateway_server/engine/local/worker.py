@@ -126,7 +126,11 @@ class Worker(asyncio.Protocol):
 
     @property
     def takes_more(self) -> bool:
-        """Whether a call may be sent while another runs."""
+        """Whether a call may be sent while another runs, and has room."""
+        return self._may_have_more and self._orders.has_room
+
+    @property
+    def _may_have_more(self) -> bool:
         return self.fit and self.alive and not (self.has_files or self.has_talked)
 
     def has_run_since(self, moment: float) -> bool:
@@ -177,7 +181,7 @@ class Worker(asyncio.Protocol):
 
     def _send(self, order: bytes, log: Log, *, alone: bool) -> Sent:
         is_long = len(order) > ORDER_LIMIT
-        if self._waits or (self._orders.sent and (is_long or not self.takes_more)):
+        if self._waits or (self._orders.sent and (is_long or not self._may_have_more)):
             raise NotBegun  # the call has had its turn at this worker since before that became so
         try:
             call = self._orders.send(order, log, has_all=alone)
