@@ -17,8 +17,8 @@ from gateway_server.models import Progress
 
 Log = Callable[[bytes], None]
 ROOM = 4 * ORDER_LIMIT
-"""Bytes of orders after which no more are put in a queue: whatever their size, a socket with the buffer that Linux gives
-it, 208 KiB, holds these and one more of the longest."""
+"""Bytes of orders after which no more are put in a queue: whatever their size, a socket with the buffer that it has on
+Linux, 208 KiB, holds these and one more of the longest."""
 
 
 class Sent:
