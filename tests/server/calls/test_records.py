@@ -1,6 +1,7 @@
 """Records go into their tables as they are, however many have however much in common."""
 
 import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -71,5 +72,6 @@ def test_where_that_cannot_be_said_every_value_is(style: str) -> None:
 
 
 def test_a_statement_has_no_more_values_than_the_database_takes() -> None:
-    limit = sqlite3.connect(":memory:").getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
     assert records.ROWS * len(records._COLUMNS) <= min(limit, 32_766)

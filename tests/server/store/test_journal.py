@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,7 @@ class Lives(RuleBasedStateMachine):
         """Another life finds what the database does not have, has it taken over, and begins anew."""
         wanted = [record for record, end in self.records if self.noted is None or end > self.noted]
         for _ in range(2):  # one that is killed at once changes nothing
+            self.journal.close()  # which is all that the system does for one
             self.journal = Journal(self.file, size=SIZE)
             assert self.journal.recover(self.noted) == wanted
         self.noted = self.journal.end
@@ -125,7 +127,8 @@ TestLives = Lives.TestCase
 
 
 def reopened(file: Path, taken: Position | None = None) -> list[bytes]:
-    return Journal(file, size=SIZE).recover(taken)
+    with closing(Journal(file, size=SIZE)) as again:
+        return again.recover(taken)
 
 
 @pytest.fixture
@@ -207,14 +210,15 @@ def test_a_wipe_after_a_kill_also_takes_what_an_earlier_life_left(journal: Journ
     content = bytearray(file.read_bytes())
     content[first] ^= 1  # the first of the records is torn, so that none behind it is found
     file.write_bytes(content)
-    again = Journal(file, size=SIZE)
-    assert again.recover(None) == []
-    again.wipe()
+    with closing(Journal(file, size=SIZE)) as again:
+        assert again.recover(None) == []
+        again.wipe()
     assert b"ann" not in file.read_bytes()
 
 
 def test_two_journals_are_known_by_different_ids(journal: Journal, file: Path, tmp_path: Path) -> None:
-    assert journal.id == Journal(file, size=SIZE).id != Journal(tmp_path / "other", size=SIZE).id
+    with closing(Journal(file, size=SIZE)) as again, closing(Journal(tmp_path / "other", size=SIZE)) as other:
+        assert journal.id == again.id != other.id
 
 
 def test_a_record_is_bounded(tmp_path: Path) -> None:
