@@ -28,8 +28,7 @@ FIRST_ROOM = 32
 HELD_BY_EACH = 8 << 20
 """Bytes of the zygote's memory that a worker may keep alive; 2 to 3 MB were seen."""
 PATIENCE = 5.0
-"""Seconds in which a zygote ends a worker when it is told to, and the launcher itself. A package that has taken the
-zygote's place at import does not."""
+"""Seconds in which a zygote ends a worker when it is told to. A package that has taken its place at import does not."""
 LAUNCH = 10.0
 """Seconds in which the launcher starts a process, be the machine ever so busy."""
 OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
