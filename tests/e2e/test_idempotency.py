@@ -16,6 +16,9 @@ from gateways import Gateway, running_gateway, until
 from packages import write_package
 from proxies import CuttingProxy
 
+from gateway_server.api.calls import LOOK_EVERY
+from gateway_server.engine.local import measuring
+
 WORK = """
 import time
 
@@ -23,6 +26,9 @@ def echo(text: str, seconds: float = 0.0):
     print("ran", text)
     time.sleep(seconds)
     return {"text": text, "padding": "x" * 2000}
+
+def large(size: int):
+    return "x" * size
 
 def raises(text: str):
     with open("data/outputs/left.txt", "w") as file:
@@ -165,6 +171,38 @@ def test_a_known_request_is_answered_though_it_would_be_refused_now(gateway: Gat
     again = run(gateway, key, body, "paid")
     assert clean(again) == clean(first)
     assert first.status_code == 200
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_known_request_that_is_under_way_is_waited_for_in_its_own_time(gateway: Gateway, is_refused: bool) -> None:
+    name = f"waits-{is_refused}"
+    key, body = gateway.key(name), plain(call("echo", text="a", seconds=60))
+    gateway.request("PUT", f"/v1/quotas/{name}", json={"limit": 1 if is_refused else 100}).raise_for_status()
+    headers = {"Idempotency-Key": "slow", "Prefer": "respond-async"}
+    job_id = gateway.request("POST", "/v1/run", key=key, json=body, headers=headers).raise_for_status().json()["job_id"]
+    before = measuring.processor_time([gateway.pid])
+    begun = time.monotonic()
+    answer = gateway.request(
+        "POST", "/v1/run", key=key, json=body, headers={"Idempotency-Key": "slow", "Cancel-After": "2s"}
+    )
+    took = time.monotonic() - begun
+    assert (answer.status_code, answer.json()["detail"]["error_code"]) == (504, "DEADLINE_EXCEEDED")
+    assert took < LOOK_EVERY
+    assert measuring.processor_time([gateway.pid]) - before < took / 2  # it looks now and then, and not all the time
+    assert gateway.request("POST", f"/v1/jobs/{job_id}/cancel", key=key).json()["canceled"] is True
+
+
+def test_a_call_of_a_cut_batch_whose_result_is_not_kept_says_so(gateway: Gateway) -> None:
+    key = gateway.key("large-and-cut")
+    body = plain(call("large", size=9 << 20), call("echo", text="a", seconds=2.0))
+    with ThreadPoolExecutor() as pool:
+        cut = pool.submit(run, gateway, key, body, "batch")
+        until(lambda: any(job["status"] == "succeeded" for job in _children(gateway, key)), 20)
+        restart(gateway)
+        assert isinstance(cut.exception(), httpx.HTTPError)
+    large, small = run(gateway, key, body, "batch").json()["results"]
+    assert (large["error"]["error_code"], small["status"]) == ("IDEMPOTENCY_CONFLICT", "SUCCESS")
+    assert gateway.request("GET", f"/v1/jobs/{large['job_id']}", key=key).json()["status"] == "succeeded"
 
 
 def test_refusals_are_not_kept(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 from sqlalchemy import Connection
@@ -146,10 +147,13 @@ class RunRoutes:
                 await self._run(principal, request, deadline, key, exchange)
                 return
             except AlreadyKnown as known:
-                await self._wait(known.job_id, deadline)
+                job_id = known.job_id
             except GatewayFault:  # perhaps it was not refused when it came for the first time
-                if key is None or await self._jobs.find_by_key(key) is None:
+                first = None if key is None else await self._jobs.find_by_key(key)
+                if first is None:
                     raise
+                job_id = first.id
+            await self._wait(job_id, deadline)
             assert key is not None
             job = await self._jobs.find_by_key(key)
             if job is not None and job.ended_at is not None:
@@ -160,8 +164,9 @@ class RunRoutes:
     async def _wait(self, job_id: str, deadline: Deadline) -> None:
         """Until a job has ended that another connection, or another gateway, is at."""
         loop = asyncio.get_running_loop()
-        while not await self._events.wait_for_end(job_id, LOOK_EVERY):
-            if isinstance(deadline, float) and deadline < loop.time():
+        end = deadline if isinstance(deadline, float) else inf
+        while not await self._events.wait_for_end(job_id, min(LOOK_EVERY, end - loop.time())):
+            if end <= loop.time():
                 raise DeadlineExceeded("The time was over before the call ended that this request began before.")
 
     async def _run(
@@ -254,15 +259,22 @@ class RunRoutes:
             ready = await self._pipeline.prepare(principal, call, deadline=deadline)
             ready = await self._pipeline.admit(ready, job_id, key=key, parent_id=batch_id, position=position)
         except AlreadyKnown as known:  # the batch was cut, and this call of it was not
-            await self._wait(known.job_id, deadline)
-            job = await self._jobs.adopt(known.job_id, batch_id)
-            return await self._recorded.item(job), job.status is JobStatus.SUCCEEDED
+            return await self._item_again(known.job_id, deadline, batch_id)
         except GatewayFault as fault:
             known_call = call if isinstance(call, Call) else None
             await self._record_refusal(principal, known_call, fault, batch_id, position, job_id)
             return replies.item(of_fault(job_id, fault), None), False
         outcome: Outcome = await self._pipeline.run(ready, job_id, parent_id=batch_id)
         return replies.item(outcome, ready.version), outcome.result is not None
+
+    async def _item_again(self, job_id: str, deadline: float | None, batch_id: str) -> Item:
+        """What a call of a batch that was cut has come to meanwhile."""
+        try:
+            await self._wait(job_id, deadline)
+            job = await self._jobs.adopt(job_id, batch_id)
+            return await self._recorded.item(job), job.status is JobStatus.SUCCEEDED
+        except GatewayFault as fault:
+            return replies.item(of_fault(job_id, fault), None), False
 
     async def _record_refusal(
         self, principal: Principal, call: Call | None, fault: GatewayFault, batch_id: str, position: int, job_id: str
