@@ -141,9 +141,11 @@ def test_the_order_to_stop_lets_jobs_end_or_go_on_later(gateway: Gateway) -> Non
     assert (job["status"], job["attempt"]) == ("succeeded", 1)
 
 
-def test_a_job_that_the_gateway_never_survives_is_given_up(gateway: Gateway) -> None:
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_job_that_the_gateway_never_survives_is_given_up(gateway: Gateway, attempts: int) -> None:
     key = gateway.key("ann")
-    job_id = gateway.request("POST", "/v1/jobs", key=key, json=call("deep", levels=0)).json()["job_id"]
+    body = {**call("deep", levels=0), "retry": {"attempts": attempts, "delay": 600}}
+    job_id = gateway.request("POST", "/v1/jobs", key=key, json=body).raise_for_status().json()["job_id"]
     until(lambda: gateway.request("GET", f"/v1/jobs/{job_id}", key=key).json()["status"] == "running", 20)
     kill(gateway)
     with closing(sqlite3.connect(gateway.data / "gateway.db")) as database, database:

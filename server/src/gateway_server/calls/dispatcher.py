@@ -293,11 +293,11 @@ class Dispatcher:
 
         async def running() -> None:
             begun.set()
+            await self._events.append(leased.job_id, event_log.started(leased.job_id, leased.attempt))
             await self._database.write(
                 lambda c: self._jobs.set_status(c, leased.job_id, JobStatus.RUNNING), durable=False
             )
 
-        await self._events.append(leased.job_id, event_log.started(leased.job_id, leased.attempt))
         attempt = Attempt(attempt=leased.attempt, fold=True)
         return await self._pipeline.attempt(ready, call, emit=emit, order=attempt, begun=running)
 
@@ -310,7 +310,7 @@ class Dispatcher:
             await self._put_back(leased, call, min(fault.retry_after or SHORT_REST, LONGEST_REST), untried=True)
             return
         rest = None
-        if (outcome.error is not None and not outcome.canceled) or isinstance(outcome.fault, _WORTH_RETRYING):
+        if leased.interruptions < MOST_INTERRUPTIONS and _is_worth_retrying(outcome):
             rest = leased.order.retry.wait(leased.attempt - leased.interruptions)
         if rest is not None and (leased.deadline is None or time.time() + rest < leased.deadline):
             await self._put_back(leased, call, rest, failed=outcome)
@@ -389,6 +389,10 @@ class Dispatcher:
         )
         if parent is not None:
             self._events.ended(parent)
+
+
+def _is_worth_retrying(outcome: Outcome) -> bool:
+    return (outcome.error is not None and not outcome.canceled) or isinstance(outcome.fault, _WORTH_RETRYING)
 
 
 def close_batch(connection: Connection, jobs: Jobs, batch_id: str, done: dict[JobStatus, int]) -> None:
