@@ -191,3 +191,14 @@ def test_an_impossible_dependency_is_told_and_leaves_nothing(gateway: Gateway, f
     shown = gateway.request("GET", "/v1/prefabs?status=failed").json()["prefabs"]
     assert "six" in next(prefab["error"] for prefab in shown if prefab["id"] == "greedy")
     assert not (gateway.data / "prefabs" / "greedy").exists()
+
+
+def test_libraries_without_a_wheel_are_built_where_the_operator_allows_it(tmp_path: Path, gateway: Gateway):
+    source = "import docopt\n\ndef version():\n    return docopt.__version__\n"
+    package = write_package(tmp_path / "package", source, prefab_id="from-source", dependencies=("docopt==0.6.2",))
+    refused = upload(gateway, "p.tar.gz", pack(package))
+    assert refused.status_code == 422
+    assert "--allow-source-builds" in refused.json()["detail"]["message"]
+    with running_gateway(tmp_path / "data", "--allow-source-builds") as generous:
+        generous.publish(package)
+        assert generous.client().run("from-source", "1.0.0", "version", {}).get_function_result() == "0.6.2"

@@ -77,3 +77,4 @@ class Settings:
     part_size: int = 16 << 20
     file_limit: int = 100 << 30
     allow_source_builds: bool = False
+    """Whether libraries without a wheel are built, which runs their code as the gateway."""

@@ -274,5 +274,6 @@ def make_wheel(folder: Path, name: str, requires: list[str]) -> None:
 def test_allowed_sources_are_built(tmp_path: Path) -> None:
     wheel = sdk_wheel(tmp_path / "sdk")
     generous = Environments(tmp_path / "environments", lambda: wheel, allow_source=True)
-    resolution = asyncio.run(generous.resolve(["six"], None))
-    assert locked(resolution) == {"six"}
+    resolution = asyncio.run(generous.resolve(["docopt==0.6.2"], None))  # of which there is no wheel
+    assert locked(resolution) == {"docopt"}
+    assert (asyncio.run(generous.build(resolution)) / "docopt.py").is_file()

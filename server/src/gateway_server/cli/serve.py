@@ -57,6 +57,11 @@ class NetworkType(click.ParamType[Network]):
     help="Let functions reach other services on this machine.",
 )
 @click.option(
+    "--allow-source-builds",
+    is_flag=True,
+    help="Build libraries that have no wheel: to publish then runs their code as the gateway.",
+)
+@click.option(
     "--trusted-network",
     "trusted",
     multiple=True,
@@ -76,13 +81,14 @@ def serve(
     engine: str,
     sandbox: str,
     allow_loopback: bool,
+    allow_source_builds: bool,
     trusted: tuple[Network, ...],
     default_user: str,
     forget_secrets: bool,
 ) -> None:
     """Run a gateway.
 
-    The first start writes an API key of an admin to admin.key in the data folder. SIGTERM lets running calls end.
+    The first start writes an API key of an admin to admin.key in the data folder. SIGTERM gives running calls 30 seconds.
     """
     try:
         check_name(default_user, "User")
@@ -98,6 +104,7 @@ def serve(
         engine=engine,
         sandbox=sandbox,
         allow_loopback=allow_loopback,
+        allow_source_builds=allow_source_builds,
         trusted_networks=trusted,
         default_user=default_user,
         forget_secrets=forget_secrets,

@@ -106,7 +106,8 @@ def explain(log: str) -> str:
         return f"the package index has no package called {missing[1]}"
     if no_wheel := _NO_WHEEL.search(text):
         machine = f"Python {sys.version_info.major}.{sys.version_info.minor} on {sysconfig.get_platform()}"
-        return f"there is no wheel of {no_wheel[1]} for {machine}, and it is not built from source"
+        allowed = "unless the gateway is started with --allow-source-builds"
+        return f"there is no wheel of {no_wheel[1]} for {machine}, and it is not built from source {allowed}"
     if refused := _REFUSED.search(text):
         return f"the package index answered with an error: {refused[1]}"
     if _UNREACHABLE.search(text):
