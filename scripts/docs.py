@@ -2,7 +2,7 @@
 """`make docs`: the pages of docs/ as a site in site/, English at its root and Chinese below zh/.
 
 The pages stay as they are read in the repository: `X.md` with its twin `X.zh-CN.md`. What a site needs beyond that is
-added to copies: titles of files above their blocks, the anchors of the English headings on the Chinese ones, and links
+added to copies: titles of files above their blocks, the anchors that headings have in the repository, and links
 between pages of one language. Nothing is fetched, neither here nor by whoever reads the site.
 """
 
@@ -69,20 +69,17 @@ def anchor(heading: str) -> str:
     return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower())
 
 
-def with_anchors(text: str, english: str) -> str:
-    """A page whose headings have the anchors of its English twin."""
+def with_anchors(text: str) -> str:
+    """A page whose headings have the anchors that its links name, in whatever language they are."""
     lines = text.splitlines()
-    for (number, level, heading), (_, _, twin) in zip(headings(text), headings(english), strict=True):
-        lines[number] = f"{level} {heading} {{ #{anchor(twin)} }}"
+    for number, level, heading in headings(text):
+        lines[number] = f"{level} {heading} {{ #{anchor(heading)} }}"
     return "\n".join(lines) + "\n"
 
 
 def prepared(name: str, language: str) -> str:
     """A page as the generator wants it."""
-    page, twin = source(name, language), source(name, "en")
-    text = page.read_text("utf-8")
-    if twin.exists():
-        text = with_anchors(text, twin.read_text("utf-8"))
+    text = with_anchors(source(name, language).read_text("utf-8"))
     text = _FILE_MARK.sub(r'```\2 title="\1"' + "\n", text)
     return _OTHER_MARK.sub("", text).replace(f"{TWIN})", ".md)").replace(f"{TWIN}#", ".md#")
 
