@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from gateway_server.files.staging import stage
 from gateway_server.store import local_objects
 
 from .conftest import PRINCIPALS, House
+from .gates import Gate, cancel
 
 pytestmark = pytest.mark.anyio
 
@@ -96,37 +96,6 @@ async def test_an_input_that_is_gone_is_told(house: House, workspace: Path) -> N
         await stage(house.objects, {"in": [file]}, workspace, None)
 
 
-class Gate:
-    """Keeps a thread that comes to it until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.passed = 0
-        self._reached, self._open = threading.Event(), threading.Event()
-
-    def before(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        def gated(*arguments: Any) -> Any:
-            self._reached.set()
-            assert self._open.wait(10)
-            self.passed += 1
-            return work(*arguments)
-
-        return gated
-
-    async def reached(self) -> None:
-        assert await asyncio.to_thread(self._reached.wait, 10)
-
-    def open(self) -> None:
-        self._open.set()
-
-
-async def cancel(task: asyncio.Task[None], times: int) -> None:
-    """As those do who do not know of each other; everything goes on that can."""
-    for _ in range(times):
-        task.cancel()
-        for _ in range(20):
-            await asyncio.sleep(0)
-
-
 def cannot(*_: object) -> int:
     raise OSError(errno.EXDEV, "another file system")
 
@@ -144,7 +113,7 @@ async def test_an_input_does_not_go_on_into_the_next_file_that_is_opened(
         gate.open()
         with pytest.raises(asyncio.CancelledError):
             await staging
-        await asyncio.to_thread(house.objects.disk.close)  # no thread is at it any more
+        await gate.done()
         assert os.fstat(other.fileno()).st_size == 0
 
 

@@ -72,3 +72,24 @@ async def test_who_is_canceled_again_and_again_still_waits_for_the_thread():
     with pytest.raises(asyncio.CancelledError):
         await task
     threads.close()
+
+
+@pytest.mark.anyio
+async def test_a_file_that_nobody_wants_any_more_is_not_left_open(tmp_path):
+    threads, begun, may_end, opened = disk.Disk(), threading.Event(), threading.Event(), []
+
+    def opener():
+        begun.set()
+        may_end.wait(10)
+        opened.append(os.open(tmp_path, os.O_RDONLY))
+        return opened[0]
+
+    task = asyncio.create_task(threads.open(opener))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+    threads.close()

@@ -47,6 +47,22 @@ class Disk:
         unwanted = threading.Event()
         return await _finished(self._threads.submit(work, unwanted, *arguments, **named), unwanted)
 
+    async def open(self, opener: Callable[[], int]) -> int:
+        """The descriptor that `opener` gives, in a thread. Cancelled, it leaves none open.
+
+        Raises:
+            FileNotFound: there is no such file.
+            ServiceUnavailable: the disk is broken.
+        """
+        opened: list[int] = []
+        try:
+            await self.run(lambda: opened.append(opener()))
+        except asyncio.CancelledError:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        return opened[0]
+
     def begin(self, work: Callable[[], None]) -> None:
         """Has `work`, which raises nothing, done when there is time; nobody waits for it."""
         with suppress(RuntimeError):  # the gateway ends

@@ -119,7 +119,8 @@ class LocalObjects:
         Raises:
             FileNotFound: there is no such object.
         """
-        return OpenObject(self.disk, await self.disk.run(os.open, self.path(key), os.O_RDONLY | os.O_CLOEXEC))
+        path = self.path(key)
+        return OpenObject(self.disk, await self.disk.open(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects, and folders that are empty then; those that do not exist are passed over."""
