@@ -38,6 +38,9 @@ def pages(n: int):
     for i in range(n):
         yield {"type": "content", "data": "x" * 10_000}
 
+def long(size: int):
+    return "x" * size
+
 def silent(seconds: float):
     yield {"type": "content", "data": "first"}
     time.sleep(seconds)

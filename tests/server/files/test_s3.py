@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import uuid
@@ -20,11 +21,13 @@ from gateway_server.files.uploads import Uploads
 from gateway_server.files.wishes import wish
 from gateway_server.models import Principal, now
 from gateway_server.settings import Settings
+from gateway_server.store import s3_objects
 from gateway_server.store.objects import Assembly
 from gateway_server.store.s3_objects import S3Objects
 from gateway_server.store.s3_signatures import Credentials, presign
 
 from .conftest import PRINCIPALS, House, stream
+from .gates import Gate, cancel
 
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
 AGENT = PRINCIPALS["agent"]
@@ -165,4 +168,46 @@ async def test_a_store_that_does_not_answer_is_told() -> None:
     store = S3Objects.from_url("s3://bucket", KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
     with pytest.raises(ServiceUnavailable):
         await store.received(Assembly(id="i", key="k", size=1, part_size=1, handle="h"))
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_copied_out_does_not_go_into_the_next_file_that_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, gate = S3Objects.from_url("s3://bucket", KEYS), Gate()
+    monkeypatch.setattr(store, "read", lambda _key: stream(b"of one user"))
+    monkeypatch.setattr(s3_objects, "write_all", gate.before(s3_objects.write_all))
+    with (tmp_path / "input").open("wb") as input_file:
+        copying = asyncio.create_task(store.copy_out("key", input_file.fileno()))
+        await gate.reached()
+        await cancel(copying, times=2)
+        with (tmp_path / "of another").open("xb", buffering=0) as other:
+            gate.open()
+            with pytest.raises(asyncio.CancelledError):
+                await copying
+            await gate.done()
+            assert os.fstat(other.fileno()).st_size == 0
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_an_output_that_nobody_wants_leaves_no_file_open(tmp_path: Path) -> None:
+    store, gate = S3Objects.from_url("s3://bucket", KEYS), Gate()
+    (tmp_path / "output").write_bytes(b"data")
+    opened: list[int] = []
+
+    def source() -> int:
+        opened.append(os.open(tmp_path / "output", os.O_RDONLY))
+        return opened[0]
+
+    storing = asyncio.create_task(store.put_file("id", "key", gate.before(source), 10))
+    await gate.reached()
+    await cancel(storing, times=1)
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+    await gate.done()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
     await store.close()

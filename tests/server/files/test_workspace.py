@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from gateway_server.files import outputs
 from gateway_server.files.names import LONGEST
 from gateway_server.files.outputs import Output, collect, group
 from gateway_server.files.staging import stage
+from gateway_server.store import local_objects
 
 from .conftest import PRINCIPALS, House
+from .gates import Gate, cancel
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +94,45 @@ async def test_an_input_that_is_gone_is_told(house: House, workspace: Path) -> N
     await house.objects.delete([file.key])
     with pytest.raises(FileNotFound):
         await stage(house.objects, {"in": [file]}, workspace, None)
+
+
+def cannot(*_: object) -> int:
+    raise OSError(errno.EXDEV, "another file system")
+
+
+async def test_an_input_does_not_go_on_into_the_next_file_that_is_opened(
+    house: House, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, gate = await house.put(b"of one user"), Gate()
+    monkeypatch.setattr(os, "copy_file_range", cannot)
+    monkeypatch.setattr(local_objects, "write_all", gate.before(local_objects.write_all))
+    staging = asyncio.create_task(stage(house.objects, {"in": [file]}, workspace, None))
+    await gate.reached()
+    await cancel(staging, times=2)
+    with (tmp_path / "of another").open("xb", buffering=0) as other:
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await staging
+        await gate.done()
+        assert os.fstat(other.fileno()).st_size == 0
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+async def test_a_copy_that_nobody_waits_for_ends_soon(
+    house: House, workspace: Path, monkeypatch: pytest.MonkeyPatch, by_kernel: bool
+) -> None:
+    file, gate = await house.put(bytes(100_000)), Gate()
+    monkeypatch.setattr(local_objects, "_STEP", 1000)
+    monkeypatch.setattr(local_objects, "BLOCK", 1000)
+    monkeypatch.setattr(os, "copy_file_range", gate.before(os.copy_file_range) if by_kernel else cannot)
+    monkeypatch.setattr(local_objects, "write_all", gate.before(local_objects.write_all))
+    staging = asyncio.create_task(stage(house.objects, {"in": [file]}, workspace, None))
+    await gate.reached()
+    await cancel(staging, times=1)
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await staging
+    assert gate.passed == 1
 
 
 def names(workspace: Path, **limits: int) -> list[str]:

@@ -1,6 +1,8 @@
-"""Pieces are written whole and in their order, however many and long they are."""
+"""Pieces are written whole and in their order, however many and long they are; and nobody leaves a thread at work."""
 
+import asyncio
 import os
+import threading
 
 import pytest
 from hypothesis import given
@@ -44,3 +46,50 @@ def test_though_the_system_takes_a_part_of_them(tmp_path_factory, pieces, taken,
     assert os.pread(target, 10_000, 0)[: len(whole)] == whole
     assert os.pread(target, 10_000, 10_000) == whole
     os.close(target)
+
+
+async def rounds():
+    """Lets everything go on that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+async def test_who_is_canceled_again_and_again_still_waits_for_the_thread():
+    threads, begun, may_end = disk.Disk(), threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        may_end.wait(10)
+
+    task = asyncio.create_task(threads.run(work))
+    await asyncio.to_thread(begun.wait, 10)
+    for _ in range(3):
+        task.cancel()
+        await rounds()
+        assert not task.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    threads.close()
+
+
+@pytest.mark.anyio
+async def test_a_file_that_nobody_wants_any_more_is_not_left_open(tmp_path):
+    threads, begun, may_end, opened = disk.Disk(), threading.Event(), threading.Event(), []
+
+    def opener():
+        begun.set()
+        may_end.wait(10)
+        opened.append(os.open(tmp_path, os.O_RDONLY))
+        return opened[0]
+
+    task = asyncio.create_task(threads.open(opener))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+    threads.close()

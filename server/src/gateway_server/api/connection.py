@@ -19,6 +19,8 @@ LONGEST_HEAD = 64 << 10
 """Bytes of a request line and its headers."""
 HEAD_TIME = 30.0
 """Seconds in which a request that has begun must have told its head."""
+STALLED = 60.0
+"""Seconds for which a client may take nothing of an answer."""
 ONCE = frozenset(
     (
         b"authorization",
@@ -49,6 +51,9 @@ class Connection(HttpToolsProtocol):
         """The request that is being answered here."""
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._untaken = 0
+        """Bytes of answers that the client had still to take when somebody last looked."""
+        self._untaken_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client that connects has to say what it wants."""
@@ -58,6 +63,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_timer()
+        self._stop_watching_reader()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         direct, self._direct = self._direct, None
@@ -183,13 +189,32 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
         if self._direct is not None:
             self._direct.is_paused = True
+        self._watch_reader()
 
     def resume_writing(self) -> None:
         """The client goes on."""
+        self._stop_watching_reader()
         super().resume_writing()
         if self._direct is not None:
             self._direct.is_paused = False
             self._direct.news()
+
+    def _watch_reader(self) -> None:
+        self._untaken = self.transport.get_write_buffer_size()
+        self._untaken_timer = self.loop.call_later(STALLED, self._look_at_reader)
+
+    def _look_at_reader(self) -> None:
+        """Of whom nothing has been taken since the last look, the answer is given up: else the gateway holds it for as
+        long as they like, with everything that they ask for on further connections."""
+        if self.transport.get_write_buffer_size() < self._untaken:
+            self._watch_reader()
+        else:
+            self.transport.abort()
+
+    def _stop_watching_reader(self) -> None:
+        if self._untaken_timer is not None:
+            self._untaken_timer.cancel()
+            self._untaken_timer = None
 
     def send_400_response(self, msg: str) -> None:
         """What nobody understands is refused in the form of every refusal."""

@@ -250,7 +250,7 @@ def _nothing(_connection: Connection) -> None: ...
 
 def _commit_together(connection: Connection, group: list[Item]) -> None:
     """Runs every write and commits them at once; one that raises takes only its own changes back."""
-    for item in group:
+    for position, item in enumerate(group):
         try:
             if len(group) == 1:
                 item.outcome = item.work(connection)
@@ -259,10 +259,21 @@ def _commit_together(connection: Connection, group: list[Item]) -> None:
                     item.outcome = item.work(connection)
         except Exception as error:
             item.error = error
+            if _has_lost_its_transaction(connection):
+                connection.rollback()  # for the library to notice; whatever follows begins another
+                for earlier in group[:position]:
+                    earlier.error = earlier.error or error
     if len(group) == 1 and group[0].error is not None:
         connection.rollback()
     else:
         connection.commit()
+
+
+def _has_lost_its_transaction(connection: Connection) -> bool:
+    """Whether SQLite took back everything, not the failed write alone, as it may where the disk is full or broken. It
+    would then say nothing against a commit."""
+    raw: Any = connection.connection.driver_connection
+    return connection.dialect.name == "sqlite" and not raw.in_transaction
 
 
 def inserting(connection: Connection) -> Any:

@@ -6,10 +6,10 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from gateway_server.errors import FileNotFound, PayloadTooLarge, ServiceUnavailable
 from gateway_server.store.objects import BLOCK, Written
@@ -32,26 +32,36 @@ class Disk:
         self._others = ThreadPoolExecutor(1, thread_name_prefix="objects-later")
 
     async def run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Does `work` in a thread. Cancelled, it returns only when the thread has let go of what it was given.
+        """Does `work` in a thread. Cancelled, even again, it returns only when the thread has let go of what it has.
 
         Raises:
             FileNotFound: a file that it needs is missing.
             ServiceUnavailable: the disk is full or broken.
         """
-        job = self._threads.submit(work, *arguments, **named)
-        future = asyncio.wrap_future(job)
+        return await _finished(self._threads.submit(work, *arguments, **named))
+
+    async def run_stoppable(
+        self, work: Callable[Concatenate[threading.Event, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """The same for work that takes long: it gets an event, which is set once nobody wants it any more."""
+        unwanted = threading.Event()
+        return await _finished(self._threads.submit(work, unwanted, *arguments, **named), unwanted)
+
+    async def open(self, opener: Callable[[], int]) -> int:
+        """The descriptor that `opener` gives, in a thread. Cancelled, it leaves none open.
+
+        Raises:
+            FileNotFound: there is no such file.
+            ServiceUnavailable: the disk is broken.
+        """
+        opened: list[int] = []
         try:
-            return await asyncio.shield(future)
+            await self.run(lambda: opened.append(opener()))
         except asyncio.CancelledError:
-            if not job.cancel():
-                await asyncio.wait([future])
-                future.exception()
+            for descriptor in opened:
+                os.close(descriptor)
             raise
-        except FileNotFoundError as error:
-            raise FileNotFound("There is no such file.") from error
-        except OSError as error:
-            reason = "is full" if error.errno in _FULL else f"failed: {error.strerror}"
-            raise ServiceUnavailable(f"The store of files {reason}.") from error
+        return opened[0]
 
     def begin(self, work: Callable[[], None]) -> None:
         """Has `work`, which raises nothing, done when there is time; nobody waits for it."""
@@ -62,6 +72,33 @@ class Disk:
         """Waits for what is being done."""
         self._others.shutdown(wait=True, cancel_futures=True)
         self._threads.shutdown(wait=True)
+
+
+async def _finished(job: Future[T], unwanted: threading.Event | None = None) -> T:
+    """What a thread makes of a job."""
+    future = asyncio.wrap_future(job)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if not job.cancel():
+            if unwanted is not None:
+                unwanted.set()
+            await _until_done(future)
+        raise
+    except FileNotFoundError as error:
+        raise FileNotFound("There is no such file.") from error
+    except OSError as error:
+        reason = "is full" if error.errno in _FULL else f"failed: {error.strerror}"
+        raise ServiceUnavailable(f"The store of files {reason}.") from error
+
+
+async def _until_done(future: asyncio.Future[T]) -> None:
+    """However often whoever waits is canceled: they would close the descriptor that the thread writes to, whose number
+    the next file or connection has."""
+    while not future.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
+    future.exception()  # nobody wants to hear of it
 
 
 class Blocks:

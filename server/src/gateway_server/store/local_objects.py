@@ -8,6 +8,7 @@ key, and `incoming/` what is still on its way; both on one file system, so that 
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ _LONGEST = 255
 _LEFTOVERS = 500
 _COPIED = 1 << 18
 """Bytes that the event loop copies at a time; more would not stay in the processor's cache until they are sent."""
+_STEP = 32 << 20
+"""Bytes that the kernel copies before somebody looks whether they are still wanted."""
 
 
 OBJECTS_FOLDER = "objects/kept"
@@ -93,7 +96,7 @@ class LocalObjects:
         Raises:
             FileNotFound: there is no such object.
         """
-        await self.disk.run(_copy, self.path(key), descriptor)
+        await self.disk.run_stoppable(_copy, self.path(key), descriptor)
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of an object from `start` up to `end`, in blocks.
@@ -116,7 +119,8 @@ class LocalObjects:
         Raises:
             FileNotFound: there is no such object.
         """
-        return OpenObject(self.disk, await self.disk.run(os.open, self.path(key), os.O_RDONLY | os.O_CLOEXEC))
+        path = self.path(key)
+        return OpenObject(self.disk, await self.disk.open(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects, and folders that are empty then; those that do not exist are passed over."""
@@ -282,14 +286,14 @@ def _older(folder: Path, before: float) -> Iterator[str]:
                     yield entry.name.partition(".")[0]
 
 
-def _copy(source: Path, target: int) -> None:
+def _copy(unwanted: threading.Event, source: Path, target: int) -> None:
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
-            while os.copy_file_range(descriptor, target, 1 << 30):
+            while not unwanted.is_set() and os.copy_file_range(descriptor, target, _STEP):
                 pass
         except OSError:  # other file systems, or a kernel that cannot; what was copied stays, both ends have moved on
-            while data := os.read(descriptor, BLOCK):
+            while not unwanted.is_set() and (data := os.read(descriptor, BLOCK)):
                 write_all(target, data)
     finally:
         os.close(descriptor)

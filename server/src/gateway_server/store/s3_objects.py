@@ -20,7 +20,7 @@ from obstore.store import S3Store
 
 from gateway_server.errors import FileNotFound, PayloadTooLarge, ServiceUnavailable
 from gateway_server.models import now
-from gateway_server.store.disk import write_all
+from gateway_server.store.disk import Disk, write_all
 from gateway_server.store.objects import BLOCK, Assembly, Written
 from gateway_server.store.s3_parts import S3Parts
 from gateway_server.store.s3_signatures import Credentials, presign
@@ -47,6 +47,7 @@ class S3Objects:
             f"{place.scheme}://{place.netloc}/{bucket}" if path_style else f"{place.scheme}://{bucket}.{place.netloc}"
         )
         self._address = host
+        self._disk = Disk()
         self._http = httpx.AsyncClient(timeout=60)
         self._parts = S3Parts(self._http, self._presigned)
         self._store = S3Store(
@@ -109,13 +110,10 @@ class S3Objects:
             PayloadTooLarge: it has more than `limit` bytes.
             FileNotFound: it cannot be opened any more.
         """
-        try:
-            descriptor = await asyncio.to_thread(source)
-        except FileNotFoundError as error:
-            raise FileNotFound("There is no such file.") from error
+        descriptor = await self._disk.open(source)
         receiving = self.receive(incoming)
         try:
-            while data := await asyncio.to_thread(os.pread, descriptor, BLOCK, receiving.size):
+            while data := await self._disk.run(os.pread, descriptor, BLOCK, receiving.size):
                 if receiving.size + len(data) > limit:
                     raise PayloadTooLarge(f"The file has more than {limit} bytes.")
                 await receiving.write(data)
@@ -138,12 +136,8 @@ class S3Objects:
         Raises:
             FileNotFound: there is no such object.
         """
-        own = os.dup(descriptor)
-        try:
-            async for data in self.read(key):
-                await asyncio.shield(asyncio.to_thread(write_all, own, data))
-        finally:
-            os.close(own)
+        async for data in self.read(key):
+            await self._disk.run(write_all, descriptor, data)
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of an object from `start` up to `end`, in blocks.
@@ -250,8 +244,9 @@ class S3Objects:
         return f"{self._prefix}incoming/{incoming}"
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and waits for the threads."""
         await self._http.aclose()
+        self._disk.close()
 
 
 class S3Incoming:
