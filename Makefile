@@ -1,6 +1,8 @@
 # One command each. `make help` lists them; nothing is needed beforehand but Python 3.11 with venv, and make.
 PYTHON ?= python3
 UV := .venv/bin/uv
+IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, and $(PYTHON) is %d.%d. \
+	Say which: make PYTHON=python3.12 $(or $(MAKECMDGOALS),install)" % sys.version_info[:2])
 .DEFAULT_GOAL := help
 
 .PHONY: help install demo guide test soak neighbours fuzz fuzz-parsers mutate bench check docs lock lock-bench clean
@@ -11,12 +13,14 @@ help: ## this list
 install: .venv/.installed ## make .venv with everything that requirements.lock names
 
 .venv/.installed: requirements.lock sdk/pyproject.toml runtime/pyproject.toml server/pyproject.toml
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -c '$(IS_NEW)' 2>/dev/null || { $(PYTHON) -c '$(IS_NEW)' && $(PYTHON) -m venv --clear .venv; }
+	@echo "Installing what requirements.lock names into .venv"
 	@test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
-	$(UV) pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
-	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e sdk -e runtime -e server
+	@$(UV) pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	@$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e sdk -e runtime -e server
 	@.venv/bin/python -m compileall -q sdk/src runtime/src server/src  # or the first of all commands would do it
 	@touch $@
+	@echo "Installed. To have the commands on the path of a terminal: . .venv/bin/activate"
 
 demo: install ## the whole product on this machine, shown in a minute; nothing is left behind
 	@.venv/bin/python scripts/demo.py
