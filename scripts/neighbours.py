@@ -154,7 +154,9 @@ def left(gateway: Gateway, before: set[int]) -> list[str]:
     """What is still there of an attack that is over: files in workspaces, and processes that do something."""
     end = time.monotonic() + PATIENCE
     while True:
-        files = [str(path) for path in (gateway.data / "work").rglob("*") if path.is_file() and "probe" not in path.parts]
+        files = [
+            str(path) for path in (gateway.data / "work").rglob("*") if path.is_file() and "probe" not in path.parts
+        ]
         pids = set(gateway.workers()) - before
         used = {pid: measuring.processor_time([pid]) for pid in pids}
         time.sleep(0.5)

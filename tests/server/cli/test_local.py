@@ -127,6 +127,8 @@ def test_dev_follows_changes(alone: Command, tmp_path: Path):
         assert f"{dev.url}/docs" in dev.written
         environment = {"GATEWAY_BASE_URL": dev.url}
         assert alone("run", "speaker@1.0.0", "greet", "-p", "name=x", **environment).json["text"] == "Hello, x"
+        dev.wait_for("speaker greet succeeded in")
+        assert "speaker greet | greeting x\n" in dev.written
         main = folder / "src" / "main.py"
         main.write_text(main.read_text().replace("Hello", "Ahoy"))
         until(lambda: dev.written.count("published in") == 2, 10, "the second publish")
@@ -147,6 +149,15 @@ def test_dev_where_nothing_is(alone: Command, tmp_path: Path):
     ended = alone("dev", tmp_path, "--port", "0")
     assert ended.code == 1
     assert "gateway init" in ended.err
+
+
+def test_dev_shows_how_calls_fail(alone: Command, tmp_path: Path):
+    write_speaker(tmp_path / "p")
+    with Running(alone.start("dev", "p", "--port", "0")) as dev:
+        dev.wait_for("-p name=text")
+        assert alone("run", "speaker@1.0.0", "fail", GATEWAY_BASE_URL=dev.url).code == 1
+        dev.wait_for("speaker fail failed in")
+        assert 'speaker fail |     raise ValueError("it went wrong")\n' in dev.written
 
 
 def test_serve(alone: Command, tmp_path: Path):
@@ -202,6 +213,7 @@ def test_serve_lets_calls_end(alone: Command, tmp_path: Path):
             assert run.process.wait(20) == 0
         assert '"done"' in run.written
         assert serve.process.wait(20) == 0
+        assert "1 call is running; it has 30 s to end." in serve.written
 
 
 def test_trusted_networks(alone: Command, tmp_path: Path):

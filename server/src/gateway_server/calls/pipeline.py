@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -48,7 +49,7 @@ class Pipeline:
         self._standings = standings
         self.prepare = preparation.prepare
         self.check_still = preparation.check_still
-        self.attempt = attempts.make
+        self.attempt: Callable[..., Awaitable[Outcome]] = attempts.make
         self.new_log: Callable[[], Log] = lambda: Log(log_limit)
         """Where what a call prints goes."""
         self._database = database
@@ -56,6 +57,17 @@ class Pipeline:
         self._jobs = jobs
         self._events = events
         self._running = running
+
+    def tell(self, told: Callable[[Ready, Running, Outcome], None]) -> None:
+        """Has `told` hear of each attempt that is over, from now on."""
+        attempt = self.attempt
+
+        async def telling(ready: Ready, call: Running, **options: Any) -> Outcome:
+            outcome = await attempt(ready, call, **options)
+            told(ready, call, outcome)
+            return outcome
+
+        self.attempt = telling
 
     async def admit(
         self,

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway_server.app import Gateway
-from gateway_server.cli import dev_agent, dev_prefab, server, terminal
+from gateway_server.cli import dev_agent, dev_calls, dev_prefab, server, terminal
 from gateway_server.cli.agent_folder import is_agent
 from gateway_server.cli.failures import ADMIN_KEY
 from gateway_server.prefabs.folders import MANIFEST
@@ -36,9 +36,11 @@ async def _develop(settings: Settings, projects: list[Path], shown: Path) -> Non
             terminal.say(
                 "There is nothing here. Write a prefab to begin with: gateway init NAME, then gateway dev NAME"
             )
+        gateway.pipeline.tell(dev_calls.show)
         tasks = [asyncio.create_task(_follow(gateway, project)) for project in projects]
         try:
             await server.until_told()
+            server.say_what_ends(gateway, GRACE)
         finally:
             for task in tasks:
                 task.cancel()

@@ -88,7 +88,7 @@ def serve(
 ) -> None:
     """Run a gateway.
 
-    The first start writes an API key of an admin to admin.key in the data folder. SIGTERM gives running calls 30 seconds.
+    The first start writes an API key of an admin to admin.key in the data folder. SIGTERM gives running calls 30 s.
     """
     try:
         check_name(default_user, "User")

@@ -21,6 +21,7 @@ import uvicorn
 from gateway_server.api.connection import Connection
 from gateway_server.api.doors import Doors
 from gateway_server.app import Gateway, check_settings, create_app
+from gateway_server.cli import terminal
 from gateway_server.cli.failures import Failure
 from gateway_server.engine.local.zygotes import OpenDoor
 from gateway_server.settings import Settings
@@ -156,14 +157,22 @@ async def until_told() -> None:
     await told.wait()
 
 
+def say_what_ends(gateway: Gateway, grace: int) -> None:
+    """Tells what a gateway that was told to end still waits for, for so many seconds at most."""
+    if count := len(gateway.running):
+        running = "1 call is running; it has" if count == 1 else f"{count} calls are running; they have"
+        terminal.say(f"gateway: {running} {grace} s to end. Ctrl-C again ends everything at once.")
+
+
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        step = _STEPS.get(getattr(error, "errno", 0), "Choose another with --host.")
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else error  # its own text names the address once more
+        step = _STEPS.get(number, "Choose another with --host.")
         raise Failure(f"Cannot listen on {host}:{port}: {reason}. {step}") from error
     with listener:
         _bound_unsent(listener)

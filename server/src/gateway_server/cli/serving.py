@@ -33,7 +33,7 @@ async def _serve(settings: Settings, shown: Path) -> None:
         if is_first:
             terminal.say(_next_steps(gateway))
         await server.until_told()
-        terminal.say("gateway: letting running calls end")
+        server.say_what_ends(gateway, server.GRACE)
 
 
 def _next_steps(gateway: Gateway) -> str:
