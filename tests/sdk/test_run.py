@@ -314,6 +314,16 @@ def test_a_client_outlives_its_converted_token(stub: StubGateway):
     assert client.run(*RUN, {}).is_success()
 
 
+def test_a_stream_of_a_client_outlives_its_converted_token(stub: StubGateway):
+    stub.fake.api_keys["sk-1"] = "first"
+    stub.fake.tokens = {"first"}
+    client = GatewayClient.from_api_key("sk-1", stub.url)
+    stub.fake.api_keys["sk-1"] = "second"
+    stub.fake.tokens = {"second"}
+    with client.run(*RUN, {}, stream=True) as events:
+        assert [event.type for event in events][-1] == "done"
+
+
 def test_environment(stub, monkeypatch):
     monkeypatch.setenv("GATEWAY_BASE_URL", stub.url + "/")
     monkeypatch.setenv("X_INTERNAL_TOKEN", "of-the-call")

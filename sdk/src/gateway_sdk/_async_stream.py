@@ -56,7 +56,7 @@ class AsyncEventStream:
         headers["Content-Type"] = "application/json"
         request = Request("POST", session.base_url + _wire.RUN, headers, body)
         try:
-            reply, _ = await session._attempts(request, stream=True)
+            reply, _ = await session._as_caller(request, stream=True)
         except BaseException:
             self._over = self._finished = True
             raise

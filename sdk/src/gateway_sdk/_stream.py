@@ -57,7 +57,7 @@ class EventStream:
         headers["Content-Type"] = "application/json"
         request = Request("POST", session.base_url + _wire.RUN, headers, body)
         try:
-            reply, _ = session._attempts(request, stream=True)
+            reply, _ = session._as_caller(request, stream=True)
         except BaseException:
             self._over = self._finished = True
             raise
