@@ -6,7 +6,8 @@ import ctypes
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -321,23 +322,30 @@ class Gateway:
     async def _sweep(self) -> None:
         """Removes what has expired."""
         while True:
-            moment, day = time.time(), 86400
-            try:
-                await self.library.sweep()
-                await self.erasure.finish()
-                await self.quotas.sweep()
-                await self.users.forget(moment - LONGEST_LIFE)
-                await self.signing.sweep(moment - LONGEST_LIFE)
-                await audit.forget(self.database, moment - self.settings.keep_audit_days * day)
-                await self.jobs.sweep(
-                    records_before=moment - self.settings.keep_records_days * day,
-                    results_before=moment - self.settings.keep_results_hours * 3600,
-                    logs_before=moment - self.settings.keep_logs_days * day,
-                )
-                await asyncio.to_thread(_give_memory_back)
-            except Exception:  # the next round tries again; the gateway must not end for it
-                logger.exception("sweeping failed")
+            for name, step in self._sweeping(time.time()).items():
+                try:
+                    await step()
+                except Exception:  # the next round tries again; neither the gateway nor another step must end for it
+                    logger.exception("sweeping %s failed", name)
             await asyncio.sleep(SWEEP_EVERY)
+
+    def _sweeping(self, moment: float) -> dict[str, Callable[[], Awaitable[object]]]:
+        settings, day = self.settings, 86400
+        return {
+            "files": self.library.sweep,
+            "deleted users": self.erasure.finish,
+            "quotas": self.quotas.sweep,
+            "users": partial(self.users.forget, moment - LONGEST_LIFE),
+            "signing keys": partial(self.signing.sweep, moment - LONGEST_LIFE),
+            "the audit log": partial(audit.forget, self.database, moment - settings.keep_audit_days * day),
+            "jobs": partial(
+                self.jobs.sweep,
+                records_before=moment - settings.keep_records_days * day,
+                results_before=moment - settings.keep_results_hours * 3600,
+                logs_before=moment - settings.keep_logs_days * day,
+            ),
+            "memory": partial(asyncio.to_thread, _give_memory_back),
+        }
 
     def _build_web(self) -> FastAPI:
         @contextlib.asynccontextmanager
