@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from packages import write_package
 
-from gateway_server.errors import NotFound
+from gateway_server.errors import NotFound, VersionExists, VersionInUse
 from gateway_server.models import Principal, Scope
 from gateway_server.prefabs import catalogue as module
 from gateway_server.prefabs import versions
 from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
+from gateway_server.prefabs.publisher import Publisher
 from gateway_server.store.database import Database
 
 from .conftest import manifest
@@ -28,13 +32,15 @@ class Shop:
     """A catalogue of versions that were never built."""
 
     def __init__(self, database: Database, folder: Path) -> None:
-        self._database = database
+        self.database = database
         self._revision = 0
         environments = Mock()
         environments.path.return_value = folder
         self.catalogue = Catalogue(database, environments, folder)
 
-    async def publish(self, version: str, name: str = "Hello") -> None:
+    async def publish(
+        self, version: str, name: str = "Hello", *, digest: str = "0" * 64, replacing: bool = False
+    ) -> None:
         self._revision += 1
         row = {
             "prefab_id": "hello-world",
@@ -43,7 +49,7 @@ class Shop:
             "error": None,
             "warnings": "[]",
             "manifest": json.dumps(manifest(version=version, name=name)),
-            "digest": "0" * 64,
+            "digest": digest,
             "environment": "any",
             "settings": "{}",
             "revision": self._revision,
@@ -51,7 +57,7 @@ class Shop:
             "created_at": float(self._revision),
             "size": 1,
         }
-        await self._database.write(lambda connection: versions.insert(connection, row, ANN))
+        await self.database.write(lambda connection: versions.insert(connection, row, ANN, replacing=replacing))
         self.catalogue.forget("hello-world", version)
 
     async def names(self) -> dict[str, str]:
@@ -81,6 +87,47 @@ async def test_no_call_of_a_removed_version_begins(shop: Shop, monkeypatch: pyte
     assert len(shop.catalogue._removed) == 1
     with pytest.raises(NotFound):
         await shop.catalogue.find("hello-world", "2.0.0")
+
+
+async def test_two_publishers_who_race_do_not_replace_each_other(shop: Shop) -> None:
+    await shop.publish("1.0.0", digest="a" * 64)
+    with pytest.raises(VersionExists, match="versions never change"):
+        await shop.publish("1.0.0", digest="b" * 64)  # it was not there when the publish began
+    assert (await shop.catalogue.find("hello-world", "1.0.0")).digest == "a" * 64
+    await shop.publish("1.0.0", digest="b" * 64, replacing=True)
+    assert (await shop.catalogue.find("hello-world", "1.0.0")).digest == "b" * 64
+
+
+async def test_a_version_that_is_being_published_once_more_is_not_removed(shop: Shop) -> None:
+    await shop.publish("1.0.0")
+    found = await shop.catalogue.find("hello-world", "1.0.0")
+    shop.catalogue.attempts["hello-world", "1.0.0"] = replace(found, status=versions.BUILDING)
+    with pytest.raises(VersionInUse, match="is being published right now"):
+        await shop.catalogue.remove("hello-world", "1.0.0", ANN)
+    assert await shop.catalogue.find("hello-world", "1.0.0")
+
+
+async def test_a_version_is_published_again_only_when_its_code_is_gone(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.publish("1.0.0")
+    removes, may_end = threading.Event(), threading.Event()
+
+    def rmtree(_folder: Path, *, ignore_errors: bool) -> None:
+        removes.set()
+        may_end.wait(20)
+
+    monkeypatch.setattr(module.shutil, "rmtree", rmtree)
+    removal = asyncio.create_task(shop.catalogue.remove("hello-world", "1.0.0", ANN))
+    await asyncio.to_thread(removes.wait, 20)
+    publisher = Publisher(shop.database, Mock(), shop.catalogue, lambda _principal: None)
+    package = write_package(tmp_path / "package", "def f():\n    return 1\n", prefab_id="hello-world")
+    with pytest.raises(VersionExists, match="is being removed right now"):
+        await publisher.publish(package, ANN)
+    assert not shop.catalogue.attempts
+    may_end.set()
+    await removal
+    assert not shop.catalogue.is_leaving("hello-world", "1.0.0")
 
 
 async def test_a_list_parses_only_what_is_new(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

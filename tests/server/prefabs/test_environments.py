@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -169,6 +170,33 @@ def test_a_cancelled_build_leaves_nothing(environments: Environments, tmp_path: 
 
     asyncio.run(story())
     assert os.listdir(tmp_path / "environments") == []
+
+
+def test_an_environment_that_is_being_finished_is_whole_or_not_there(
+    environments: Environments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs, may_end = threading.Event(), threading.Event()
+
+    def sync() -> None:
+        syncs.set()
+        may_end.wait(20)
+
+    async def story() -> Path:
+        resolution = await environments.resolve([], None)
+        monkeypatch.setattr(os, "sync", sync)
+        alone = asyncio.create_task(environments.build(resolution))
+        await asyncio.to_thread(syncs.wait, 20)
+        alone.cancel()
+        await asyncio.wait([alone], timeout=0.05)
+        assert len(os.listdir(tmp_path / "environments")) == 1  # nobody takes the workshop from under the thread
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await alone
+        return await environments.build(resolution)
+
+    built = asyncio.run(story())
+    assert os.listdir(tmp_path / "environments") == [built.name]
+    assert os.listdir(built) == [".complete"]
 
 
 KILLED = """

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
+from starlette import types
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
@@ -113,8 +114,8 @@ async def _publish(request: Request, principal: Principal, publisher: Publisher,
     async with AsyncExitStack() as stack:
         archive, settings = await stack.enter_async_context(_received(request, scratch))
         if "text/event-stream" in request.headers.get("accept", ""):
-            events = _events(publisher, archive, principal, settings, stack.pop_all())
-            return StreamingResponse(events, headers=_STREAM, media_type="text/event-stream")
+            kept = stack.pop_all()
+            return _Told(_events(publisher, archive, principal, settings, kept), kept)
         began = time.time()
         version = await publisher.publish(archive, principal, settings=settings)
         status = 201 if version.created_at >= began else 200
@@ -215,31 +216,43 @@ def _read_settings(text: str | None) -> Environment | None:
     return checked(settings)
 
 
+class _Told(StreamingResponse):
+    """Events, and what is kept for them. They let go of it at their end; where a caller hangs up at once, they never
+    begin, and cannot."""
+
+    def __init__(self, events: AsyncIterator[bytes], kept: AsyncExitStack) -> None:
+        super().__init__(events, headers=_STREAM, media_type="text/event-stream")
+        self._kept = kept
+
+    async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
+        """ASGI."""
+        async with self._kept:
+            await super().__call__(scope, receive, send)
+
+
 async def _events(
     publisher: Publisher, archive: Path, principal: Principal, settings: Environment | None, kept: AsyncExitStack
 ) -> AsyncIterator[bytes]:
     """Lines of progress as they come, then the end. A caller who hangs up ends the publish."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()
-    async with kept:
-        publish = asyncio.create_task(
-            publisher.publish(archive, principal, settings=settings, progress=lines.put_nowait)
-        )
-        publish.add_done_callback(lambda _: lines.put_nowait(None))
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE):
-                        line = await lines.get()
-                except TimeoutError:
-                    yield b": keep-alive\n\n"
-                    continue
-                if line is None:
-                    break
-                yield _frame({"type": "progress", "data": line})
-            yield _frame(_ending(publish))
-        finally:
-            publish.cancel()
-            await asyncio.wait([publish])
+    publish = asyncio.create_task(publisher.publish(archive, principal, settings=settings, progress=lines.put_nowait))
+    publish.add_done_callback(lambda _: lines.put_nowait(None))
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE):
+                    line = await lines.get()
+            except TimeoutError:
+                yield b": keep-alive\n\n"
+                continue
+            if line is None:
+                break
+            yield _frame({"type": "progress", "data": line})
+        yield _frame(_ending(publish))
+    finally:
+        publish.cancel()
+        await asyncio.wait([publish])
+        await kept.aclose()
 
 
 def _ending(publish: "asyncio.Task[Version]") -> dict[str, Any]:

@@ -19,9 +19,18 @@ from gateway_server.identity import access, audit
 from gateway_server.models import Principal
 from gateway_server.prefabs.environments import Environments
 from gateway_server.prefabs.search import rank, words_of
-from gateway_server.prefabs.versions import DEPLOYED, LATEST, Version, checked_settings, from_row, select_versions
+from gateway_server.prefabs.versions import (
+    BUILDING,
+    DEPLOYED,
+    LATEST,
+    Version,
+    checked_settings,
+    from_row,
+    select_versions,
+)
 from gateway_server.store import schema
 from gateway_server.store.database import Database
+from gateway_server.threads import finished
 
 LONGEST_ECHO = 80
 """Characters of what a caller sent that an answer repeats at most."""
@@ -149,9 +158,12 @@ class Catalogue:
         Raises:
             NotFound: there is no such version.
             PermissionDenied: it is somebody else's.
-            VersionInUse: calls of it run.
+            VersionInUse: calls of it run, or it is being published once more.
         """
         found = await self._changeable(prefab_id, version, principal)
+        attempt = self.attempts.get((prefab_id, version))
+        if attempt is not None and attempt.status == BUILDING:
+            raise VersionInUse(f"{prefab_id}@{version} is being published right now.")
         table, jobs = schema.versions, schema.jobs
         gone = table.delete().where(table.c.prefab_id == prefab_id, table.c.version == version)
         running = (jobs.c.prefab_id == prefab_id, jobs.c.version == version, jobs.c.ended_at.is_(None))
@@ -173,9 +185,13 @@ class Catalogue:
             self._unknow(prefab_id, version)
             self._remember_removed(found)
             self.on_gone(found)
+            await finished(shutil.rmtree, self.code(prefab_id, version, found.digest), ignore_errors=True)
         finally:
             self._leaving.discard((prefab_id, version))
-        await asyncio.to_thread(shutil.rmtree, self.code(prefab_id, version, found.digest), ignore_errors=True)
+
+    def is_leaving(self, prefab_id: str, version: str) -> bool:
+        """Whether a version is being removed, its code included."""
+        return (prefab_id, version) in self._leaving
 
     def _remember_removed(self, version: Version) -> None:
         if version.deployment is not None:

@@ -27,6 +27,7 @@ from packaging.specifiers import SpecifierSet
 from gateway_server.prefabs.requirements import OWN, RUNTIME, SDK, RequirementRefused, name_of, normalise
 from gateway_server.prefabs.support import lay_out_support, sdk_wheel
 from gateway_server.prefabs.uv import EnvironmentBuildError, run_tool, uv_command
+from gateway_server.threads import finished
 
 __all__ = ["EnvironmentBuildError", "Environments", "Resolution", "lay_out_support", "sdk_wheel"]
 
@@ -89,7 +90,7 @@ class Environments:
             listeners: list[Progress] = []
             build = _Build(task=asyncio.create_task(self._build(resolution, listeners)), listeners=listeners)
             self._builds[resolution.key] = build
-            build.task.add_done_callback(lambda _: self._builds.pop(resolution.key, None))
+            build.task.add_done_callback(lambda _: self._forget(resolution.key, build))
         if progress is not None:
             build.listeners.append(progress)
         build.waiting += 1
@@ -99,8 +100,12 @@ class Environments:
             build.waiting -= 1
             if build.waiting == 0 and not build.task.done():
                 build.task.cancel()
-                self._builds.pop(resolution.key, None)
+                self._forget(resolution.key, build)
                 await asyncio.wait([build.task])
+
+    def _forget(self, key: str, build: _Build) -> None:
+        if self._builds.get(key) is build:  # else another has begun since
+            del self._builds[key]
 
     def path(self, key: str) -> Path | None:
         """The folder of a complete environment."""
@@ -155,7 +160,7 @@ class Environments:
                 await run_tool(command, cwd=workshop.folder, limit=limit, lock=workshop.lock, progress=progress)
                 await asyncio.to_thread(_tidy, built)
                 await _precompile(built, workshop.lock)
-            return await asyncio.to_thread(self._finish, built, resolution)
+            return await finished(self._finish, built, resolution)  # else the workshop would be taken from under it
 
     def _finish(self, built: Path, resolution: Resolution) -> Path:
         (built / MARKER).write_text(resolution.lock)

@@ -17,7 +17,7 @@ from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.code import check_code
 from gateway_server.prefabs.environments import EnvironmentBuildError, Environments
 from gateway_server.prefabs.package import Package, PackageError, open_package
-from gateway_server.prefabs.versions import BUILDING, DEPLOYED, FAILED, Version, checked_settings, insert
+from gateway_server.prefabs.versions import BUILDING, DEPLOYED, FAILED, Version, checked_settings, insert, other_content
 from gateway_server.store import schema
 from gateway_server.store.database import Database
 
@@ -72,12 +72,14 @@ class Publisher:
                 return existing
             if self._attempts.get(key, None) and self._attempts[key].status == BUILDING:
                 raise VersionExists(f"{key[0]}@{key[1]} is being published right now.")
+            if self._catalogue.is_leaving(*key):
+                raise VersionExists(f"{key[0]}@{key[1]} is being removed right now; publish it in a moment.")
             attempt = Version(
                 prefab_id=key[0], version=key[1], status=BUILDING, owner=principal.user, created_at=time.time()
             )
             self._attempts[key] = attempt
             try:
-                version = await self._build(package, principal, dict(settings or {}), say)
+                version = await self._build(package, principal, dict(settings or {}), say, replacing=replacing)
             except BaseException as error:
                 self._remember_failure(attempt, error)
                 raise
@@ -96,13 +98,12 @@ class Publisher:
         if existing.digest == package.digest:
             return existing
         if not replacing:
-            raise VersionExists(
-                f"{prefab_id}@{version} was published with other content, and versions never change. "
-                "Raise the version in the manifest and publish again."
-            )
+            raise other_content(prefab_id, version)
         return None
 
-    async def _build(self, package: Package, principal: Principal, settings: dict[str, str], say: Progress) -> Version:
+    async def _build(
+        self, package: Package, principal: Principal, settings: dict[str, str], say: Progress, *, replacing: bool
+    ) -> Version:
         manifest = package.manifest
         say("Checking the code against the manifest")
         try:
@@ -135,7 +136,7 @@ class Publisher:
             "size": package.size,
         }
         self._check_principal(principal)  # environments take their time
-        await self._database.write(lambda connection: insert(connection, row, principal))
+        await self._database.write(lambda connection: insert(connection, row, principal, replacing=replacing))
         self._catalogue.forget(manifest.id, manifest.version)
         return await self._catalogue.find(manifest.id, manifest.version)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from gateway_server.errors import Invalid, Problem
+from gateway_server.errors import Invalid, Problem, VersionExists
 from gateway_server.identity import access, audit
 from gateway_server.models import Deployment, Principal
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
@@ -87,11 +87,21 @@ def select_versions(prefab_id: str | None = None) -> Select[Any]:
     return wanted if prefab_id is None else wanted.where(versions.c.prefab_id == prefab_id)
 
 
-def insert(connection: Connection, row: Mapping[str, Any], principal: Principal) -> None:
-    """The moment at which a version exists. Ownership is decided here once more: two first publishers may race.
+def other_content(prefab_id: str, version: str) -> VersionExists:
+    """Why a version cannot be published."""
+    return VersionExists(
+        f"{prefab_id}@{version} was published with other content, and versions never change. "
+        "Raise the version in the manifest and publish again."
+    )
+
+
+def insert(connection: Connection, row: Mapping[str, Any], principal: Principal, *, replacing: bool) -> None:
+    """The moment at which a version exists. Ownership and content are looked at here once more: two publishers may
+    race.
 
     Raises:
         PermissionDenied: the id belongs to somebody else.
+        VersionExists: the version has other content, and is not to be replaced.
     """
     prefabs, versions = schema.prefabs, schema.versions
     owner = connection.execute(select(prefabs.c.owner).where(prefabs.c.id == row["prefab_id"])).scalar()
@@ -100,9 +110,12 @@ def insert(connection: Connection, row: Mapping[str, Any], principal: Principal)
         values = {"id": row["prefab_id"], "owner": principal.user, "created_at": row["created_at"]}
         connection.execute(prefabs.insert().values(values))
     key = (versions.c.prefab_id == row["prefab_id"], versions.c.version == row["version"])
-    before = connection.execute(select(versions.c.deprecated, versions.c.yanked).where(*key)).first()
+    before = connection.execute(select(versions.c.digest, versions.c.deprecated, versions.c.yanked).where(*key)).first()
+    if before is not None and before.digest != row["digest"] and not replacing:
+        raise other_content(row["prefab_id"], row["version"])
     connection.execute(versions.delete().where(*key))
-    marks = before._asdict() if before is not None else {}  # said of the version, whatever its settings are now
+    # Said of the version, whatever its settings are now:
+    marks = {} if before is None else {"deprecated": before.deprecated, "yanked": before.yanked}
     connection.execute(versions.insert().values({**row, **marks}))
     audit.record(connection, principal, "prefab.publish", f"{row['prefab_id']}@{row['version']}", digest=row["digest"])
 

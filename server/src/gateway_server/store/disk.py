@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from gateway_server.errors import FileNotFound, PayloadTooLarge, ServiceUnavailable
 from gateway_server.store.objects import BLOCK, Written
+from gateway_server.threads import until_done
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,22 +84,14 @@ async def _finished(job: Future[T], unwanted: threading.Event | None = None) -> 
         if not job.cancel():
             if unwanted is not None:
                 unwanted.set()
-            await _until_done(future)
+            # Else the descriptor would be closed that the thread writes to, whose number the next file has.
+            await until_done(future)
         raise
     except FileNotFoundError as error:
         raise FileNotFound("There is no such file.") from error
     except OSError as error:
         reason = "is full" if error.errno in _FULL else f"failed: {error.strerror}"
         raise ServiceUnavailable(f"The store of files {reason}.") from error
-
-
-async def _until_done(future: asyncio.Future[T]) -> None:
-    """However often whoever waits is canceled: they would close the descriptor that the thread writes to, whose number
-    the next file or connection has."""
-    while not future.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([future])
-    future.exception()  # nobody wants to hear of it
 
 
 class Blocks:
