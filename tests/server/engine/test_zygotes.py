@@ -1,11 +1,14 @@
-"""A zygote that ends while a worker of it is being made."""
+"""A zygote that ends, while a worker of it is being made, or serves, or waits: nobody else hears of it."""
 
 import asyncio
 import os
+import signal
 
 import pytest
 from engine.conftest import run, running_engine, until, value
 
+from gateway_server.engine.local import pool
+from gateway_server.engine.local.cgroups import Unavailable
 from gateway_server.engine.local.worker import Worker
 from gateway_server.errors import ServiceUnavailable
 
@@ -58,5 +61,53 @@ def test_a_control_group_that_is_gone_is_told_of(folder, monkeypatch):
             with pytest.raises(ServiceUnavailable, match="control group"):
                 await zygote.fork("ben")
             assert "ben" not in {worker.user for worker in zygote._workers.values()}
+
+    run(main())
+
+
+@pytest.fixture
+def no_groups(monkeypatch):
+    def none():
+        raise Unavailable("not in this test")
+
+    monkeypatch.setattr(pool, "Cgroups", none)
+
+
+async def die(engine, zygote):
+    """Ends a zygote from outside; its place is free then."""
+    os.kill(zygote.pid, signal.SIGKILL)
+    await until(lambda: zygote not in engine.local._zygotes)
+
+
+@pytest.mark.usefixtures("no_groups")
+def test_a_worker_that_outlives_its_zygote_does_not_end_the_next_one(folder, sandbox):
+    """The next zygote's first worker has the uid of the one that is taken back then."""
+
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            with await engine.local.worker(engine.deployment("behaves"), "ann") as worker:
+                host = engine.local._hosts["behaves"]
+                await die(engine, host.zygote)
+                assert value(await engine.call("behaves", "count", user="ben")) == 1
+                successor = host.zygote
+                assert host.idle["ben"][0].owner == worker.owner
+            await until(lambda: not worker.workspace.exists() and not engine.local._cleanups)
+            assert successor.alive
+            assert value(await engine.call("behaves", "count", user="ben")) == 2
+
+    run(main())
+
+
+@pytest.mark.usefixtures("no_groups")
+def test_workers_do_not_wait_for_calls_after_the_end_of_their_zygote(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            await engine.call("behaves", "count")
+            await engine.call("misbehaves", "raises")
+            assert engine.local.count_workers() == 2
+            await die(engine, engine.local._hosts["behaves"].zygote)
+            assert engine.local.count_workers() == 1
+            assert not engine.local._hosts["behaves"].idle
+            assert value(await engine.call("behaves", "count")) == 1
 
     run(main())

@@ -5,6 +5,7 @@ from collections import deque
 
 from gateway_server.engine.local.host import Host
 from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.zygotes import Zygote
 
 
 class IdleWorkers:
@@ -51,3 +52,8 @@ class IdleWorkers:
             for worker in workers:
                 del self._hosts[worker]
         host.idle.clear()
+
+    def remove_all_of(self, zygote: Zygote) -> None:
+        """None of a zygote waits any more: it has ended, and its workers with it."""
+        for worker in [worker for worker in self._hosts if worker.zygote is zygote]:
+            self.remove(worker)

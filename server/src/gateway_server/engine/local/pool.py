@@ -371,6 +371,7 @@ class LocalEngine:
                 self._cgroups.remove_all(f"{work.name}-")
 
         def buried() -> None:
+            self._idle.remove_all_of(zygote)
             self._slots.discard(slot)
             self._zygotes.discard(zygote)
             self._in_background(asyncio.to_thread(remove))
@@ -408,16 +409,11 @@ class LocalEngine:
         task.add_done_callback(self._cleanups.discard)
 
     async def _clean_or_kill(self, host: Host, worker: Worker) -> None:
-        if worker.fit and worker.alive and await asyncio.to_thread(worker.clean):
+        is_clean = worker.fit and worker.alive and await asyncio.to_thread(worker.clean)
+        if is_clean and worker.fit and worker.alive:  # and not ended meanwhile
             self._make_idle(host, worker)
         else:
-            await self._end_worker(host, worker)
-
-    async def _end_worker(self, host: Host, worker: Worker) -> None:
-        await worker.kill()
-        if not await worker.is_gone() and host.zygote is not None:
-            await host.zygote.end("it did not end a worker when it was told to")
-        await asyncio.to_thread(worker.remove)
+            await worker.dispose()
 
     def _make_idle(self, host: Host, worker: Worker) -> None:
         if self._hosts.get(host.deployment.key) is not host:
@@ -443,7 +439,7 @@ class LocalEngine:
                 self._retire(worker)
             for key, host in list(self._hosts.items()):
                 for worker in host.spares.let_go():
-                    self._in_background(self._end_worker(host, worker))
+                    self._in_background(worker.dispose())
                 for user in [user for user, turns in host.turns.items() if turns.are_unused and user not in host.idle]:
                     del host.turns[user]
                 if not host.busy and not host.idle and now - host.used_at > self._settings.zygote_idle:

@@ -43,8 +43,15 @@ Emit = Callable[[list[Progress]], Awaitable[None]]
 class Parent(Protocol):
     """What a worker needs of its zygote."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is there. Its end is that of all its workers."""
+
     async def kill(self, worker: "Worker") -> None:
         """Ends the worker's family."""
+
+    async def end(self, reason: str) -> None:
+        """Ends the zygote and all its workers, for a reason that follows a colon."""
 
 
 class NotBegun(Exception):
@@ -67,6 +74,7 @@ class Worker(asyncio.Protocol):
         pace: Pace,
     ) -> None:
         self._pace = pace
+        self.zygote = zygote
         self.number = number
         self.user = user
         self.workspace = folder
@@ -92,7 +100,6 @@ class Worker(asyncio.Protocol):
         """Bytes of input files that were in the workspace when the call began."""
         self.group = group
         """Its control group, where there are any."""
-        self._zygote = zygote
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
         self._orders = Orders()
@@ -244,7 +251,15 @@ class Worker(asyncio.Protocol):
         self.fit = False
         self.take_back()
         if not self._gone:
-            await self._zygote.kill(self)
+            await self.zygote.kill(self)
+
+    async def dispose(self) -> None:
+        """Ends the process with everything that it started, and removes what they leave behind."""
+        await self.kill()
+        # A zygote that has ended took everything along, and another may have its uids by now.
+        if self.zygote.alive and not await self.is_gone():
+            await self.zygote.end("it did not end a worker when it was told to")
+        await asyncio.to_thread(self.remove)
 
     async def is_gone(self) -> bool:
         """Whether nothing is left of its processes; waits for them to leave."""
