@@ -1,15 +1,18 @@
 """A zygote that ends, while a worker of it is being made, or serves, or waits: nobody else hears of it."""
 
 import asyncio
+import errno
 import os
 import signal
 
 import pytest
 from engine.conftest import run, running_engine, until, value
 
-from gateway_server.engine.local import pool
+from gateway_server.engine.local import pool, zygotes
 from gateway_server.engine.local.cgroups import Unavailable
+from gateway_server.engine.local.packets import Packets
 from gateway_server.engine.local.worker import Worker
+from gateway_server.engine.local.zygotes import Zygote
 from gateway_server.errors import ServiceUnavailable
 
 
@@ -109,5 +112,86 @@ def test_workers_do_not_wait_for_calls_after_the_end_of_their_zygote(folder, san
             assert engine.local.count_workers() == 1
             assert not engine.local._hosts["behaves"].idle
             assert value(await engine.call("behaves", "count")) == 1
+
+    run(main())
+
+
+def fails_once(function, error):
+    """What it raises the first time; then it does as `function`."""
+    errors = [error]
+
+    def failing(*arguments):
+        if errors:
+            raise errors.pop()
+        return function(*arguments)
+
+    return failing
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+MANY = OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (Zygote, "_lay_out", FULL),
+        (zygotes.socket, "socketpair", MANY),
+        (zygotes.os, "pipe", MANY),
+        (Zygote, "_new_group", ServiceUnavailable("no group")),
+        (Packets, "send", ServiceUnavailable("no answer")),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_one_that_could_not_be_started_leaves_nothing(folder, monkeypatch, owner, name, error):
+    async def main():
+        async with running_engine(folder) as engine:
+            await until(lambda: not engine.local._zygotes and not engine.local._cleanups)
+            before = os.listdir(folder / "work"), len(os.listdir("/proc/self/fd"))
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, fails_once(getattr(owner, name), error))
+                with pytest.raises(ServiceUnavailable):
+                    await engine.call("behaves", "count")
+            await until(lambda: not engine.local._zygotes and not engine.local._cleanups)
+            assert not engine.local._slots
+            assert (os.listdir(folder / "work"), len(os.listdir("/proc/self/fd"))) == before
+            assert value(await engine.call("behaves", "count")) == 1
+            assert engine.local._hosts["behaves"].zygote.slot == 0
+
+    run(main())
+
+
+def test_who_stops_waiting_for_the_launcher_leaves_nothing(folder, sandbox):
+    """What was ordered is ended as soon as the launcher has made it, and its place is taken until then."""
+
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            launcher = engine.local._launcher
+            await until(lambda: not engine.local._zygotes)
+            os.kill(launcher.pid, signal.SIGSTOP)
+            call = asyncio.create_task(engine.call("behaves", "count"))
+            await until(lambda: launcher._waiting)
+            engine.local._hosts["behaves"].starting.cancel()
+            await asyncio.wait([call])
+            assert engine.local._slots == {0}
+            os.kill(launcher.pid, signal.SIGCONT)
+            await until(lambda: not engine.local._slots)
+            assert not launcher._ended
+            assert value(await engine.call("behaves", "count")) == 1
+
+    run(main())
+
+
+def test_the_launcher_forgets_what_it_could_not_start(folder, monkeypatch):
+    async def main():
+        async with running_engine(folder) as engine:
+            await until(lambda: not engine.local._zygotes)
+            order = engine.local._layout.order
+            with monkeypatch.context() as patch:
+                patch.setattr(type(engine.local._layout), "order", lambda _, *words: {**order(*words), "root": "/no"})
+                with pytest.raises(ServiceUnavailable, match="could not be started"):
+                    await engine.call("behaves", "count")
+            assert not engine.local._slots
+            assert not engine.local._launcher._ended
 
     run(main())

@@ -56,20 +56,28 @@ class Launcher:
         return self._process.pid
 
     async def launch(self, order: dict[str, Any], descriptors: list[int], ended: Callable[[], None]) -> tuple[int, int]:
-        """Starts a zygote; returns its id and its pid. `ended` is called once it is dead.
+        """Starts a zygote; returns its id and its pid. `ended` is called once nothing of it is there: it is dead, or
+        could not be started.
 
         Raises:
             ServiceUnavailable: the machine refused one of the steps.
         """
         if self._packets is None:
+            ended()
             raise ServiceUnavailable("The launcher of prefab processes is not running.", retry_after=1)
         self._next += 1
         number = self._next
-        self._waiting[number] = asyncio.get_running_loop().create_future()
+        started = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._ended[number] = ended
-        self._packets.send({**order, "start": number}, descriptors)
         try:
-            return number, await self._waiting[number]
+            self._packets.send({**order, "start": number}, descriptors)
+            return number, await started
+        except ServiceUnavailable:
+            self._has_ended(number)
+            raise
+        except asyncio.CancelledError:
+            self.kill(number)  # the launcher reads this after it has started it
+            raise
         finally:
             self._waiting.pop(number, None)
 
@@ -108,11 +116,17 @@ class Launcher:
             self._ended.clear()
             return
         number = next(iter(message.values()))
-        future = self._waiting.get(number) or asyncio.get_running_loop().create_future()
-        if "started" in message and not future.done():
-            future.set_result(message["pid"])
-        elif "failed" in message and not future.done():
+        if "started" not in message:
+            self._has_ended(number)
+        started = self._waiting.get(number)
+        if started is None or started.done():
+            return
+        if "started" in message:
+            started.set_result(message["pid"])
+        elif "failed" in message:
             text = f"A process for prefabs could not be started: {message['message']}"
-            future.set_exception(ServiceUnavailable(text))
-        elif "ended" in message and (callback := self._ended.pop(number, None)):
+            started.set_exception(ServiceUnavailable(text))
+
+    def _has_ended(self, number: int) -> None:
+        if callback := self._ended.pop(number, None):
             callback()

@@ -97,12 +97,10 @@ class Zygote:
             ImportFailed: the package raised, hung or died at import.
             ServiceUnavailable: the machine could not start the process.
         """
-        self._lay_out()
-        inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with inside, outside:
-            await self._launch(base_url, timeout, [outside.fileno()] if self._has_door() else [])
-            if self._has_door():
-                await self._answer_at(inside)
+        try:
+            await self._launch(base_url, timeout)
+        except OSError as error:  # the disk is full, or there are no descriptors left
+            raise ServiceUnavailable(f"A process for prefabs could not be started: {error}", retry_after=1) from error
         assert self._packets is not None
         try:
             self._packets.send({"plan": self._layout.plan(self.deployment, self._work, preload=preload)})
@@ -113,28 +111,46 @@ class Zygote:
             message = f"the package was still importing after {timeout:g} s"
             raise ImportFailed({"type": "TimeoutError", "message": message, "traceback": ""}) from None
 
-    async def _launch(self, base_url: str, timeout: float, ways_out: list[int]) -> None:
+    async def _launch(self, base_url: str, timeout: float) -> None:
+        with ExitStack() as given:
+            try:
+                self._lay_out()
+                self.group = await asyncio.to_thread(self._new_group, 0)
+                order = self._layout.order(self.deployment, self._work, self.slot, base_url)
+                order["groups"] = self.group.entries if self.group is not None else []
+                descriptors = self._connect(given)
+                door = self._make_way_out(given, descriptors) if self._has_door() else None
+            except BaseException:
+                self._bury()  # the launcher, which does it otherwise, has not heard of it
+                raise
+            try:
+                async with asyncio.timeout(min(timeout, LAUNCH)):
+                    self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
+            except TimeoutError:
+                self._launcher.end()
+                message = "The launcher of prefab processes does not answer."
+                raise ServiceUnavailable(message, retry_after=1) from None
+            if door is not None:
+                await self._answer_at(door)
+
+    def _connect(self, given: ExitStack) -> list[int]:
+        """Makes what the process is to talk over; gives its ends, which are closed with `given`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        given.enter_context(theirs)
+        self._packets = Packets(ours, self._heard)
         reading, writing = os.pipe()
+        given.callback(os.close, writing)
         os.set_blocking(reading, False)
         asyncio.get_running_loop().add_reader(reading, self._read_output, reading)
-        try:
-            self.group = await asyncio.to_thread(self._new_group, 0)
-            order = self._layout.order(self.deployment, self._work, self.slot, base_url)
-            order["groups"] = self.group.entries if self.group is not None else []
-            self._packets = Packets(ours, self._heard)
-            async with asyncio.timeout(min(timeout, LAUNCH)):
-                descriptors = [theirs.fileno(), writing, *ways_out]
-                self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
-        except TimeoutError:
-            self._launcher.end()
-            raise ServiceUnavailable("The launcher of prefab processes does not answer.", retry_after=1) from None
-        except BaseException:
-            self._bury()
-            raise
-        finally:
-            theirs.close()
-            os.close(writing)
+        return [theirs.fileno(), writing]
+
+    def _make_way_out(self, given: ExitStack, descriptors: list[int]) -> socket.socket:
+        """Where the socket of the door will come out; the other end joins the `descriptors` of the process."""
+        inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        given.enter_context(inside)
+        given.enter_context(outside)
+        descriptors.append(outside.fileno())
+        return inside
 
     def _has_door(self) -> bool:
         is_apart = not self.deployment.network and self._layout.isolation is not Isolation.NONE
@@ -198,11 +214,13 @@ class Zygote:
 
     async def _bring_up(self, worker: Worker) -> None:
         """Has the process of a worker made, and connects the two."""
-        with ExitStack() as given:
+        with ExitStack() as given, ExitStack() as kept:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             given.enter_context(theirs)
+            kept.enter_context(ours)
             reading, writing = os.pipe()
             given.callback(os.close, writing)
+            kept.pop_all()  # from here on the worker closes them
             await worker.connect(ours, reading)
             if not self.alive or self._packets is None:
                 raise _gone()
