@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,39 @@ class Launcher:
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._ended: dict[int, Callable[[], None]] = {}
         self._next = 0
+        self._starting = asyncio.Lock()
+        self._is_closed = False
 
     async def start(self) -> None:
-        """Starts the launcher process."""
+        """Starts the launcher process, unless there is one: others may have asked for it meanwhile.
+
+        Raises:
+            ServiceUnavailable: the machine cannot, or everything is being ended.
+        """
+        async with self._starting:
+            if self._is_closed:
+                raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
+            if not self.is_alive:
+                try:
+                    await self._start()
+                except OSError as error:
+                    message = f"The launcher of prefab processes could not be started: {error}"
+                    raise ServiceUnavailable(message, retry_after=1) from error
+
+    async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = os.path.join(os.path.dirname(__file__), "launcher.py")
         # The descriptor must be number 3 there, and only a shell-free exec with pass_fds keeps it open; the tiny
         # -c program moves it.
         code = "import os,sys; os.dup2(int(sys.argv[1]),3); os.execv(sys.executable,[sys.executable,*sys.argv[2:]])"
-        with theirs:
+        with ExitStack() as untaken, theirs:
+            untaken.enter_context(ours)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-c", code, str(theirs.fileno()), "-I", "-S", program, str(self._support),
                 *self.groups,
                 pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env={"PATH": os.environ.get("PATH", "")},
             )  # fmt: skip
+            untaken.pop_all()
         self._packets = Packets(ours, self._heard)
 
     @property
@@ -93,17 +112,19 @@ class Launcher:
             self._process.kill()
 
     async def close(self) -> None:
-        """Ends the launcher and with it every zygote."""
-        if self._packets is not None:
-            self._packets.close()
-            self._packets = None
-        if self._process is not None:
-            try:
-                async with asyncio.timeout(PATIENCE):
+        """Ends the launcher and with it every zygote, for good."""
+        self._is_closed = True
+        async with self._starting:
+            if self._packets is not None:
+                self._packets.close()
+                self._packets = None
+            if self._process is not None:
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await self._process.wait()
+                except TimeoutError:
+                    self.end()
                     await self._process.wait()
-            except TimeoutError:
-                self.end()
-                await self._process.wait()
 
     def _heard(self, message: dict[str, Any] | None) -> None:
         if message is None:

@@ -340,8 +340,7 @@ class LocalEngine:
     async def _start_zygote(self, host: Host) -> Zygote:
         """Imports the package; if that starts threads, once more without it: then each worker imports for itself."""
         try:
-            if not self._launcher.is_alive:
-                await self._launcher.start()
+            await self._launcher.start()
             while True:
                 zygote = self._new_zygote(host.deployment)
                 try:
