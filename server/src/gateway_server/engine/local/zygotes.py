@@ -336,16 +336,19 @@ class Zygote:
 
     def _heard_of_worker(self, message: dict[str, Any]) -> None:
         if "forked" in message:
-            if worker := self._workers.get(message["forked"]):
-                worker.pid = message["pid"]
-            _settle(self._forks.get(message["forked"]), None)
+            number, pid = _number(message, "forked"), _number(message, "pid")
+            if worker := self._workers.get(number):
+                worker.pid = pid
+            _settle(self._forks.get(number), None)
         elif "refused" in message:
             error = ServiceUnavailable(f"No worker could be started: {message['message']}", retry_after=1)
-            _settle(self._forks.get(message["refused"]), error)
+            _settle(self._forks.get(_number(message, "refused")), error)
         elif "killed" in message:
-            _settle(self._kills.pop(message["killed"], None), None)
-        elif worker := self._workers.pop(message["exited"], None):
-            worker.exited(message["code"], message["signal"])
+            _settle(self._kills.pop(_number(message, "killed"), None), None)
+        else:
+            number, code, signal = (_number(message, name) for name in ("exited", "code", "signal"))
+            if worker := self._workers.pop(number, None):
+                worker.exited(code, signal)
 
     def _fail(self, error: Exception) -> None:
         if not self._ready.done():
@@ -392,6 +395,14 @@ class Zygote:
         else:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
+
+
+def _number(message: dict[str, Any], name: str) -> int:
+    """A number that a zygote tells. A package can speak in its name, and others reckon with what is said here."""
+    value = message[name]
+    if type(value) is not int:
+        raise TypeError(f"{name} is no number")
+    return value
 
 
 def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
