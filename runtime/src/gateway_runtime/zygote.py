@@ -93,6 +93,8 @@ class _Zygote:
         except BaseException as error:  # whatever a package does at import is told, never lost
             self._tell({"failed": functions.describe(error)})
             os._exit(1)
+        if self._plan.isolation == "none":
+            family.end_with_parent(yes=False)  # the engine hangs up then, and the workers are to be ended first
         self._make_narrow()
         gc.collect()
         gc.freeze()

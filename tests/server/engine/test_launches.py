@@ -11,6 +11,7 @@ from engine.test_workers import alive_below, commands
 
 from gateway_server.engine.local import launches
 from gateway_server.engine.local.launches import Launcher
+from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import ServiceUnavailable
 from gateway_server.prefabs.environments import lay_out_support
 
@@ -76,5 +77,35 @@ def test_one_that_cannot_be_started_is_told_of(folder, monkeypatch):
                 await launcher.start()
         assert len(os.listdir("/proc/self/fd")) == before
         assert not launcher.is_alive
+
+    run(main())
+
+
+def test_the_end_of_the_launcher_is_the_end_of_a_package_that_still_imports(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            launcher = engine.local._launcher
+            call = asyncio.create_task(engine.call("import_hangs", "f"))
+            await until(lambda: any(b"importing" in zygote.output for zygote in engine.local._zygotes))
+            below = alive_below(launcher.pid)
+            assert below
+            os.kill(launcher.pid, signal.SIGKILL)
+            await until(lambda: not any(map(commands, below)), 5)
+            with pytest.raises((ImportFailed, ServiceUnavailable)):
+                await call
+
+    run(main())
+
+
+def test_the_end_of_the_launcher_is_the_end_of_functions_with_all_that_they_started(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            launcher = engine.local._launcher
+            call = asyncio.create_task(engine.call("misbehaves", "escapes"))
+            await until(lambda: len(alive_below(launcher.pid)) >= 3)
+            below = alive_below(launcher.pid)
+            os.kill(launcher.pid, signal.SIGKILL)
+            await until(lambda: not any(map(commands, below)), 5)
+            await asyncio.wait([call])
 
     run(main())
