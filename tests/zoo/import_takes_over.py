@@ -39,6 +39,8 @@ elif WAY == "deaf":
     _Zygote._kill = lambda self, number: time.sleep(3600)
 elif WAY == "spins":
     _Zygote._fork = _fork_and_spin
+elif WAY == "late":
+    _Zygote._lock_down = lambda self, number: time.sleep(3600)
 elif WAY == "raises":
     raise ValueError({"not": "a text"})
 elif WAY:

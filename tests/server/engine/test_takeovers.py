@@ -107,6 +107,19 @@ def test_what_is_no_number_ends_a_zygote_before_anybody_reckons_with_it(folder, 
     run(main())
 
 
+def test_a_worker_can_be_ended_before_it_has_taken_its_uid(folder, sandbox, groups):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            take_over(engine, "late")
+            zygote = await engine.local._zygote(engine.local._host(engine.deployment(PACKAGE)))
+            worker = await zygote.fork("ann")
+            await worker.dispose()
+            await until(lambda: not alive_below(zygote.pid))
+            assert zygote.alive
+
+    run(main())
+
+
 def test_who_computes_between_calls_is_ended(folder, sandbox):
     if sandbox == "off":
         return
