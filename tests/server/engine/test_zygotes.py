@@ -4,9 +4,11 @@ import asyncio
 import errno
 import os
 import signal
+import threading
 
 import pytest
 from engine.conftest import run, running_engine, until, value
+from engine.test_workers import alive_below
 
 from gateway_server.engine.local import pool, zygotes
 from gateway_server.engine.local.cgroups import Unavailable
@@ -193,5 +195,106 @@ def test_the_launcher_forgets_what_it_could_not_start(folder, monkeypatch):
                     await engine.call("behaves", "count")
             assert not engine.local._slots
             assert not engine.local._launcher._ended
+
+    run(main())
+
+
+async def settled_zygote(engine):
+    """One that has an idle worker, and perhaps one that was made ahead."""
+    assert value(await engine.call("behaves", "count")) == 1
+    host = engine.local._hosts["behaves"]
+    await until(lambda: host.spares.are_ready and all(one._has_greeted for one in host.zygote._workers.values()))
+    return host.zygote
+
+
+def left_by(engine, zygote):
+    """What the workers of a zygote have: folders, control groups, descriptors and processes."""
+    groups = engine.local._cgroups.folders if engine.local._cgroups is not None else []
+    folders = [os.listdir(path) for path in (zygote._work, *groups)]
+    return (
+        [sorted(names) for names in folders],
+        len(os.listdir("/proc/self/fd")),
+        len(alive_below(zygote.pid)),
+        set(zygote._workers),
+    )
+
+
+async def fails_to_connect(worker, connection, output):
+    connection.close()
+    os.close(output)
+    raise MANY
+
+
+def does_not_send(packets, message, descriptors=None):
+    raise ServiceUnavailable("the zygote does not read")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "failing"),
+    [
+        (zygotes.workspace, "make", None),
+        (Zygote, "_new_group", None),
+        (zygotes.os, "pipe", None),
+        (Worker, "connect", fails_to_connect),
+        (Packets, "send", does_not_send),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_worker_that_cannot_be_made_leaves_nothing(folder, monkeypatch, owner, name, failing):
+    async def main():
+        async with running_engine(folder) as engine:
+            zygote = await settled_zygote(engine)
+            before = left_by(engine, zygote)
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, failing or fails_once(getattr(owner, name), MANY))
+                with pytest.raises(ServiceUnavailable):
+                    await zygote.fork("ben")
+                await until(lambda: left_by(engine, zygote) == before)
+            worker = await zygote.fork("ben")
+            await worker.dispose()
+            await until(lambda: left_by(engine, zygote) == before)
+
+    run(main())
+
+
+def test_a_worker_that_nobody_waits_for_any_more_leaves_nothing(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            zygote = await settled_zygote(engine)
+            before = left_by(engine, zygote)
+            os.kill(zygote.pid, signal.SIGSTOP)
+            fork = asyncio.create_task(zygote.fork("ben"))
+            await until(lambda: zygote._forks)
+            fork.cancel()
+            await asyncio.wait([fork])
+            os.kill(zygote.pid, signal.SIGCONT)
+            await until(lambda: not zygote._forks and left_by(engine, zygote) == before)
+
+    run(main())
+
+
+@pytest.mark.usefixtures("no_groups")
+def test_nobody_has_the_number_of_a_worker_whose_folder_is_still_being_removed(folder, monkeypatch):
+    remove, may_go_on = Worker.remove, threading.Event()
+
+    def removes_late(worker):
+        may_go_on.wait(20)
+        remove(worker)
+
+    async def main():
+        async with running_engine(folder) as engine:
+            zygote = await settled_zygote(engine)
+            monkeypatch.setattr(zygotes, "LAST_NUMBER", 2)
+            monkeypatch.setattr(Worker, "remove", removes_late)
+            late = await zygote.fork("ben")
+            ending = asyncio.create_task(late.dispose())
+            await until(lambda: late.number not in zygote._workers)
+            with pytest.raises(ServiceUnavailable, match="in use"):
+                await zygote.fork("cid")
+            may_go_on.set()
+            await ending
+            worker = await zygote.fork("cid")
+            assert worker.workspace == late.workspace
+            assert worker.workspace.exists()
 
     run(main())

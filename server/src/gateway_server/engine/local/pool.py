@@ -385,6 +385,7 @@ class LocalEngine:
             buried=buried,
             pace=self._pace,
             ears=self._ears,
+            in_background=self._in_background,
             open_door=self.open_door,
         )
         self._zygotes.add(zygote)

@@ -53,6 +53,9 @@ class Parent(Protocol):
     async def end(self, reason: str) -> None:
         """Ends the zygote and all its workers, for a reason that follows a colon."""
 
+    def release(self, number: int) -> None:
+        """Nothing is left of a worker: another may have its number."""
+
 
 class NotBegun(Exception):
     """The call was taken back before its worker had taken it up: another one can have it."""
@@ -70,7 +73,6 @@ class Worker(asyncio.Protocol):
         folder: Path,
         owner: int | None,
         memory: int,
-        group: Group | None,
         pace: Pace,
     ) -> None:
         self._pace = pace
@@ -98,7 +100,7 @@ class Worker(asyncio.Protocol):
         is some, no other call may begin without the gateway."""
         self.given = 0
         """Bytes of input files that were in the workspace when the call began."""
-        self.group = group
+        self.group: Group | None = None
         """Its control group, where there are any."""
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
@@ -259,7 +261,10 @@ class Worker(asyncio.Protocol):
         # A zygote that has ended took everything along, and another may have its uids by now.
         if self.zygote.alive and not await self.is_gone():
             await self.zygote.end("it did not end a worker when it was told to")
-        await asyncio.to_thread(self.remove)
+        try:
+            await asyncio.to_thread(self.remove)
+        finally:
+            self.zygote.release(self.number)
 
     async def is_gone(self) -> bool:
         """Whether nothing is left of its processes; waits for them to leave."""

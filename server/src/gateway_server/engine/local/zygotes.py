@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Zygote:
         buried: Callable[[], None],
         pace: Pace,
         ears: Ears,
+        in_background: Callable[[Coroutine[Any, Any, None]], None],
         open_door: OpenDoor | None = None,
     ) -> None:
         self.deployment = deployment
@@ -76,6 +77,7 @@ class Zygote:
         self._work = work
         self._pace = pace
         self._ears = ears
+        self._in_background = in_background
         self._buried: Callable[[], None] | None = buried
         self._open_door = open_door
         self._close_door: Callable[[], None] = lambda: None
@@ -85,6 +87,8 @@ class Zygote:
         self._forks: dict[int, asyncio.Future[None]] = {}
         self._kills: dict[int, asyncio.Future[None]] = {}
         self._workers: dict[int, Worker] = {}
+        self._numbers: set[int] = set()
+        """Of the workers that have not been disposed of."""
         self._next = 0
         self._room = 0
         self._orders = 0
@@ -186,27 +190,32 @@ class Zygote:
         Raises:
             ServiceUnavailable: the zygote is gone or could not fork.
         """
+        making = asyncio.ensure_future(self._make_worker(user))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            self._in_background(_dispose_of(making))  # it is on its way all the same
+            raise
+        except OSError as error:  # the disk is full, or there are no descriptors left
+            raise ServiceUnavailable(f"No worker could be started: {error}", retry_after=1) from error
+
+    async def _make_worker(self, user: str) -> Worker:
         await self._make_room()
         number = self._free_number()
         folder = self._work / str(number)
         owner = self._layout.owner(self.slot, number)
-        group = await asyncio.to_thread(self._furnish, number, folder, owner)
-        worker = Worker(
-            zygote=self,
-            number=number,
-            user=user,
-            folder=folder,
-            owner=owner,
-            memory=self.deployment.memory,
-            group=group,
-            pace=self._pace,
-        )
-        self._workers[number] = worker
+        memory, pace = self.deployment.memory, self._pace
+        worker = Worker(zygote=self, number=number, user=user, folder=folder, owner=owner, memory=memory, pace=pace)
+        self._numbers.add(number)
         try:
+            worker.group = await asyncio.to_thread(self._furnish, number, folder, owner)
+            self._workers[number] = worker
             await self._bring_up(worker)
         except BaseException:
             self._workers.pop(number, None)
             worker.abandon()
+            worker.exited(0, 9)  # it has no process that could be killed
+            self._in_background(worker.dispose())
             raise
         finally:
             self._forks.pop(number, None)
@@ -275,6 +284,10 @@ class Zygote:
         except (TimeoutError, ServiceUnavailable):
             await self.end("it did not end a worker when it was told to")
 
+    def release(self, number: int) -> None:
+        """Nothing is left of a worker: another may have its number."""
+        self._numbers.discard(number)
+
     def families(self, room: int) -> list[Family]:
         """Its own family of processes and those of its workers; `room` in bytes is what each may have on the disk."""
         memory = self.deployment.memory
@@ -307,10 +320,11 @@ class Zygote:
         self._died()
 
     def _free_number(self) -> int:
-        """The number that has been out of use for longest: a uid is not given away while its last family may linger."""
+        """The number that has been out of use for longest: a uid is not given away while its last family may linger,
+        nor a folder that is still to be removed."""
         for _ in range(LAST_NUMBER):
             self._next = self._next % LAST_NUMBER + 1
-            if self._next not in self._workers:
+            if self._next not in self._numbers:
                 return self._next
         raise ServiceUnavailable("All uids of this prefab's workers are in use.", retry_after=1)
 
@@ -412,6 +426,11 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
         future.set_result(None)
     else:
         future.set_exception(error)
+
+
+async def _dispose_of(making: asyncio.Future[Worker]) -> None:
+    with suppress(ServiceUnavailable, OSError):  # it has seen to that itself
+        await (await making).dispose()
 
 
 def _gone() -> ServiceUnavailable:
