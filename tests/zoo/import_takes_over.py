@@ -1,5 +1,6 @@
 """At import it takes the place of the process that starts and ends its functions, in the way that a setting says."""
 
+import json
 import os
 import signal
 import threading
@@ -24,7 +25,7 @@ def _fork_and_spin(self, number, *descriptors):
 
 def _fork_and_tell(self, number, *descriptors):
     _fork(self, number, *descriptors)
-    self._tell({WAY: {"what": [number]}})
+    self._tell(json.loads(WAY) if WAY.startswith("{") else {WAY: {"what": [number]}})
 
 
 def _stop_at_kill(self, number):
@@ -38,6 +39,8 @@ elif WAY == "deaf":
     _Zygote._kill = lambda self, number: time.sleep(3600)
 elif WAY == "spins":
     _Zygote._fork = _fork_and_spin
+elif WAY == "late":
+    _Zygote._lock_down = lambda self, number: time.sleep(3600)
 elif WAY == "raises":
     raise ValueError({"not": "a text"})
 elif WAY:

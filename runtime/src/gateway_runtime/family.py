@@ -13,6 +13,12 @@ def adopt_orphans() -> None:
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
 
 
+def end_with_parent(*, yes: bool = True) -> None:
+    """Whether the kernel is to kill this process as soon as its parent dies. Its own children do not inherit that."""
+    if sys.platform == "linux":
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
+
+
 def kill_uid(uid: int) -> None:
     """Kills every process that runs under `uid`, in one atomic step that not even a fork bomb outruns.
 

@@ -93,6 +93,8 @@ class _Zygote:
         except BaseException as error:  # whatever a package does at import is told, never lost
             self._tell({"failed": functions.describe(error)})
             os._exit(1)
+        if self._plan.isolation == "none":
+            family.end_with_parent(yes=False)  # the engine hangs up then, and the workers are to be ended first
         self._make_narrow()
         gc.collect()
         gc.freeze()
@@ -276,13 +278,13 @@ class _Zygote:
 
     def _kill(self, number: int) -> None:
         pid = next((pid for pid, n in self._workers.items() if n == number), None)
+        if self._plan.isolation == "none":
+            family.kill_descendants(pid, spare=set(self._workers))
+            return
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)  # it may not have taken its uid yet
         if self._plan.isolation == "uids":
             family.kill_uid(FIRST_UID + number)
-        elif self._plan.isolation == "pids":
-            if pid is not None:
-                os.kill(pid, signal.SIGKILL)
-        else:
-            family.kill_descendants(pid, spare=set(self._workers))
 
     def _end(self) -> None:
         """The engine is gone. As process 1 our end is everybody's; elsewhere each family is ended by hand."""

@@ -1,6 +1,8 @@
 """How many workers and versions wait for another call."""
 
 import math
+import os
+import signal
 
 import pytest
 from engine.conftest import run, running_engine, until, value
@@ -41,5 +43,28 @@ def test_what_was_made_ahead_for_users_in_a_row_is_ended_when_it_is_over(folder,
             await until(lambda: [worker.alive for worker in made] == [True, *[False] * (spares.AHEAD - 1)])
             await until(lambda: not any(worker.workspace.exists() for worker in made[1:]))
             assert host.spares.count() == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_made_ahead_that_died_or_was_lost_leaves_nothing(folder, sign):
+    async def main():
+        async with running_engine(folder, worker_idle=0.2) as engine:
+            if engine.local._cgroups is None:
+                pytest.skip("no worker is made ahead here")
+            assert value(await engine.call("behaves", "count")) == 1
+            (host,) = engine.local._hosts.values()
+            await until(lambda: host.spares.count() == 1)
+            spare = host.spares._forks[0].result()
+            await until(spare.group.processes)  # it enters when it has been forked
+            for pid in spare.group.processes():
+                os.kill(pid, sign)
+            if sign is signal.SIGSTOP:
+                spare._transport.abort()
+            await until(lambda: not spare.workspace.exists())
+            assert not spare.group.processes()
+            assert not any(folder.exists() for folder in spare.group._folders)
+            assert host.zygote.alive
 
     run(main())

@@ -198,6 +198,31 @@ def test_nobody_gets_one_that_has_died_or_could_not_be_made() -> None:
     run(main())
 
 
+def test_those_that_have_died_are_let_go_whether_others_took_their_place_or_not() -> None:
+    async def main() -> None:
+        spares, zygote = Spares(), FakeZygote()
+        first = await with_spare(spares, zygote)
+        first.alive = False
+        assert spares.let_go() == [first]
+        assert not spares.let_go()
+        taker = begin(spares, zygote)
+        await zygote.has_begun(3)
+        zygote.has_forked(2)
+        await taker
+        await zygote.has_begun(4)
+        second = zygote.has_forked(3)
+        await settled()
+        second.alive = False
+        taker = begin(spares, zygote)
+        await zygote.has_begun(5)
+        zygote.has_forked(4)
+        assert (await taker).number == 4
+        assert spares.let_go() == [second]
+        spares.close()
+
+    run(main())
+
+
 def test_nothing_is_begun_after_the_end() -> None:
     async def main() -> None:
         spares, zygote = Spares(), FakeZygote()

@@ -1,6 +1,8 @@
 """Packages that do not let go: of the process that imports them, of a worker that has answered."""
 
 import asyncio
+import contextlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -71,6 +73,49 @@ def test_nonsense_in_a_zygotes_name_ends_it_and_nothing_else(folder, way):
                     except (ServiceUnavailable, RuntimeCrashed, ImportFailed):
                         continue
             assert value(await calm) == {"waited": 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        {"forked": 1, "pid": [1]},
+        {"forked": 1, "pid": None},
+        {"forked": True, "pid": 1},
+        {"forked": 1.0, "pid": 1},
+        {"exited": 1, "code": 0, "signal": [9]},
+        {"exited": 1, "code": "none", "signal": 0},
+        {"killed": 1.5},
+        {"refused": True, "message": ""},
+    ],
+)
+def test_what_is_no_number_ends_a_zygote_before_anybody_reckons_with_it(folder, monkeypatch, news):
+    def none():
+        raise Unavailable("not in this test")
+
+    monkeypatch.setattr(pool, "Cgroups", none)
+
+    async def main():
+        async with running_engine(folder) as engine:
+            take_over(engine, json.dumps(news))
+            with contextlib.suppress(ServiceUnavailable, RuntimeCrashed):
+                assert value(await engine.call(PACKAGE, "answers")) == "answered"
+            await until(lambda: not any(zygote.alive for zygote in engine.local._zygotes))
+            assert value(await engine.call("behaves", "add", a=1)) == 3
+
+    run(main())
+
+
+def test_a_worker_can_be_ended_before_it_has_taken_its_uid(folder, sandbox, groups):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            take_over(engine, "late")
+            zygote = await engine.local._zygote(engine.local._host(engine.deployment(PACKAGE)))
+            worker = await zygote.fork("ann")
+            await worker.dispose()
+            await until(lambda: not alive_below(zygote.pid))
+            assert zygote.alive
 
     run(main())
 

@@ -34,13 +34,3 @@ class Host:
     def has_idle(self, user: str) -> bool:
         """Whether a worker of `user` waits for a call."""
         return user in self.idle
-
-    def take_idle(self, user: str) -> Worker | None:
-        """The idle worker of `user` that served last: its memory is warmest. It may have become unfit meanwhile."""
-        waiting = self.idle.get(user)
-        if not waiting:
-            return None
-        worker = waiting.pop()
-        if not waiting:
-            del self.idle[user]
-        return worker

@@ -11,7 +11,8 @@ each:
                           {"kill": id}
     launcher -> gateway   {"started": id, "pid"} | {"failed": id, "message"}      {"ended": id, "code", "signal"}
 
-When the gateway dies its end of the socket closes; the launcher then kills every zygote and leaves.
+When the gateway dies its end of the socket closes; the launcher then kills every zygote and leaves. When the launcher
+dies, the kernel kills every zygote: one that is importing does not look at its socket.
 """
 
 import array
@@ -24,7 +25,7 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 from gateway_runtime import door, groups, linux
-from gateway_runtime.family import adopt_orphans, kill_descendants
+from gateway_runtime.family import adopt_orphans, end_with_parent, kill_descendants
 
 CONTROL = 3
 PACKET = 1 << 18
@@ -130,6 +131,8 @@ def _start(order: dict, descriptors: list[int]) -> int:  # type: ignore[type-arg
     down_end, down = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(up)  # so that it hears of our end
+        os.close(down)
         _child(order, descriptors, up_end, down_end)
     os.close(up_end)
     os.close(down_end)
@@ -141,8 +144,9 @@ def _start(order: dict, descriptors: list[int]) -> int:  # type: ignore[type-arg
 
 
 def _accompany(order: dict, child: int, up: int, down: int) -> int:  # type: ignore[type-arg]
-    """What the parent does for a child that is setting itself up: learn its pid, map its uids, hear of failure."""
-    pid, wants_map = None, False
+    """What the parent does for a child that is setting itself up: learn its pid, become its parent, map its uids, hear
+    of failure."""
+    pid, wants_map = None, None
     with os.fdopen(os.dup(up), "rb") as told:
         for line in told:
             message = json.loads(line)
@@ -151,13 +155,13 @@ def _accompany(order: dict, child: int, up: int, down: int) -> int:  # type: ign
             if "pid" in message:
                 pid = message["pid"]
                 os.waitpid(child, 0)  # the middle process has done its work
-            wants_map = wants_map or "map" in message
-            if wants_map and pid is not None:  # the two come from different processes, in either order
-                for name in ("uid_map", "gid_map"):
+            wants_map = message.get("map", wants_map)
+            if wants_map is not None and pid is not None:  # the two come from different processes, in either order
+                for name in ("uid_map", "gid_map") if wants_map else ():
                     with open(f"/proc/{pid}/{name}", "w") as file:
                         file.write(f"0 {order['uids'][0]} {order['uids'][1]}")
                 os.write(down, b"x")
-                wants_map = False
+                wants_map = None
     return child if pid is None else int(pid)  # the pipe closed: the zygote has been executed
 
 
@@ -183,8 +187,7 @@ def _child(order: dict, descriptors: list[int], up: int, down: int) -> None:  # 
             _enter_root(order["root"], order["mounts"])
             _mount_proc()
             linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
-            tell({"map": True})
-            os.read(down, 1)
+            _wait_for_launcher(tell, down, wants_map=True)
             os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
@@ -197,10 +200,14 @@ def _child(order: dict, descriptors: list[int], up: int, down: int) -> None:  # 
             _enter_user_namespace(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
             _fork_as_init(tell)
             _mount_proc()
+            _wait_for_launcher(tell, down, wants_map=False)
+        end_with_parent()  # as late as this: other ids or capabilities would undo it
+        tell({"bound": True})  # fails if the launcher has died before that
         _execute(order, control, output)
     except BaseException as error:
         tell({"error": str(error)})
-        os._exit(1)
+    finally:
+        os._exit(1)  # whatever happens, there is one launcher
 
 
 def _furnish_network(order: dict, ways_out: list[int]) -> None:  # type: ignore[type-arg]
@@ -218,6 +225,14 @@ def _fork_as_init(tell) -> None:  # type: ignore[no-untyped-def]
     if inner:
         tell({"pid": inner})
         os._exit(0)
+
+
+def _wait_for_launcher(tell, down: int, *, wants_map: bool) -> None:  # type: ignore[no-untyped-def]
+    """Goes on once the process in the middle has gone, so that the launcher is the parent, and the uids are mapped if
+    that is wanted."""
+    tell({"map": wants_map})
+    if not os.read(down, 1):
+        raise OSError("the launcher has died")
 
 
 def _enter_user_namespace(others: int) -> None:

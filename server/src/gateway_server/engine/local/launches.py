@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,39 @@ class Launcher:
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._ended: dict[int, Callable[[], None]] = {}
         self._next = 0
+        self._starting = asyncio.Lock()
+        self._is_closed = False
 
     async def start(self) -> None:
-        """Starts the launcher process."""
+        """Starts the launcher process, unless there is one: others may have asked for it meanwhile.
+
+        Raises:
+            ServiceUnavailable: the machine cannot, or everything is being ended.
+        """
+        async with self._starting:
+            if self._is_closed:
+                raise ServiceUnavailable("The gateway is shutting down.", retry_after=2)
+            if not self.is_alive:
+                try:
+                    await self._start()
+                except OSError as error:
+                    message = f"The launcher of prefab processes could not be started: {error}"
+                    raise ServiceUnavailable(message, retry_after=1) from error
+
+    async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = os.path.join(os.path.dirname(__file__), "launcher.py")
         # The descriptor must be number 3 there, and only a shell-free exec with pass_fds keeps it open; the tiny
         # -c program moves it.
         code = "import os,sys; os.dup2(int(sys.argv[1]),3); os.execv(sys.executable,[sys.executable,*sys.argv[2:]])"
-        with theirs:
+        with ExitStack() as untaken, theirs:
+            untaken.enter_context(ours)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-c", code, str(theirs.fileno()), "-I", "-S", program, str(self._support),
                 *self.groups,
                 pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env={"PATH": os.environ.get("PATH", "")},
             )  # fmt: skip
+            untaken.pop_all()
         self._packets = Packets(ours, self._heard)
 
     @property
@@ -56,20 +75,28 @@ class Launcher:
         return self._process.pid
 
     async def launch(self, order: dict[str, Any], descriptors: list[int], ended: Callable[[], None]) -> tuple[int, int]:
-        """Starts a zygote; returns its id and its pid. `ended` is called once it is dead.
+        """Starts a zygote; returns its id and its pid. `ended` is called once nothing of it is there: it is dead, or
+        could not be started.
 
         Raises:
             ServiceUnavailable: the machine refused one of the steps.
         """
         if self._packets is None:
+            ended()
             raise ServiceUnavailable("The launcher of prefab processes is not running.", retry_after=1)
         self._next += 1
         number = self._next
-        self._waiting[number] = asyncio.get_running_loop().create_future()
+        started = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._ended[number] = ended
-        self._packets.send({**order, "start": number}, descriptors)
         try:
-            return number, await self._waiting[number]
+            self._packets.send({**order, "start": number}, descriptors)
+            return number, await started
+        except ServiceUnavailable:
+            self._has_ended(number)
+            raise
+        except asyncio.CancelledError:
+            self.kill(number)  # the launcher reads this after it has started it
+            raise
         finally:
             self._waiting.pop(number, None)
 
@@ -85,17 +112,19 @@ class Launcher:
             self._process.kill()
 
     async def close(self) -> None:
-        """Ends the launcher and with it every zygote."""
-        if self._packets is not None:
-            self._packets.close()
-            self._packets = None
-        if self._process is not None:
-            try:
-                async with asyncio.timeout(PATIENCE):
+        """Ends the launcher and with it every zygote, for good."""
+        self._is_closed = True
+        async with self._starting:
+            if self._packets is not None:
+                self._packets.close()
+                self._packets = None
+            if self._process is not None:
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await self._process.wait()
+                except TimeoutError:
+                    self.end()
                     await self._process.wait()
-            except TimeoutError:
-                self.end()
-                await self._process.wait()
 
     def _heard(self, message: dict[str, Any] | None) -> None:
         if message is None:
@@ -108,11 +137,17 @@ class Launcher:
             self._ended.clear()
             return
         number = next(iter(message.values()))
-        future = self._waiting.get(number) or asyncio.get_running_loop().create_future()
-        if "started" in message and not future.done():
-            future.set_result(message["pid"])
-        elif "failed" in message and not future.done():
+        if "started" not in message:
+            self._has_ended(number)
+        started = self._waiting.get(number)
+        if started is None or started.done():
+            return
+        if "started" in message:
+            started.set_result(message["pid"])
+        elif "failed" in message:
             text = f"A process for prefabs could not be started: {message['message']}"
-            future.set_exception(ServiceUnavailable(text))
-        elif "ended" in message and (callback := self._ended.pop(number, None)):
+            started.set_exception(ServiceUnavailable(text))
+
+    def _has_ended(self, number: int) -> None:
+        if callback := self._ended.pop(number, None):
             callback()

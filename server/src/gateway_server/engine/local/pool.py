@@ -5,11 +5,10 @@ import json
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gateway_server.engine.local import measuring, removal
 from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.ears import Ears
 from gateway_server.engine.local.host import Host
+from gateway_server.engine.local.idle import IdleWorkers
 from gateway_server.engine.local.isolation import Isolation, Layout, candidates
 from gateway_server.engine.local.launches import Launcher
 from gateway_server.engine.local.network import Network
@@ -64,8 +64,7 @@ class LocalEngine:
         self._layout = Layout(isolation=self.isolation, support=support, largest_file=settings.workspace_limit)
         self._cgroups: Cgroups | None = None
         self._hosts: dict[str, Host] = {}
-        self._idle: dict[Worker, Host] = {}
-        """Those that wait for another call, the longest first."""
+        self._idle = IdleWorkers()
         self._slots: set[int] = set()
         self._uids = Uids()
         self._serial = count()
@@ -257,7 +256,7 @@ class LocalEngine:
     async def _own_worker(self, host: Host, user: str, turns: Turns, *, alone: bool) -> Worker:
         """An idle worker, or else a new one."""
         try:
-            while (worker := self._take_idle(host, user)) is not None and not (worker.alive and worker.fit):
+            while (worker := self._idle.take(host, user)) is not None and not (worker.alive and worker.fit):
                 self._take_back(host, worker)
             worker = worker or await self._new_worker(host, user)
         except BaseException:
@@ -285,7 +284,7 @@ class LocalEngine:
     def forget_user(self, user: str) -> None:
         """Ends the idle workers of a user, in whose memory something of theirs may be left."""
         for host in self._hosts.values():
-            while (worker := self._take_idle(host, user)) is not None:
+            while (worker := self._idle.take(host, user)) is not None:
                 worker.fit = False
                 self._take_back(host, worker)
 
@@ -341,8 +340,7 @@ class LocalEngine:
     async def _start_zygote(self, host: Host) -> Zygote:
         """Imports the package; if that starts threads, once more without it: then each worker imports for itself."""
         try:
-            if not self._launcher.is_alive:
-                await self._launcher.start()
+            await self._launcher.start()
             while True:
                 zygote = self._new_zygote(host.deployment)
                 try:
@@ -372,6 +370,7 @@ class LocalEngine:
                 self._cgroups.remove_all(f"{work.name}-")
 
         def buried() -> None:
+            self._idle.remove_all_of(zygote)
             self._slots.discard(slot)
             self._zygotes.discard(zygote)
             self._in_background(asyncio.to_thread(remove))
@@ -386,6 +385,7 @@ class LocalEngine:
             buried=buried,
             pace=self._pace,
             ears=self._ears,
+            in_background=self._in_background,
             open_door=self.open_door,
         )
         self._zygotes.add(zygote)
@@ -409,39 +409,23 @@ class LocalEngine:
         task.add_done_callback(self._cleanups.discard)
 
     async def _clean_or_kill(self, host: Host, worker: Worker) -> None:
-        if worker.fit and worker.alive and await asyncio.to_thread(worker.clean):
+        is_clean = worker.fit and worker.alive and await asyncio.to_thread(worker.clean)
+        if is_clean and worker.fit and worker.alive:  # and not ended meanwhile
             self._make_idle(host, worker)
         else:
-            await self._end_worker(host, worker)
-
-    async def _end_worker(self, host: Host, worker: Worker) -> None:
-        await worker.kill()
-        if not await worker.is_gone() and host.zygote is not None:
-            await host.zygote.end("it did not end a worker when it was told to")
-        await asyncio.to_thread(worker.remove)
+            await worker.dispose()
 
     def _make_idle(self, host: Host, worker: Worker) -> None:
         if self._hosts.get(host.deployment.key) is not host:
             return  # its zygote has been ended, and this worker with it
         worker.go_on()
-        worker.idle_since = time.monotonic()
-        host.idle.setdefault(worker.user, deque()).append(worker)
-        self._idle[worker] = host
-        if len(self._idle) > MOST_IDLE * self._settings.workers:
-            self._retire(next(iter(self._idle)))
-
-    def _take_idle(self, host: Host, user: str) -> Worker | None:
-        worker = host.take_idle(user)
-        if worker is not None:
-            del self._idle[worker]
-        return worker
+        self._idle.add(host, worker)
+        if len(self._idle) > MOST_IDLE * self._settings.workers and (oldest := self._idle.oldest):
+            self._retire(oldest)
 
     def _retire(self, worker: Worker) -> None:
         """Ends a worker that waits for another call."""
-        host = self._idle.pop(worker)
-        host.idle[worker.user].remove(worker)
-        if not host.idle[worker.user]:
-            del host.idle[worker.user]
+        host = self._idle.remove(worker)
         worker.fit = False
         self._take_back(host, worker)
 
@@ -451,11 +435,11 @@ class LocalEngine:
             await asyncio.sleep(min(5.0, self._settings.worker_idle / 2))
             self.network.follow()
             now = time.monotonic()
-            while self._idle and now - (worker := next(iter(self._idle))).idle_since > self._settings.worker_idle:
+            while (worker := self._idle.oldest) and now - worker.idle_since > self._settings.worker_idle:
                 self._retire(worker)
             for key, host in list(self._hosts.items()):
                 for worker in host.spares.let_go():
-                    self._in_background(self._end_worker(host, worker))
+                    self._in_background(worker.dispose())
                 for user in [user for user, turns in host.turns.items() if turns.are_unused and user not in host.idle]:
                     del host.turns[user]
                 if not host.busy and not host.idle and now - host.used_at > self._settings.zygote_idle:
@@ -463,9 +447,7 @@ class LocalEngine:
                     self._end(host)
 
     def _end(self, host: Host) -> None:
-        for worker in chain.from_iterable(host.idle.values()):
-            del self._idle[worker]
-        host.idle.clear()
+        self._idle.remove_all(host)
         host.spares.close()
         if host.starting is not None:
             host.starting.cancel()

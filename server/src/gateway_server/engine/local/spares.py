@@ -26,6 +26,8 @@ class Spares:
     def __init__(self) -> None:
         self._forks: deque[asyncio.Task[Worker]] = deque()
         """Those that are there or on their way, the oldest first."""
+        self._dead: list[Worker] = []
+        """Those that are to be ended: nobody gets them, and something may be left of each."""
         self._timer: asyncio.TimerHandle | None = None
         self._taken_at = 0.0
         self._is_closed = False
@@ -61,12 +63,11 @@ class Spares:
             raise
 
     def let_go(self) -> list[Worker]:
-        """Those that are too many where no new users come one after the other, to be ended."""
-        gone: list[Worker] = []
+        """Those to be ended: that have died, or are too many where no new users come one after the other."""
+        self._sort_out()
+        gone, self._dead = self._dead, []
         while len(self._forks) > 1 and self._forks[-1].done() and not self._is_in_a_row():
-            fork = self._forks.pop()
-            if not _is_useless(fork):
-                gone.append(fork.result())
+            gone.append(self._forks.pop().result())
         return gone
 
     def close(self) -> None:
@@ -94,11 +95,17 @@ class Spares:
     def _prepare(self, zygote: Zygote, count: int) -> None:
         """Begins as many as are missing."""
         self._stop_timer()
-        self._forks = deque(fork for fork in self._forks if not _is_useless(fork))
+        self._sort_out()
         while not self._is_closed and len(self._forks) < count:
             fork = asyncio.create_task(zygote.fork(""))
             fork.add_done_callback(_is_useless)  # so that its failure has been seen; whoever needs one will hear why
             self._forks.append(fork)
+
+    def _sort_out(self) -> None:
+        """Takes out those that nobody can use."""
+        useless = [fork for fork in self._forks if _is_useless(fork)]
+        self._forks = deque(fork for fork in self._forks if fork not in useless)
+        self._dead += [fork.result() for fork in useless if not fork.cancelled() and fork.exception() is None]
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,23 +130,25 @@ class Watchdog:
         for number, family in enumerate(families):
             if not (family.writes or is_idles_turn):
                 continue
-            held = measuring.unlinked(members[number])
-            reason = self._too_much_memory(family, members[number], held)
-            if reason is None and family.writes:
-                taken[number], reason = self._too_much_disk(family, held)
-            if reason is not None:
-                doomed.append((family, reason))
+            with _by_itself(family):
+                held = measuring.unlinked(members[number])
+                reason = self._too_much_memory(family, members[number], held)
+                if reason is None and family.writes:
+                    taken[number], reason = self._too_much_disk(family, held)
+                if reason is not None:
+                    doomed.append((family, reason))
         if not doomed:
             doomed = self._make_space(families, taken)
         self.cost = time.thread_time() - begun
         return doomed
 
     def _ration(self, families: list[Family], members: list[list[int]], moment: float) -> None:
-        busy = [
-            Spent(family.user, family.folder, family.group, measuring.processor_time(pids), is_new=family.calls <= 1)
-            for family, pids in zip(families, members, strict=True)
-            if family.is_busy and family.user and family.group is not None
-        ]
+        busy = []
+        for family, pids in zip(families, members, strict=True):
+            if family.is_busy and family.user and family.group is not None:
+                with _by_itself(family):
+                    spent = measuring.processor_time(pids)
+                    busy.append(Spent(family.user, family.folder, family.group, spent, is_new=family.calls <= 1))
         self._rations.look(busy, {family.folder for family in families}, moment)
 
     def _members(self, families: list[Family], *, idle_too: bool) -> list[list[int]]:
@@ -159,8 +161,10 @@ class Watchdog:
         of_zygote = {zygote: processes.children(zygote) for zygote in {family.zygote for family in families}}
         found: list[list[int]] = []
         for family in families:
-            first = of_zygote[family.zygote].get(family.pid) if family.pid is not None else None
-            found.append(processes.below(first) if first is not None else [])
+            found.append([])
+            with _by_itself(family):
+                first = of_zygote[family.zygote].get(family.pid) if family.pid is not None else None
+                found[-1] = processes.below(first) if first is not None else []
         for number, family in enumerate(families):
             if family.pid is None:
                 theirs = {pid for at, pids in enumerate(found) if families[at].zygote == family.zygote for pid in pids}
@@ -175,11 +179,12 @@ class Watchdog:
         for family, pids in zip(families, members, strict=True):
             if family.is_busy:
                 continue
-            spent = measuring.processor_time(pids)
-            self._idlers[family.folder] = family.calls, spent
-            calls, spent_before = before.get(family.folder, (-1, 0.0))
-            if calls == family.calls and spent - spent_before > IDLE_SHARE * pause:
-                doomed.append((family, "it went on computing after it had answered"))
+            with _by_itself(family):
+                spent = measuring.processor_time(pids)
+                self._idlers[family.folder] = family.calls, spent
+                calls, spent_before = before.get(family.folder, (-1, 0.0))
+                if calls == family.calls and spent - spent_before > IDLE_SHARE * pause:
+                    doomed.append((family, "it went on computing after it had answered"))
         return doomed
 
     def _too_much_memory(self, family: Family, pids: list[int], held: dict[tuple[int, int], int]) -> str | None:
@@ -225,3 +230,12 @@ class Watchdog:
             f"({size(taken[largest])})"
         )
         return [(families[largest], reason)]
+
+
+@contextmanager
+def _by_itself(family: Family) -> Iterator[None]:
+    """Passes over a family that cannot be looked at: the others must be, whatever one has done to hide."""
+    try:
+        yield
+    except Exception:
+        logger.exception("the watchdog could not look at %s", family.folder)

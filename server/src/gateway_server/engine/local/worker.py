@@ -43,8 +43,18 @@ Emit = Callable[[list[Progress]], Awaitable[None]]
 class Parent(Protocol):
     """What a worker needs of its zygote."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is there. Its end is that of all its workers."""
+
     async def kill(self, worker: "Worker") -> None:
         """Ends the worker's family."""
+
+    async def end(self, reason: str) -> None:
+        """Ends the zygote and all its workers, for a reason that follows a colon."""
+
+    def release(self, number: int) -> None:
+        """Nothing is left of a worker: another may have its number."""
 
 
 class NotBegun(Exception):
@@ -63,10 +73,10 @@ class Worker(asyncio.Protocol):
         folder: Path,
         owner: int | None,
         memory: int,
-        group: Group | None,
         pace: Pace,
     ) -> None:
         self._pace = pace
+        self.zygote = zygote
         self.number = number
         self.user = user
         self.workspace = folder
@@ -90,9 +100,8 @@ class Worker(asyncio.Protocol):
         is some, no other call may begin without the gateway."""
         self.given = 0
         """Bytes of input files that were in the workspace when the call began."""
-        self.group = group
+        self.group: Group | None = None
         """Its control group, where there are any."""
-        self._zygote = zygote
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
         self._orders = Orders()
@@ -244,7 +253,18 @@ class Worker(asyncio.Protocol):
         self.fit = False
         self.take_back()
         if not self._gone:
-            await self._zygote.kill(self)
+            await self.zygote.kill(self)
+
+    async def dispose(self) -> None:
+        """Ends the process with everything that it started, and removes what they leave behind."""
+        await self.kill()
+        # A zygote that has ended took everything along, and another may have its uids by now.
+        if self.zygote.alive and not await self.is_gone():
+            await self.zygote.end("it did not end a worker when it was told to")
+        try:
+            await asyncio.to_thread(self.remove)
+        finally:
+            self.zygote.release(self.number)
 
     async def is_gone(self) -> bool:
         """Whether nothing is left of its processes; waits for them to leave."""

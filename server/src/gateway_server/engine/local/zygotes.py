@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Zygote:
         buried: Callable[[], None],
         pace: Pace,
         ears: Ears,
+        in_background: Callable[[Coroutine[Any, Any, None]], None],
         open_door: OpenDoor | None = None,
     ) -> None:
         self.deployment = deployment
@@ -76,6 +77,7 @@ class Zygote:
         self._work = work
         self._pace = pace
         self._ears = ears
+        self._in_background = in_background
         self._buried: Callable[[], None] | None = buried
         self._open_door = open_door
         self._close_door: Callable[[], None] = lambda: None
@@ -85,6 +87,8 @@ class Zygote:
         self._forks: dict[int, asyncio.Future[None]] = {}
         self._kills: dict[int, asyncio.Future[None]] = {}
         self._workers: dict[int, Worker] = {}
+        self._numbers: set[int] = set()
+        """Of the workers that have not been disposed of."""
         self._next = 0
         self._room = 0
         self._orders = 0
@@ -97,12 +101,10 @@ class Zygote:
             ImportFailed: the package raised, hung or died at import.
             ServiceUnavailable: the machine could not start the process.
         """
-        self._lay_out()
-        inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with inside, outside:
-            await self._launch(base_url, timeout, [outside.fileno()] if self._has_door() else [])
-            if self._has_door():
-                await self._answer_at(inside)
+        try:
+            await self._launch(base_url, timeout)
+        except OSError as error:  # the disk is full, or there are no descriptors left
+            raise ServiceUnavailable(f"A process for prefabs could not be started: {error}", retry_after=1) from error
         assert self._packets is not None
         try:
             self._packets.send({"plan": self._layout.plan(self.deployment, self._work, preload=preload)})
@@ -113,28 +115,46 @@ class Zygote:
             message = f"the package was still importing after {timeout:g} s"
             raise ImportFailed({"type": "TimeoutError", "message": message, "traceback": ""}) from None
 
-    async def _launch(self, base_url: str, timeout: float, ways_out: list[int]) -> None:
+    async def _launch(self, base_url: str, timeout: float) -> None:
+        with ExitStack() as given:
+            try:
+                self._lay_out()
+                self.group = await asyncio.to_thread(self._new_group, 0)
+                order = self._layout.order(self.deployment, self._work, self.slot, base_url)
+                order["groups"] = self.group.entries if self.group is not None else []
+                descriptors = self._connect(given)
+                door = self._make_way_out(given, descriptors) if self._has_door() else None
+            except BaseException:
+                self._bury()  # the launcher, which does it otherwise, has not heard of it
+                raise
+            try:
+                async with asyncio.timeout(min(timeout, LAUNCH)):
+                    self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
+            except TimeoutError:
+                self._launcher.end()
+                message = "The launcher of prefab processes does not answer."
+                raise ServiceUnavailable(message, retry_after=1) from None
+            if door is not None:
+                await self._answer_at(door)
+
+    def _connect(self, given: ExitStack) -> list[int]:
+        """Makes what the process is to talk over; gives its ends, which are closed with `given`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        given.enter_context(theirs)
+        self._packets = Packets(ours, self._heard)
         reading, writing = os.pipe()
+        given.callback(os.close, writing)
         os.set_blocking(reading, False)
         asyncio.get_running_loop().add_reader(reading, self._read_output, reading)
-        try:
-            self.group = await asyncio.to_thread(self._new_group, 0)
-            order = self._layout.order(self.deployment, self._work, self.slot, base_url)
-            order["groups"] = self.group.entries if self.group is not None else []
-            self._packets = Packets(ours, self._heard)
-            async with asyncio.timeout(min(timeout, LAUNCH)):
-                descriptors = [theirs.fileno(), writing, *ways_out]
-                self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
-        except TimeoutError:
-            self._launcher.end()
-            raise ServiceUnavailable("The launcher of prefab processes does not answer.", retry_after=1) from None
-        except BaseException:
-            self._bury()
-            raise
-        finally:
-            theirs.close()
-            os.close(writing)
+        return [theirs.fileno(), writing]
+
+    def _make_way_out(self, given: ExitStack, descriptors: list[int]) -> socket.socket:
+        """Where the socket of the door will come out; the other end joins the `descriptors` of the process."""
+        inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        given.enter_context(inside)
+        given.enter_context(outside)
+        descriptors.append(outside.fileno())
+        return inside
 
     def _has_door(self) -> bool:
         is_apart = not self.deployment.network and self._layout.isolation is not Isolation.NONE
@@ -170,27 +190,32 @@ class Zygote:
         Raises:
             ServiceUnavailable: the zygote is gone or could not fork.
         """
+        making = asyncio.ensure_future(self._make_worker(user))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            self._in_background(_dispose_of(making))  # it is on its way all the same
+            raise
+        except OSError as error:  # the disk is full, or there are no descriptors left
+            raise ServiceUnavailable(f"No worker could be started: {error}", retry_after=1) from error
+
+    async def _make_worker(self, user: str) -> Worker:
         await self._make_room()
         number = self._free_number()
         folder = self._work / str(number)
         owner = self._layout.owner(self.slot, number)
-        group = await asyncio.to_thread(self._furnish, number, folder, owner)
-        worker = Worker(
-            zygote=self,
-            number=number,
-            user=user,
-            folder=folder,
-            owner=owner,
-            memory=self.deployment.memory,
-            group=group,
-            pace=self._pace,
-        )
-        self._workers[number] = worker
+        memory, pace = self.deployment.memory, self._pace
+        worker = Worker(zygote=self, number=number, user=user, folder=folder, owner=owner, memory=memory, pace=pace)
+        self._numbers.add(number)
         try:
+            worker.group = await asyncio.to_thread(self._furnish, number, folder, owner)
+            self._workers[number] = worker
             await self._bring_up(worker)
         except BaseException:
             self._workers.pop(number, None)
             worker.abandon()
+            worker.exited(0, 9)  # it has no process that could be killed
+            self._in_background(worker.dispose())
             raise
         finally:
             self._forks.pop(number, None)
@@ -198,11 +223,13 @@ class Zygote:
 
     async def _bring_up(self, worker: Worker) -> None:
         """Has the process of a worker made, and connects the two."""
-        with ExitStack() as given:
+        with ExitStack() as given, ExitStack() as kept:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             given.enter_context(theirs)
+            kept.enter_context(ours)
             reading, writing = os.pipe()
             given.callback(os.close, writing)
+            kept.pop_all()  # from here on the worker closes them
             await worker.connect(ours, reading)
             if not self.alive or self._packets is None:
                 raise _gone()
@@ -257,6 +284,10 @@ class Zygote:
         except (TimeoutError, ServiceUnavailable):
             await self.end("it did not end a worker when it was told to")
 
+    def release(self, number: int) -> None:
+        """Nothing is left of a worker: another may have its number."""
+        self._numbers.discard(number)
+
     def families(self, room: int) -> list[Family]:
         """Its own family of processes and those of its workers; `room` in bytes is what each may have on the disk."""
         memory = self.deployment.memory
@@ -289,10 +320,11 @@ class Zygote:
         self._died()
 
     def _free_number(self) -> int:
-        """The number that has been out of use for longest: a uid is not given away while its last family may linger."""
+        """The number that has been out of use for longest: a uid is not given away while its last family may linger,
+        nor a folder that is still to be removed."""
         for _ in range(LAST_NUMBER):
             self._next = self._next % LAST_NUMBER + 1
-            if self._next not in self._workers:
+            if self._next not in self._numbers:
                 return self._next
         raise ServiceUnavailable("All uids of this prefab's workers are in use.", retry_after=1)
 
@@ -318,16 +350,19 @@ class Zygote:
 
     def _heard_of_worker(self, message: dict[str, Any]) -> None:
         if "forked" in message:
-            if worker := self._workers.get(message["forked"]):
-                worker.pid = message["pid"]
-            _settle(self._forks.get(message["forked"]), None)
+            number, pid = _number(message, "forked"), _number(message, "pid")
+            if worker := self._workers.get(number):
+                worker.pid = pid
+            _settle(self._forks.get(number), None)
         elif "refused" in message:
             error = ServiceUnavailable(f"No worker could be started: {message['message']}", retry_after=1)
-            _settle(self._forks.get(message["refused"]), error)
+            _settle(self._forks.get(_number(message, "refused")), error)
         elif "killed" in message:
-            _settle(self._kills.pop(message["killed"], None), None)
-        elif worker := self._workers.pop(message["exited"], None):
-            worker.exited(message["code"], message["signal"])
+            _settle(self._kills.pop(_number(message, "killed"), None), None)
+        else:
+            number, code, signal = (_number(message, name) for name in ("exited", "code", "signal"))
+            if worker := self._workers.pop(number, None):
+                worker.exited(code, signal)
 
     def _fail(self, error: Exception) -> None:
         if not self._ready.done():
@@ -376,6 +411,14 @@ class Zygote:
             os.close(descriptor)
 
 
+def _number(message: dict[str, Any], name: str) -> int:
+    """A number that a zygote tells. A package can speak in its name, and others reckon with what is said here."""
+    value = message[name]
+    if type(value) is not int:
+        raise TypeError(f"{name} is no number")
+    return value
+
+
 def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
     if future is None or future.done():
         return
@@ -383,6 +426,11 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
         future.set_result(None)
     else:
         future.set_exception(error)
+
+
+async def _dispose_of(making: asyncio.Future[Worker]) -> None:
+    with suppress(ServiceUnavailable, OSError):  # it has seen to that itself
+        await (await making).dispose()
 
 
 def _gone() -> ServiceUnavailable:
