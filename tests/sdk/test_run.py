@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from typing import Any
 
 import pytest
 from stub_gateway import Step, StubGateway
@@ -12,6 +13,7 @@ from stub_gateway import Step, StubGateway
 import gateway_sdk
 from gateway_sdk import (
     AsyncGatewayClient,
+    AuthenticationError,
     ConnectionFailedError,
     DeadlineExceededError,
     GatewayClient,
@@ -312,6 +314,13 @@ def test_a_client_outlives_its_converted_token(stub: StubGateway):
     stub.fake.api_keys["sk-1"] = "second"
     stub.fake.tokens = {"second"}
     assert client.run(*RUN, {}).is_success()
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_no_key_at_all_is_said_in_a_sentence(stub: StubGateway, nothing: Any):
+    with pytest.raises(AuthenticationError, match=f"was given {nothing!r}"):
+        GatewayClient.from_api_key(nothing, stub.url)
+    assert not stub.requests
 
 
 def test_a_stream_of_a_client_outlives_its_converted_token(stub: StubGateway):
