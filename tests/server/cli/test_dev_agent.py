@@ -161,4 +161,4 @@ def test_a_refused_change_of_a_prefab_leaves_the_last_version(alone: Command, tm
         run = ("run", "hello@1.0.0", "greet", "-p", "name=x")
         assert alone(*run, GATEWAY_BASE_URL=dev.url).json["greeting"] == "Hello, x!"
         main.write_text(f"import nothing_of_that_name\n{good}")
-        dev.wait_for("hello@1.0.0 cannot be imported: No module named 'nothing_of_that_name'")
+        dev.wait_for("hello@1.0.0 cannot be imported: No module named 'nothing_of_that_name'. If it is a library")

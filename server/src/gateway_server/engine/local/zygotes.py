@@ -33,12 +33,15 @@ LAUNCH = 10.0
 """Seconds in which the launcher starts a process, be the machine ever so busy."""
 OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 """Answers, as the gateway does, who connects to a socket that listens; gives what ends that."""
+_UNDECLARED = "If it is a library, name it in dependencies in pyproject.toml and publish again."
 
 
 class ImportFailed(Exception):
     """The package could not be imported; a failure of user code, told as data."""
 
     def __init__(self, told: dict[str, str]) -> None:
+        if told.get("type") == "ModuleNotFoundError":
+            told = {**told, "message": f"{told['message']}. {_UNDECLARED}"}
         super().__init__(told["message"])
         self.told = told
 
