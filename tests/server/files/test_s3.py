@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from s3_server import BUCKET, s3_server
 from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, ServiceUnavailable
 from gateway_server.files.keys import Area
 from gateway_server.files.library import Library
+from gateway_server.files.listing import Query
+from gateway_server.files.records import StoredFile
 from gateway_server.files.uploads import Uploads
 from gateway_server.files.wishes import wish
 from gateway_server.models import Principal, now
 from gateway_server.settings import Settings
 from gateway_server.store import s3_objects
+from gateway_server.store.counters import USER, Counter, Metric, Period, amount
 from gateway_server.store.objects import Assembly
 from gateway_server.store.s3_objects import S3Objects
 from gateway_server.store.s3_signatures import Credentials, presign
@@ -30,7 +33,7 @@ from .conftest import PRINCIPALS, House, stream
 from .gates import Gate, cancel
 
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
-AGENT = PRINCIPALS["agent"]
+AGENT, PERSON = PRINCIPALS["agent"], PRINCIPALS["person"]
 
 
 def test_a_signature_is_the_one_of_the_documentation() -> None:
@@ -161,6 +164,61 @@ async def test_a_library_works_past_the_gateway(house: House, store: S3Objects) 
         assert await content(store, form.key) == b"ab"
         await library.delete(AGENT, form.s3_url)
         assert await store.size(form.key) is None
+
+
+@pytest.fixture
+def library(house: House, store: S3Objects) -> Library:
+    return Library(house.database, store, house.settings, clock=house.clock)
+
+
+async def ended_after(library: Library, house: House, store: S3Objects, seconds: float) -> StoredFile:
+    """An input of four bytes that was sent in parts and ends by itself."""
+    uploads = Uploads(library, house.database, store, house.settings)
+    upload = await uploads.create(PERSON, wish(Area.INPUTS, "a.txt", content_type="text/plain", ttl=seconds), 4)
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(upload.part_urls[0], content=b"data")).status_code == 200
+    return await uploads.complete(PERSON, upload.id, None)
+
+
+@pytest.mark.anyio
+async def test_an_input_that_has_expired_does_not_come_back(house: House, store: S3Objects, library: Library) -> None:
+    file = await ended_after(library, house, store, 10)
+    assert await library.find(PERSON, file.s3_url) == file
+    house.clock.forward(seconds=60)
+    with pytest.raises(FileNotFound):
+        await library.find(PERSON, file.s3_url)
+    assert (await library.sweep()).files == 1
+    assert await store.size(file.key) is None
+
+
+@pytest.mark.anyio
+async def test_an_input_that_is_being_deleted_does_not_come_back(
+    house: House, store: S3Objects, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await ended_after(library, house, store, 1000)
+    delete = store.delete
+
+    async def read_first(keys: Sequence[str]) -> None:
+        with pytest.raises(FileNotFound):
+            await library.find(PERSON, file.s3_url)
+        await delete(keys)
+
+    monkeypatch.setattr(store, "delete", read_first)
+    await library.delete(PERSON, file.s3_url)
+    with pytest.raises(FileNotFound):
+        await library.find(PERSON, file.s3_url)
+    assert (await library.page(PERSON, Query(prefix="", limit=10, token=None))).files == []
+
+
+@pytest.mark.anyio
+async def test_two_that_read_a_new_input_at_once_get_the_same(house: House, store: S3Objects, library: Library) -> None:
+    url, s3_url = await library.input_url(PERSON, "a.txt", None)
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(url, content=b"data")).status_code == 200
+    first, second = await asyncio.gather(library.find(PERSON, s3_url), library.find(PERSON, s3_url))
+    assert first == second
+    taken = Counter("alice", USER, Metric.BYTES, Period.NOW)
+    assert await house.database.read(lambda c: amount(c, taken, 0)) == 4
 
 
 @pytest.mark.anyio

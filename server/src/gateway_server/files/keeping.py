@@ -35,7 +35,7 @@ from gateway_server.store.objects import Incoming, Objects, Written
 from gateway_server.store.schema import files
 
 T = TypeVar("T")
-_REFUSALS = (PermissionDenied, Unauthenticated, QuotaExceeded)
+REFUSALS = (PermissionDenied, Unauthenticated, QuotaExceeded)
 """Of a file whose bytes are there: its user was deleted, disabled or has no room any more."""
 _BREATH = 100
 """Outputs whose keys are made at a time, before others on the event loop have their turn."""
@@ -128,7 +128,7 @@ class Keeping:
         try:
             self.check_principal(principal)
             kept = await self._database.write(work)
-        except (*_REFUSALS, IdempotencyConflict):
+        except (*REFUSALS, IdempotencyConflict):
             await self._drop([file], [announced])
             raise
         if kept is not file:
@@ -293,7 +293,7 @@ class Keeping:
             if principal is not None:
                 self.check_principal(principal)
             await self._database.write(work, durable=durable)
-        except _REFUSALS:
+        except REFUSALS:
             await self._drop(stored, announced)
             raise
 

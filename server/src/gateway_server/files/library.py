@@ -4,13 +4,14 @@ import mimetypes
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
 from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem
 from gateway_server.files import listing, records
 from gateway_server.files.erasing import erase
-from gateway_server.files.keeping import Keeping, new_id
+from gateway_server.files.keeping import REFUSALS, Keeping, new_id
 from gateway_server.files.keys import Area, area_prefix, input_key, place_of
 from gateway_server.files.listing import Page
 from gateway_server.files.records import StoredFile
@@ -73,15 +74,16 @@ class Library(Keeping):
         owned = [key for key, url in zip(keys, s3_urls, strict=True) if self._is_own(principal, key, url)]
         moment, root = self.clock().timestamp(), principal.root_job_id
 
-        def look(connection: Connection) -> tuple[dict[str, StoredFile], set[str]]:
-            rows = records.visible(connection, owned, moment)
+        def look(connection: Connection) -> tuple[dict[str, Any], set[str]]:
             tree = records.handed(connection, root, owned) if principal.job_id and root else set()
-            return {key: records.from_row(row, self.objects.url) for key, row in rows.items()}, tree
+            return records.recorded(connection, owned), tree
 
-        found, tree = await self._database.read(look) if owned else ({}, set())
+        rows, tree = await self._database.read(look) if owned else ({}, set())
         files = []
         for key, url in zip(keys, s3_urls, strict=True):
-            file = found.get(key) or await self._unrecorded(key, url)
+            file = self._seen(rows[key], moment) if key in rows else await self._unrecorded(key)
+            if file is None:
+                raise FileNotFound(f"There is no file {url}, or it has expired.")
             if file.user is not None:
                 in_tree = key in tree or (root is not None and file.root_id == root)
                 access.may_read_file(principal, file.user, file.agent, in_tree)
@@ -221,20 +223,20 @@ class Library(Keeping):
             raise PermissionDenied(f"{s3_url} lies outside of the areas that can be read.")
         return False
 
-    async def _unrecorded(self, key: str, s3_url: str) -> StoredFile:
+    def _seen(self, row: Any, moment: float) -> StoredFile | None:
+        return None if records.has_ended(row, moment) else records.from_row(row, self.objects.url)
+
+    async def _unrecorded(self, key: str) -> StoredFile | None:
         """A file without a record: one of the operator's, or an input that was put into the store past the gateway."""
         place = place_of(key)
-        may_exist = place is None or (place.area is Area.INPUTS and self.objects.direct)
-        size = await self.objects.size(key) if may_exist else None
-        if size is None:
-            raise FileNotFound(f"There is no file {s3_url}, or it has expired.")
         if place is not None:
-            file = self.described(key, input_wish(key, None), Written(size, None), self.clock(), None)
-            await self._record([file], [])
-            return file
+            return await self._adopted(key) if place.area is Area.INPUTS and self.objects.direct else None
+        size = await self.objects.size(key)
+        if size is None:
+            return None
         return StoredFile(
             key=key,
-            s3_url=s3_url,
+            s3_url=self.objects.url(key),
             area=None,
             user=None,
             name=key.rpartition("/")[2],
@@ -244,3 +246,18 @@ class Library(Keeping):
             created_at=self.clock(),
             expires_at=None,
         )
+
+    async def _adopted(self, key: str) -> StoredFile | None:
+        """An input that nobody has read yet. From here on it has a record, which is all that counts: the object of a
+        file that has ended stays in the store until it is swept."""
+        size = await self.objects.size(key)
+        if size is None:
+            return None
+        moment = self.clock()
+        file = self.described(key, input_wish(key, None), Written(size, None), moment, None)
+        try:
+            row = await self._database.write(lambda c: records.adopt(c, file))
+        except REFUSALS:
+            await self.objects.delete([key])
+            raise
+        return None if row is None else self._seen(row, moment.timestamp())
