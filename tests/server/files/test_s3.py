@@ -13,12 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 from s3_server import BUCKET, s3_server
+from sqlalchemy import select
 
-from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, ServiceUnavailable
+from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, PermissionDenied, ServiceUnavailable
 from gateway_server.files.keys import Area
 from gateway_server.files.library import Library
 from gateway_server.files.listing import Query
-from gateway_server.files.records import StoredFile
+from gateway_server.files.records import StoredFile, hide
 from gateway_server.files.uploads import Uploads
 from gateway_server.files.wishes import wish
 from gateway_server.models import Principal, now
@@ -28,6 +29,7 @@ from gateway_server.store.counters import USER, Counter, Metric, Period, amount
 from gateway_server.store.objects import Assembly
 from gateway_server.store.s3_objects import S3Objects
 from gateway_server.store.s3_signatures import Credentials, presign
+from gateway_server.store.schema import files, quotas
 
 from .conftest import PRINCIPALS, House, stream
 from .gates import Gate, cancel
@@ -212,13 +214,77 @@ async def test_an_input_that_is_being_deleted_does_not_come_back(
 
 @pytest.mark.anyio
 async def test_two_that_read_a_new_input_at_once_get_the_same(house: House, store: S3Objects, library: Library) -> None:
-    url, s3_url = await library.input_url(PERSON, "a.txt", None)
-    async with httpx.AsyncClient() as client:
-        assert (await client.put(url, content=b"data")).status_code == 200
+    s3_url = await put_past(library, "a.txt")
     first, second = await asyncio.gather(library.find(PERSON, s3_url), library.find(PERSON, s3_url))
     assert first == second
     taken = Counter("alice", USER, Metric.BYTES, Period.NOW)
     assert await house.database.read(lambda c: amount(c, taken, 0)) == 4
+
+
+async def put_past(library: Library, name: str, data: bytes = b"data") -> str:
+    """An input that was sent to its signed URL, and that nobody has read yet."""
+    url, s3_url = await library.input_url(PERSON, name, None)
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(url, content=data)).status_code == 200
+    return s3_url
+
+
+@pytest.mark.anyio
+async def test_an_input_that_nobody_has_read_can_be_deleted(house: House, store: S3Objects, library: Library) -> None:
+    s3_url = await put_past(library, "a.txt")
+    with pytest.raises(PermissionDenied):
+        await library.delete(PRINCIPALS["stranger"], s3_url)
+    await library.delete(PERSON, s3_url)
+    assert await store.size(s3_url.removeprefix(store.url(""))) is None
+    for url in (s3_url, store.url("agent-inputs/alice/a/b/../c")):
+        for refused in (library.find, library.delete):
+            with pytest.raises(FileNotFound):
+                await refused(PERSON, url)
+    assert await house.database.read(lambda c: c.execute(select(files)).all()) == []
+
+
+async def listed(library: Library, prefix: str, who: Principal = PERSON) -> list[str]:
+    """The s3:// URLs of a listing, asked for two at a time."""
+    found, token = list[str](), None
+    while True:
+        page = await library.page(who, Query(prefix=prefix, limit=2, token=token))
+        found += [file.s3_url for file in page.files]
+        if (token := page.next_token) is None:
+            return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", ["", "agent-inputs/alice/2025", "agent-inputs/alice/2025/11/"])
+async def test_inputs_that_nobody_has_read_are_listed(
+    house: House, store: S3Objects, library: Library, prefix: str
+) -> None:
+    urls = sorted([await put_past(library, f"{number} 名") for number in range(5)])
+    deleted = await put_past(library, "deleted")
+    await library.find(PERSON, deleted)
+    await house.database.write(lambda c: hide(c, [deleted.removeprefix(store.url(""))], house.clock.timestamp()))
+    await library.input_url(PERSON, "never arrives", None)
+    form = await library.put(AGENT, stream(b"a"), lambda: wish(Area.OUTPUTS, "form"))
+    assert await listed(library, "", PRINCIPALS["stranger"]) == []
+    assert await listed(library, "agent-outputs/") == [form.s3_url]
+    assert await listed(library, "agent-inputs/alice/../") == []
+    assert await listed(library, urls[3].removeprefix(store.url(""))) == [urls[3]]
+    assert await listed(library, prefix) == [*urls, *([] if prefix else [form.s3_url])]
+
+
+@pytest.mark.anyio
+async def test_inputs_that_do_not_fit_go_when_they_are_looked_at(
+    house: House, store: S3Objects, library: Library
+) -> None:
+    urls = [await put_past(library, name, b"123456") for name in "ab"]
+    limit = {"user": "alice", "key_id": "", "metric": "bytes", "period": "", "limit": 7}
+    await house.database.write(lambda c: c.execute(quotas.insert().values(limit)))
+    (kept,) = await listed(library, "")
+    (gone,) = set(urls) - {kept}
+    assert await store.size(gone.removeprefix(store.url(""))) is None
+    await library.delete(PERSON, await put_past(library, "c", b"1"))
+    await library.delete(PERSON, another := await put_past(library, "d", b"1234567"))
+    assert await store.size(another.removeprefix(store.url(""))) is None
+    assert await listed(library, "") == [kept]
 
 
 @pytest.mark.anyio

@@ -1,14 +1,16 @@
 """The files of all users: who may have them, what there is, and their end."""
 
+import asyncio
 import mimetypes
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
-from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem
+from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem, QuotaExceeded
 from gateway_server.files import listing, records
 from gateway_server.files.erasing import erase
 from gateway_server.files.keeping import REFUSALS, Keeping, new_id
@@ -139,6 +141,8 @@ class Library(Keeping):
         """
         access.require_person(principal)
         last, moment = wanted.last(), self.clock().timestamp()
+        if self.objects.direct:
+            await self._take_in(principal.user, wanted.prefix, last, wanted.limit + 1)
         rows = await self._database.read(
             lambda c: records.page(
                 c, principal.user, wanted.prefix, last=last, limit=wanted.limit + 1, agent=principal.agent, now=moment
@@ -160,8 +164,9 @@ class Library(Keeping):
         if place is None:
             raise PermissionDenied("Only files of this gateway's areas can be deleted.")
         access.may_change_file(principal, place.user, place.agent)
-        if not await self._remove([key]):
-            raise FileNotFound(f"There is no file {s3_url}.")
+        with suppress(QuotaExceeded):  # an input that does not fit is gone once somebody looks at it
+            if not await self._remove([key]) and not (await self._unrecorded(key) and await self._remove([key])):
+                raise FileNotFound(f"There is no file {s3_url}.")
 
     async def cleanup(self, principal: Principal, session: str | None) -> int:
         """Removes the temporary files of the caller's agent, or of one session of it. Returns how many there were.
@@ -247,12 +252,35 @@ class Library(Keeping):
             expires_at=None,
         )
 
+    async def _take_in(self, user: str, prefix: str, last: str | None, count: int) -> None:
+        """Records the inputs that nobody has read yet, as far as `count` files of a listing reach."""
+        folder = area_prefix(Area.INPUTS, user)
+        if not (prefix.startswith(folder) or folder.startswith(prefix)):
+            return
+        at = last or ""
+        while count > 0 and (found := await self.objects.arrived(max(prefix, folder), at)):
+            count -= await self._take_in_some(found)
+            at = found[-1][0]
+
+    async def _take_in_some(self, found: Sequence[tuple[str, int]]) -> int:
+        """Records those that have no record. Returns how many of all can be seen then."""
+        moment = self.clock().timestamp()
+        rows = await self._database.read(lambda c: records.recorded(c, [key for key, _ in found]))
+        new = [(key, size) for key, size in found if key not in rows and place_of(key) is not None]
+        adopted = await asyncio.gather(*(self._adopt(key, size) for key, size in new), return_exceptions=True)
+        for outcome in adopted:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, QuotaExceeded):
+                raise outcome
+        seen = sum(isinstance(outcome, StoredFile) for outcome in adopted)
+        return seen + sum(not records.has_ended(row, moment) for row in rows.values())
+
     async def _adopted(self, key: str) -> StoredFile | None:
         """An input that nobody has read yet. From here on it has a record, which is all that counts: the object of a
         file that has ended stays in the store until it is swept."""
         size = await self.objects.size(key)
-        if size is None:
-            return None
+        return None if size is None else await self._adopt(key, size)
+
+    async def _adopt(self, key: str, size: int) -> StoredFile | None:
         moment = self.clock()
         file = self.described(key, input_wish(key, None), Written(size, None), moment, None)
         try:

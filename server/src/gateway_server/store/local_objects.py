@@ -90,6 +90,10 @@ class LocalObjects:
         path = self.path(key)
         return await self.disk.run(lambda: path.stat().st_size if path.is_file() else None)
 
+    async def arrived(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """Nothing: whatever arrives here passes through the gateway, which records it."""
+        return []
+
     async def copy_out(self, key: str, descriptor: int) -> None:
         """Writes an object into an open, empty file. The kernel copies, or on file systems that can, shares the blocks.
 

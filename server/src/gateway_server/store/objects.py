@@ -89,6 +89,10 @@ class Objects(Protocol):
     async def size(self, key: str) -> int | None:
         """Bytes of an object; None if there is none."""
 
+    async def arrived(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """Keys and bytes of objects whose keys begin with `prefix` and follow `after`: the next of them in their order,
+        none only where there are none. Nothing where clients cannot put any past the gateway."""
+
     async def copy_out(self, key: str, descriptor: int) -> None:
         """Writes an object into an open, empty file.
 

@@ -22,6 +22,7 @@ from gateway_server.errors import FileNotFound, PayloadTooLarge, ServiceUnavaila
 from gateway_server.models import now
 from gateway_server.store.disk import Disk, write_all
 from gateway_server.store.objects import BLOCK, Assembly, Written
+from gateway_server.store.s3_lists import S3Lists
 from gateway_server.store.s3_parts import S3Parts
 from gateway_server.store.s3_signatures import Credentials, presign
 
@@ -50,6 +51,7 @@ class S3Objects:
         self._disk = Disk()
         self._http = httpx.AsyncClient(timeout=60)
         self._parts = S3Parts(self._http, self._presigned)
+        self._lists = S3Lists(self._http, self._presigned_bucket)
         self._store = S3Store(
             bucket,
             endpoint=endpoint if path_style else host,
@@ -127,8 +129,13 @@ class S3Objects:
         try:
             with _translated():
                 return (await obstore.head_async(self._store, self._prefix + key))["size"]
-        except FileNotFound:
+        except (FileNotFound, ValueError):  # the latter for keys that no object can have, such as a/../b
             return None
+
+    async def arrived(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """Keys and bytes of objects whose keys begin with `prefix` and follow `after`: the next few hundred of them."""
+        found = await self._lists.objects(self._prefix + prefix, self._prefix + after if after else "")
+        return [(name[len(self._prefix) :], size) for name, size in found]
 
     async def copy_out(self, key: str, descriptor: int) -> None:
         """Writes an object into an open, empty file.
@@ -192,6 +199,9 @@ class S3Objects:
     ) -> str:
         url = f"{self._address}/{quote(self._prefix + key, safe='/~')}"
         return presign(self._credentials, method, url, expires_in, now(), parameters=parameters, headers=headers)
+
+    def _presigned_bucket(self, method: str, expires_in: float, parameters: Mapping[str, str]) -> str:
+        return presign(self._credentials, method, f"{self._address}/", expires_in, now(), parameters=parameters)
 
     async def begin(self, assembly: Assembly) -> str:
         """Makes room for an object in parts; returns the store's handle of it."""

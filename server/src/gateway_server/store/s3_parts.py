@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from html import unescape
 from typing import NamedTuple, Protocol
 from xml.sax.saxutils import escape
 
@@ -11,6 +10,7 @@ import httpx
 
 from gateway_server.errors import FileNotFound, Invalid, Problem, ServiceUnavailable
 from gateway_server.store.objects import Assembly
+from gateway_server.store.s3_lists import text
 
 _SECONDS = 300.0
 _PART = re.compile(r"<Part>(.*?)</Part>", re.DOTALL)
@@ -40,7 +40,7 @@ class S3Parts:
     async def begin(self, assembly: Assembly) -> str:
         """Begins an upload; returns the store's id of it."""
         answer = await self._ask("POST", assembly, {"uploads": ""})
-        return _text(answer, "UploadId")
+        return text(answer, "UploadId")
 
     async def received(self, assembly: Assembly) -> list[int]:
         """The numbers of the parts that have arrived, ascending.
@@ -85,10 +85,10 @@ class S3Parts:
             asked = {"uploadId": assembly.handle or "", "part-number-marker": marker}
             answer = await self._ask("GET", assembly, asked)
             for part in _PART.findall(answer):
-                parts.append(_Part(int(_text(part, "PartNumber")), _text(part, "ETag"), int(_text(part, "Size"))))
+                parts.append(_Part(int(text(part, "PartNumber")), text(part, "ETag"), int(text(part, "Size"))))
             if "<IsTruncated>true</IsTruncated>" not in answer:
                 return parts
-            marker = _text(answer, "NextPartNumberMarker")
+            marker = text(answer, "NextPartNumberMarker")
 
     async def _ask(self, method: str, assembly: Assembly, parameters: dict[str, str], body: str = "") -> str:
         url = self._sign(method, assembly.key, _SECONDS, parameters=parameters)
@@ -101,10 +101,3 @@ class S3Parts:
         if not answer.is_success:
             raise ServiceUnavailable(f"The store of files answered {answer.status_code}.")
         return answer.text
-
-
-def _text(xml: str, name: str) -> str:
-    found = re.search(rf"<{name}>(.*?)</{name}>", xml, re.DOTALL)
-    if found is None:
-        raise ServiceUnavailable(f"The store of files gave no {name}.")
-    return unescape(found[1])
