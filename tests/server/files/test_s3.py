@@ -7,6 +7,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from gateway_server.files.uploads import Uploads
 from gateway_server.files.wishes import wish
 from gateway_server.models import Principal, now
 from gateway_server.settings import Settings
-from gateway_server.store import s3_objects
+from gateway_server.store import s3_objects, s3_parts
 from gateway_server.store.counters import USER, Counter, Metric, Period, amount
 from gateway_server.store.objects import Assembly
 from gateway_server.store.s3_objects import S3Objects
@@ -120,6 +121,53 @@ async def test_what_was_cut_is_a_leftover(store: S3Objects, tmp_path: Path) -> N
     assert (await store.put_file("id", "k", lambda: os.open(tmp_path / "file", os.O_RDONLY), 5)).size == 5
     with pytest.raises(FileNotFound):
         await store.put_file("id", "k", lambda: os.open(tmp_path / "none", os.O_RDONLY), 5)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("megabytes", [4, 8, 20])
+async def test_nothing_stays_of_an_upload_that_was_cut(store: S3Objects, megabytes: int) -> None:
+    incoming = store.receive("cut")
+    for _ in range(megabytes):
+        await incoming.write(bytes(1 << 20))
+    await incoming.discard()
+    assert await begun(store) == []
+    assert await store.leftovers(now().timestamp() + 60) == []
+
+
+@pytest.mark.anyio
+async def test_nothing_stays_of_an_upload_that_a_kill_has_cut(store: S3Objects) -> None:
+    assembly = Assembly(id="killed", key="incoming/killed", size=4, part_size=4)
+    assembly = replace(assembly, handle=await store.begin(assembly))
+    async with httpx.AsyncClient() as client:
+        await client.put(store.sign_part(assembly, 1, 60), content=b"data")
+    goes_on = await store.begin(replace(assembly, key="incoming/killed-not"))
+    assert sorted(await store.leftovers(now().timestamp() + 60)) == ["killed", "killed-not"]
+    assert await store.leftovers(now().timestamp() - 60) == []
+    await store.drop(["killed"])
+    assert await begun(store) == [goes_on]
+
+
+async def begun(store: S3Objects) -> list[str]:
+    """Uploads in parts that go on."""
+    return [upload.handle for upload in await store.begun("")]
+
+
+@pytest.mark.anyio
+async def test_a_part_that_the_store_did_not_take_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_parts, "_PAUSES", (0.0, 0.0))
+    answers, bodies = [503, 500, 200, 503, 503, 503], list[bytes]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(request.content)
+        return httpx.Response(answers.pop(0))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        parts = s3_parts.S3Parts(client, lambda *_, **__: "http://store/key")
+        assembly = Assembly(id="i", key="k", size=4, part_size=4, handle="h")
+        await parts.put(assembly, 1, b"data")
+        with pytest.raises(ServiceUnavailable):
+            await parts.put(assembly, 1, b"data")
+    assert bodies == [b"data"] * 6
 
 
 @pytest.mark.anyio

@@ -5,8 +5,6 @@ store is, and with which key, is read from the usual variables (`AWS_ENDPOINT_UR
 `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`).
 """
 
-import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,16 +20,17 @@ from gateway_server.errors import FileNotFound, PayloadTooLarge, ServiceUnavaila
 from gateway_server.models import now
 from gateway_server.store.disk import Disk, write_all
 from gateway_server.store.objects import BLOCK, Assembly, Written
-from gateway_server.store.s3_lists import S3Lists
+from gateway_server.store.s3_lists import Begun, S3Lists
 from gateway_server.store.s3_parts import S3Parts
 from gateway_server.store.s3_signatures import Credentials, presign
+from gateway_server.store.s3_writing import PART, S3Writer
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
 
-_BUFFER = 8 << 20
-"""Bytes of a part of what passes through the gateway."""
 _LEFTOVERS = 500
+_WAITING = "incoming/"
+"""Keys of what is still on its way."""
 
 
 class S3Objects:
@@ -101,7 +100,8 @@ class S3Objects:
 
     def receive(self, incoming: str, content_type: str | None = None) -> "S3Incoming":
         """Begins an object; `incoming` is an id that nothing else uses."""
-        return S3Incoming(self._store, self._waiting(incoming), self._prefix)
+        waiting = f"{_WAITING}{incoming}"
+        return S3Incoming(self, S3Writer(waiting, self._put, self._parts), waiting)
 
     async def put_file(
         self, incoming: str, key: str, source: Callable[[], int], limit: int, *, durable: bool = True
@@ -123,6 +123,15 @@ class S3Objects:
         finally:
             os.close(descriptor)
             await receiving.discard()
+
+    async def _put(self, key: str, data: bytes) -> None:
+        with _translated():
+            await obstore.put_async(self._store, self._prefix + key, data, use_multipart=False)
+
+    async def copy(self, source: str, key: str) -> None:
+        """Makes an object visible under another key, too. S3 does so up to 5 GB."""
+        with _translated():
+            await obstore.copy_async(self._store, self._prefix + source, self._prefix + key)
 
     async def size(self, key: str) -> int | None:
         """Bytes of an object; None if there is none."""
@@ -235,23 +244,29 @@ class S3Objects:
 
     async def leftovers(self, before: float) -> list[str]:
         """Ids of what came in before a POSIX time and was neither committed nor discarded (a few hundred at a time)."""
-        found: list[str] = []
+        found = {upload.name for upload in await self.begun(_WAITING) if upload.begun_at < before}
         with _translated():
-            async for some in obstore.list(self._store, self._waiting("")):
-                old = [entry for entry in some if entry["last_modified"].timestamp() < before]
-                found += [entry["path"].rpartition("/")[2] for entry in old]
+            async for some in obstore.list(self._store, self._prefix + _WAITING):
+                found.update(entry["path"] for entry in some if entry["last_modified"].timestamp() < before)
                 if len(found) >= _LEFTOVERS:
                     break
-        return found
+        return [name.rpartition("/")[2] for name in found]
+
+    async def begun(self, prefix: str) -> list[Begun]:
+        """Uploads in parts of keys that begin with `prefix`, in so far as they were neither completed nor aborted."""
+        found = await self._lists.uploads(self._prefix + prefix)
+        return [upload._replace(name=upload.name[len(self._prefix) :]) for upload in found]
 
     async def drop(self, incoming: Sequence[str]) -> None:
         """Removes leftovers."""
-        if incoming:
-            with suppress(FileNotFound), _translated():
-                await obstore.delete_async(self._store, [self._waiting(identifier) for identifier in incoming])
-
-    def _waiting(self, incoming: str) -> str:
-        return f"{self._prefix}incoming/{incoming}"
+        keys = {f"{_WAITING}{identifier}" for identifier in incoming}
+        if keys:
+            for upload in await self.begun(_WAITING):
+                if upload.name in keys:
+                    await self._parts.abort(
+                        Assembly(id=upload.name, key=upload.name, size=0, part_size=PART, handle=upload.handle)
+                    )
+            await self.delete(sorted(keys))
 
     async def close(self) -> None:
         """Closes the connections, and waits for the threads."""
@@ -262,36 +277,30 @@ class S3Objects:
 class S3Incoming:
     """An object on its way through the gateway: first under a name of its own, since a form may tell the key last."""
 
-    def __init__(self, store: S3Store, waiting: str, prefix: str) -> None:
-        self.size = 0
-        self._store = store
+    def __init__(self, objects: S3Objects, writer: S3Writer, waiting: str) -> None:
+        self._objects = objects
+        self._writer = writer
         self._waiting = waiting
-        self._prefix = prefix
-        self._digest = hashlib.sha256()
-        self._writer = obstore.open_writer_async(store, waiting, buffer_size=_BUFFER, max_concurrency=2)
-        self._begun = False
+        self._waits = False
+        self.size = 0
 
     async def write(self, data: bytes) -> None:
         """Adds bytes."""
         self.size += len(data)
-        self._begun = True
-        await asyncio.to_thread(self._digest.update, data)
-        with _translated():
-            await self._writer.write(data)
+        await self._writer.write(data)
 
     async def commit(self, key: str) -> Written:
-        """Makes the object visible under `key`. The store copies it there, which S3 does up to 5 GB."""
-        self._begun = True
-        with _translated():
-            await self._writer.close()
-            await obstore.copy_async(self._store, self._waiting, self._prefix + key)
-        return Written(self.size, self._digest.hexdigest())
+        """Makes the object visible under `key`."""
+        self._waits = True
+        written = await self._writer.finish()
+        await self._objects.copy(self._waiting, key)
+        return written
 
     async def discard(self) -> None:
         """Removes what waits under its own name."""
-        if self._begun:
-            with suppress(FileNotFound), _translated():
-                await obstore.delete_async(self._store, self._waiting)
+        await self._writer.discard()
+        if self._waits:
+            await self._objects.delete([self._waiting])
 
 
 def _config(credentials: Credentials) -> "S3Config":
