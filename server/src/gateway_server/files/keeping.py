@@ -156,7 +156,12 @@ class Keeping:
         try:
             await self._receive(incoming, chunks, free)
             moment = self.clock()
-            await self._announce(lambda c: records.announce(c, [(incoming_id, key)], moment.timestamp()))
+
+            def announce(connection: Connection) -> None:
+                records.require_room(connection, place.user, key, incoming.size)  # before the bytes replace others
+                records.announce(connection, [(incoming_id, key)], moment.timestamp())
+
+            await self._announce(announce)
             written = await incoming.commit(key)
         finally:
             await incoming.discard()
@@ -298,8 +303,16 @@ class Keeping:
             raise
 
     async def _drop(self, stored: Sequence[StoredFile], announced: Sequence[str]) -> None:
-        await self.objects.delete([file.key for file in stored])
-        await self._database.write(lambda c: records.settle(c, announced), durable=False)
+        """Removes what is not kept; with it the records of files whose bytes it has replaced."""
+        keys, moment = [file.key for file in stored], self.clock().timestamp()
+
+        def forget(connection: Connection) -> None:
+            records.forget(connection, keys, moment)
+            records.settle(connection, announced)
+
+        await self._database.write(lambda c: records.hide(c, keys, moment))
+        await self.objects.delete(keys)
+        await self._database.write(forget, durable=False)
 
 
 def new_id() -> str:

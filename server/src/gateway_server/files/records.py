@@ -145,6 +145,18 @@ def _take_room(connection: Connection, stored: Sequence[StoredFile]) -> None:
         room.change(connection, user, by_key)
 
 
+def require_room(connection: Connection, user: str, key: str, size: int) -> None:
+    """Looks whether a file fits in the place of the one that has its key, if there is one.
+
+    Raises:
+        QuotaExceeded: it does not.
+    """
+    before = recorded(connection, [key]).get(key)
+    more = size - (before.size if before is not None else 0)
+    if more > 0:
+        room.look(connection, user, None).require(more)
+
+
 def claim(connection: Connection, identifier: str, key_at: Callable[[datetime], str], moment: datetime) -> str:
     """Announces an object under the first key, from `moment` on by microseconds, that no other has."""
     while is_taken(connection, key := key_at(moment)):
