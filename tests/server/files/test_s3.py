@@ -20,14 +20,14 @@ from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, Permis
 from gateway_server.files.keys import Area
 from gateway_server.files.library import Library
 from gateway_server.files.listing import Query
-from gateway_server.files.records import StoredFile, hide
+from gateway_server.files.records import StoredFile, announce, hide
 from gateway_server.files.uploads import Uploads
 from gateway_server.files.wishes import wish
 from gateway_server.models import Principal, now
 from gateway_server.settings import Settings
 from gateway_server.store import s3_objects, s3_parts
 from gateway_server.store.counters import USER, Counter, Metric, Period, amount
-from gateway_server.store.objects import Assembly
+from gateway_server.store.objects import Assembly, Written
 from gateway_server.store.s3_objects import S3Objects
 from gateway_server.store.s3_signatures import Credentials, presign
 from gateway_server.store.schema import files, quotas
@@ -150,6 +150,51 @@ async def test_nothing_stays_of_an_upload_that_a_kill_has_cut(store: S3Objects) 
 async def begun(store: S3Objects) -> list[str]:
     """Uploads in parts that go on."""
     return [upload.handle for upload in await store.begun("")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [0, 5, (16 << 20) + 1])
+async def test_an_output_goes_straight_to_its_key(
+    store: S3Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("obstore.copy_async", None)  # which S3 does up to 5 GB only
+    (tmp_path / "output").write_bytes(data := os.urandom(size))
+    written = await store.put_file("id", "out/名", lambda: os.open(tmp_path / "output", os.O_RDONLY), 1 << 30)
+    assert written == Written(size, hashlib.sha256(data).hexdigest())
+    assert await content(store, "out/名") == data
+    if size:
+        with pytest.raises(PayloadTooLarge):
+            await store.put_file("id", "cut", lambda: os.open(tmp_path / "output", os.O_RDONLY), size - 1)
+    assert (await store.size("cut"), await begun(store)) == (None, [])
+
+
+@pytest.mark.anyio
+async def test_nothing_stays_of_an_output_that_a_kill_has_cut(house: House, store: S3Objects, library: Library) -> None:
+    key = "prefab-outputs/alice/2025/11/07/job/名 &.bin"
+    other = await store.begin(Assembly(id="o", key=key + "2", size=4, part_size=4))
+    await store.begin(Assembly(id="killed", key=key, size=4, part_size=4))
+    await house.database.write(lambda c: announce(c, [("killed", key)], house.clock.timestamp()))
+    house.clock.forward(days=2)
+    assert (await library.sweep()).unfinished == 1
+    assert await begun(store) == [other]
+
+
+@pytest.mark.anyio
+async def test_a_form_that_the_store_could_not_copy_is_refused_before_it_comes(house: House, store: S3Objects) -> None:
+    library = Library(house.database, store, Settings(data=house.folder))
+    come: list[bytes] = []
+
+    async def form() -> AsyncIterator[bytes]:
+        come.append(b"data")
+        yield b"data"
+
+    with pytest.raises(PayloadTooLarge, match="in parts"):
+        await library.put(AGENT, form(), lambda: wish(Area.OUTPUTS, "big"), expected=(5 << 30) + 1)
+    assert come == []
+    small = Library(house.database, store, Settings(data=house.folder, file_limit=3))
+    with pytest.raises(PayloadTooLarge, match="at most 3 bytes"):
+        await small.put(AGENT, form(), lambda: wish(Area.OUTPUTS, "big"))
+    assert (await library.put(AGENT, form(), lambda: wish(Area.OUTPUTS, "big"), expected=4)).size == 4
 
 
 @pytest.mark.anyio

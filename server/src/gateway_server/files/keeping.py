@@ -89,6 +89,7 @@ class Keeping:
             PayloadTooLarge: it is more than a file may have.
             QuotaExceeded: the user has no room for it.
         """
+        self._require_size(expected)
         if again is not None and await self._is_known(again):
             free = Room(())  # what comes takes the place of nothing
         else:
@@ -272,9 +273,16 @@ class Keeping:
     async def _receive(self, incoming: Incoming, chunks: AsyncIterable[bytes], free: Room) -> None:
         async for chunk in chunks:
             free.require(incoming.size + len(chunk))
-            if incoming.size + len(chunk) > self._limit:
-                raise PayloadTooLarge(f"A file has at most {self._limit} bytes.")
+            self._require_size(incoming.size + len(chunk))
             await incoming.write(chunk)
+
+    def _require_size(self, size: int) -> None:
+        if size > self._limit:
+            raise PayloadTooLarge(f"A file has at most {self._limit} bytes.")
+        if size > self.objects.most_received:
+            raise PayloadTooLarge(
+                f"A form holds at most {self.objects.most_received} bytes here; upload the file in parts."
+            )
 
     async def _announce(self, work: Callable[[Connection], T]) -> T:
         """Not synced: a loss of power takes the object along, or leaves one that only costs room."""

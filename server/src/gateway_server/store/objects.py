@@ -67,6 +67,8 @@ class Objects(Protocol):
 
     direct: bool
     """Whether clients send and fetch bytes at the store itself, past the gateway."""
+    most_received: float
+    """Bytes that an object may have which comes in by `receive`."""
 
     def url(self, key: str) -> str:
         """The s3:// URL of a key."""
@@ -109,6 +111,9 @@ class Objects(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that do not exist are passed over."""
+
+    async def wipe(self, keys: Sequence[str]) -> None:
+        """Removes objects, and what was begun of them by `put_file` and never ended."""
 
     async def delete_below(self, prefix: str) -> None:
         """Removes every object whose key begins with `prefix`, which ends with a slash."""

@@ -6,7 +6,7 @@ store is, and with which key, is read from the usual variables (`AWS_ENDPOINT_UR
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -23,7 +23,7 @@ from gateway_server.store.objects import BLOCK, Assembly, Written
 from gateway_server.store.s3_lists import Begun, S3Lists
 from gateway_server.store.s3_parts import S3Parts
 from gateway_server.store.s3_signatures import Credentials, presign
-from gateway_server.store.s3_writing import PART, S3Writer
+from gateway_server.store.s3_writing import PART, S3Writer, part_size
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -37,6 +37,7 @@ class S3Objects:
     """A prefix of one bucket."""
 
     direct = True
+    most_received: float = 5 << 30  # which S3 copies
 
     def __init__(self, bucket: str, prefix: str, *, endpoint: str, path_style: bool, credentials: Credentials) -> None:
         self._root = f"s3://{bucket}/{prefix}"
@@ -113,23 +114,23 @@ class S3Objects:
             FileNotFound: it cannot be opened any more.
         """
         descriptor = await self._disk.open(source)
-        receiving = self.receive(incoming)
+        writer = S3Writer(key, self._put, self._parts, part_size(os.fstat(descriptor).st_size))
         try:
-            while data := await self._disk.run(os.pread, descriptor, BLOCK, receiving.size):
-                if receiving.size + len(data) > limit:
+            while data := await self._disk.run(os.pread, descriptor, BLOCK, writer.size):
+                if writer.size + len(data) > limit:
                     raise PayloadTooLarge(f"The file has more than {limit} bytes.")
-                await receiving.write(data)
-            return await receiving.commit(key)
+                await writer.write(data)
+            return await writer.finish()
         finally:
             os.close(descriptor)
-            await receiving.discard()
+            await writer.discard()
 
     async def _put(self, key: str, data: bytes) -> None:
         with _translated():
             await obstore.put_async(self._store, self._prefix + key, data, use_multipart=False)
 
     async def copy(self, source: str, key: str) -> None:
-        """Makes an object visible under another key, too. S3 does so up to 5 GB."""
+        """Makes an object visible under another key, too."""
         with _translated():
             await obstore.copy_async(self._store, self._prefix + source, self._prefix + key)
 
@@ -172,6 +173,18 @@ class S3Objects:
         """Removes objects; those that do not exist are passed over."""
         with suppress(FileNotFound), _translated():
             await obstore.delete_async(self._store, [self._prefix + key for key in keys])
+
+    async def wipe(self, keys: Sequence[str]) -> None:
+        """Removes objects, and what was begun of them by `put_file` and never ended."""
+        for key in keys:
+            await self._abort(key, {key})
+        await self.delete(keys)
+
+    async def _abort(self, prefix: str, keys: Container[str]) -> None:
+        for upload in await self.begun(prefix):
+            if upload.name in keys:
+                name = upload.name
+                await self._parts.abort(Assembly(id=name, key=name, size=0, part_size=PART, handle=upload.handle))
 
     async def delete_below(self, prefix: str) -> None:
         """Removes every object whose key begins with `prefix`, which ends with a slash."""
@@ -261,11 +274,7 @@ class S3Objects:
         """Removes leftovers."""
         keys = {f"{_WAITING}{identifier}" for identifier in incoming}
         if keys:
-            for upload in await self.begun(_WAITING):
-                if upload.name in keys:
-                    await self._parts.abort(
-                        Assembly(id=upload.name, key=upload.name, size=0, part_size=PART, handle=upload.handle)
-                    )
+            await self._abort(_WAITING, keys)
             await self.delete(sorted(keys))
 
     async def close(self) -> None:

@@ -12,6 +12,12 @@ from gateway_server.store.s3_parts import S3Parts
 
 PART = 8 << 20
 """Bytes of a part, of which at most two are held in memory."""
+_MOST_PARTS = 10_000
+
+
+def part_size(size: int) -> int:
+    """Bytes of a part of an object with so many bytes, so that there are not too many parts."""
+    return max(PART, -(-size // _MOST_PARTS))
 
 
 class S3Writer:
