@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway_server.errors import FileNotFound
 from gateway_server.files.keys import Area
 from gateway_server.files.records import StoredFile
+from gateway_server.store.local_objects import LocalIncoming
+from gateway_server.store.objects import Written
+from gateway_server.store.schema import quotas
 
 from .conftest import PRINCIPALS, House
 
@@ -194,3 +199,44 @@ async def test_a_full_disk_is_told(house: House, client: httpx.AsyncClient, monk
     assert (answer.status_code, answer.json()["detail"]["error_code"]) == (503, "SERVICE_UNAVAILABLE")
     assert "full" in answer.json()["detail"]["message"]
     assert house.on_disk() == []
+
+
+async def limit_room(house: House, most: int) -> None:
+    limit = {"user": "alice", "key_id": "", "metric": "bytes", "period": "", "limit": most}
+    await house.database.write(lambda c: c.execute(quotas.insert().values(limit)))
+
+
+async def test_an_input_stays_whose_repetition_does_not_fit(house: House, client: httpx.AsyncClient) -> None:
+    await limit_room(house, 100)
+    upload_url, s3_url = await house.library.input_url(PRINCIPALS["person"], "a", None)
+    assert (await client.put(upload_url, content=b"x" * 40)).status_code == 200
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"y" * 60
+        await house.put(b"z" * 60)
+
+    answer = await client.put(upload_url, content=body())
+    assert (answer.status_code, answer.json()["detail"]["error_code"]) == (429, "QUOTA_EXCEEDED")
+    file = await house.library.find(PRINCIPALS["person"], s3_url)
+    assert (await client.get(url(house, file))).content == b"x" * 40
+
+
+async def test_no_record_stays_of_an_input_whose_bytes_were_replaced_and_refused(
+    house: House, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await limit_room(house, 100)
+    upload_url, s3_url = await house.library.input_url(PRINCIPALS["person"], "a", None)
+    assert (await client.put(upload_url, content=b"x" * 40)).status_code == 200
+    commit = LocalIncoming.commit
+
+    async def late(incoming: LocalIncoming, key: str) -> Written:
+        monkeypatch.setattr(LocalIncoming, "commit", commit)
+        await house.put(b"z" * 60)
+        return await commit(incoming, key)
+
+    monkeypatch.setattr(LocalIncoming, "commit", late)
+    assert (await client.put(upload_url, content=b"y" * 60)).status_code == 429
+    with pytest.raises(FileNotFound):
+        await house.library.find(PRINCIPALS["person"], s3_url)
+    assert len(house.on_disk()) == 1
+    await house.put(b"z" * 40)  # there is room again

@@ -6,31 +6,37 @@ import asyncio
 import hashlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from s3_server import BUCKET, s3_server
+from sqlalchemy import select
 
-from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, ServiceUnavailable
+from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, PermissionDenied, ServiceUnavailable
 from gateway_server.files.keys import Area
 from gateway_server.files.library import Library
+from gateway_server.files.listing import Query
+from gateway_server.files.records import StoredFile, announce, hide
 from gateway_server.files.uploads import Uploads
 from gateway_server.files.wishes import wish
 from gateway_server.models import Principal, now
 from gateway_server.settings import Settings
-from gateway_server.store import s3_objects
-from gateway_server.store.objects import Assembly
+from gateway_server.store import s3_objects, s3_parts
+from gateway_server.store.counters import USER, Counter, Metric, Period, amount
+from gateway_server.store.objects import Assembly, Written
 from gateway_server.store.s3_objects import S3Objects
 from gateway_server.store.s3_signatures import Credentials, presign
+from gateway_server.store.schema import files, quotas
 
 from .conftest import PRINCIPALS, House, stream
 from .gates import Gate, cancel
 
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
-AGENT = PRINCIPALS["agent"]
+AGENT, PERSON = PRINCIPALS["agent"], PRINCIPALS["person"]
 
 
 def test_a_signature_is_the_one_of_the_documentation() -> None:
@@ -118,6 +124,98 @@ async def test_what_was_cut_is_a_leftover(store: S3Objects, tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("megabytes", [4, 8, 20])
+async def test_nothing_stays_of_an_upload_that_was_cut(store: S3Objects, megabytes: int) -> None:
+    incoming = store.receive("cut")
+    for _ in range(megabytes):
+        await incoming.write(bytes(1 << 20))
+    await incoming.discard()
+    assert await begun(store) == []
+    assert await store.leftovers(now().timestamp() + 60) == []
+
+
+@pytest.mark.anyio
+async def test_nothing_stays_of_an_upload_that_a_kill_has_cut(store: S3Objects) -> None:
+    assembly = Assembly(id="killed", key="incoming/killed", size=4, part_size=4)
+    assembly = replace(assembly, handle=await store.begin(assembly))
+    async with httpx.AsyncClient() as client:
+        await client.put(store.sign_part(assembly, 1, 60), content=b"data")
+    goes_on = await store.begin(replace(assembly, key="incoming/killed-not"))
+    assert sorted(await store.leftovers(now().timestamp() + 60)) == ["killed", "killed-not"]
+    assert await store.leftovers(now().timestamp() - 60) == []
+    await store.drop(["killed"])
+    assert await begun(store) == [goes_on]
+
+
+async def begun(store: S3Objects) -> list[str]:
+    """Uploads in parts that go on."""
+    return [upload.handle for upload in await store.begun("")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [0, 5, (16 << 20) + 1])
+async def test_an_output_goes_straight_to_its_key(
+    store: S3Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("obstore.copy_async", None)  # which S3 does up to 5 GB only
+    (tmp_path / "output").write_bytes(data := os.urandom(size))
+    written = await store.put_file("id", "out/名", lambda: os.open(tmp_path / "output", os.O_RDONLY), 1 << 30)
+    assert written == Written(size, hashlib.sha256(data).hexdigest())
+    assert await content(store, "out/名") == data
+    if size:
+        with pytest.raises(PayloadTooLarge):
+            await store.put_file("id", "cut", lambda: os.open(tmp_path / "output", os.O_RDONLY), size - 1)
+    assert (await store.size("cut"), await begun(store)) == (None, [])
+
+
+@pytest.mark.anyio
+async def test_nothing_stays_of_an_output_that_a_kill_has_cut(house: House, store: S3Objects, library: Library) -> None:
+    key = "prefab-outputs/alice/2025/11/07/job/名 &.bin"
+    other = await store.begin(Assembly(id="o", key=key + "2", size=4, part_size=4))
+    await store.begin(Assembly(id="killed", key=key, size=4, part_size=4))
+    await house.database.write(lambda c: announce(c, [("killed", key)], house.clock.timestamp()))
+    house.clock.forward(days=2)
+    assert (await library.sweep()).unfinished == 1
+    assert await begun(store) == [other]
+
+
+@pytest.mark.anyio
+async def test_a_form_that_the_store_could_not_copy_is_refused_before_it_comes(house: House, store: S3Objects) -> None:
+    library = Library(house.database, store, Settings(data=house.folder))
+    come: list[bytes] = []
+
+    async def form() -> AsyncIterator[bytes]:
+        come.append(b"data")
+        yield b"data"
+
+    with pytest.raises(PayloadTooLarge, match="in parts"):
+        await library.put(AGENT, form(), lambda: wish(Area.OUTPUTS, "big"), expected=(5 << 30) + 1)
+    assert come == []
+    small = Library(house.database, store, Settings(data=house.folder, file_limit=3))
+    with pytest.raises(PayloadTooLarge, match="at most 3 bytes"):
+        await small.put(AGENT, form(), lambda: wish(Area.OUTPUTS, "big"))
+    assert (await library.put(AGENT, form(), lambda: wish(Area.OUTPUTS, "big"), expected=4)).size == 4
+
+
+@pytest.mark.anyio
+async def test_a_part_that_the_store_did_not_take_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_parts, "_PAUSES", (0.0, 0.0))
+    answers, bodies = [503, 500, 200, 503, 503, 503], list[bytes]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(request.content)
+        return httpx.Response(answers.pop(0))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        parts = s3_parts.S3Parts(client, lambda *_, **__: "http://store/key")
+        assembly = Assembly(id="i", key="k", size=4, part_size=4, handle="h")
+        await parts.put(assembly, 1, b"data")
+        with pytest.raises(ServiceUnavailable):
+            await parts.put(assembly, 1, b"data")
+    assert bodies == [b"data"] * 6
+
+
+@pytest.mark.anyio
 async def test_a_library_works_past_the_gateway(house: House, store: S3Objects) -> None:
     settings = Settings(data=house.folder, part_size=5 << 20)
     library = Library(house.database, store, settings)
@@ -161,6 +259,125 @@ async def test_a_library_works_past_the_gateway(house: House, store: S3Objects) 
         assert await content(store, form.key) == b"ab"
         await library.delete(AGENT, form.s3_url)
         assert await store.size(form.key) is None
+
+
+@pytest.fixture
+def library(house: House, store: S3Objects) -> Library:
+    return Library(house.database, store, house.settings, clock=house.clock)
+
+
+async def ended_after(library: Library, house: House, store: S3Objects, seconds: float) -> StoredFile:
+    """An input of four bytes that was sent in parts and ends by itself."""
+    uploads = Uploads(library, house.database, store, house.settings)
+    upload = await uploads.create(PERSON, wish(Area.INPUTS, "a.txt", content_type="text/plain", ttl=seconds), 4)
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(upload.part_urls[0], content=b"data")).status_code == 200
+    return await uploads.complete(PERSON, upload.id, None)
+
+
+@pytest.mark.anyio
+async def test_an_input_that_has_expired_does_not_come_back(house: House, store: S3Objects, library: Library) -> None:
+    file = await ended_after(library, house, store, 10)
+    assert await library.find(PERSON, file.s3_url) == file
+    house.clock.forward(seconds=60)
+    with pytest.raises(FileNotFound):
+        await library.find(PERSON, file.s3_url)
+    assert (await library.sweep()).files == 1
+    assert await store.size(file.key) is None
+
+
+@pytest.mark.anyio
+async def test_an_input_that_is_being_deleted_does_not_come_back(
+    house: House, store: S3Objects, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await ended_after(library, house, store, 1000)
+    delete = store.delete
+
+    async def read_first(keys: Sequence[str]) -> None:
+        with pytest.raises(FileNotFound):
+            await library.find(PERSON, file.s3_url)
+        await delete(keys)
+
+    monkeypatch.setattr(store, "delete", read_first)
+    await library.delete(PERSON, file.s3_url)
+    with pytest.raises(FileNotFound):
+        await library.find(PERSON, file.s3_url)
+    assert (await library.page(PERSON, Query(prefix="", limit=10, token=None))).files == []
+
+
+@pytest.mark.anyio
+async def test_two_that_read_a_new_input_at_once_get_the_same(house: House, store: S3Objects, library: Library) -> None:
+    s3_url = await put_past(library, "a.txt")
+    first, second = await asyncio.gather(library.find(PERSON, s3_url), library.find(PERSON, s3_url))
+    assert first == second
+    taken = Counter("alice", USER, Metric.BYTES, Period.NOW)
+    assert await house.database.read(lambda c: amount(c, taken, 0)) == 4
+
+
+async def put_past(library: Library, name: str, data: bytes = b"data") -> str:
+    """An input that was sent to its signed URL, and that nobody has read yet."""
+    url, s3_url = await library.input_url(PERSON, name, None)
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(url, content=data)).status_code == 200
+    return s3_url
+
+
+@pytest.mark.anyio
+async def test_an_input_that_nobody_has_read_can_be_deleted(house: House, store: S3Objects, library: Library) -> None:
+    s3_url = await put_past(library, "a.txt")
+    with pytest.raises(PermissionDenied):
+        await library.delete(PRINCIPALS["stranger"], s3_url)
+    await library.delete(PERSON, s3_url)
+    assert await store.size(s3_url.removeprefix(store.url(""))) is None
+    for url in (s3_url, store.url("agent-inputs/alice/a/b/../c")):
+        for refused in (library.find, library.delete):
+            with pytest.raises(FileNotFound):
+                await refused(PERSON, url)
+    assert await house.database.read(lambda c: c.execute(select(files)).all()) == []
+
+
+async def listed(library: Library, prefix: str, who: Principal = PERSON) -> list[str]:
+    """The s3:// URLs of a listing, asked for two at a time."""
+    found, token = list[str](), None
+    while True:
+        page = await library.page(who, Query(prefix=prefix, limit=2, token=token))
+        found += [file.s3_url for file in page.files]
+        if (token := page.next_token) is None:
+            return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", ["", "agent-inputs/alice/2025", "agent-inputs/alice/2025/11/"])
+async def test_inputs_that_nobody_has_read_are_listed(
+    house: House, store: S3Objects, library: Library, prefix: str
+) -> None:
+    urls = sorted([await put_past(library, f"{number} 名") for number in range(5)])
+    deleted = await put_past(library, "deleted")
+    await library.find(PERSON, deleted)
+    await house.database.write(lambda c: hide(c, [deleted.removeprefix(store.url(""))], house.clock.timestamp()))
+    await library.input_url(PERSON, "never arrives", None)
+    form = await library.put(AGENT, stream(b"a"), lambda: wish(Area.OUTPUTS, "form"))
+    assert await listed(library, "", PRINCIPALS["stranger"]) == []
+    assert await listed(library, "agent-outputs/") == [form.s3_url]
+    assert await listed(library, "agent-inputs/alice/../") == []
+    assert await listed(library, urls[3].removeprefix(store.url(""))) == [urls[3]]
+    assert await listed(library, prefix) == [*urls, *([] if prefix else [form.s3_url])]
+
+
+@pytest.mark.anyio
+async def test_inputs_that_do_not_fit_go_when_they_are_looked_at(
+    house: House, store: S3Objects, library: Library
+) -> None:
+    urls = [await put_past(library, name, b"123456") for name in "ab"]
+    limit = {"user": "alice", "key_id": "", "metric": "bytes", "period": "", "limit": 7}
+    await house.database.write(lambda c: c.execute(quotas.insert().values(limit)))
+    (kept,) = await listed(library, "")
+    (gone,) = set(urls) - {kept}
+    assert await store.size(gone.removeprefix(store.url(""))) is None
+    await library.delete(PERSON, await put_past(library, "c", b"1"))
+    await library.delete(PERSON, another := await put_past(library, "d", b"1234567"))
+    assert await store.size(another.removeprefix(store.url(""))) is None
+    assert await listed(library, "") == [kept]
 
 
 @pytest.mark.anyio

@@ -25,7 +25,7 @@ from gateway_server.api.file_answers import (
 )
 from gateway_server.api.forms import FileForm
 from gateway_server.calls.requests import request_key
-from gateway_server.errors import Invalid, PayloadTooLarge, Problem
+from gateway_server.errors import Invalid, Problem
 from gateway_server.files import listing
 from gateway_server.files.again import Again
 from gateway_server.files.keys import Area, parse_area
@@ -89,7 +89,7 @@ def _add_transfers(router: APIRouter, library: Library, caller: Any, settings: S
     async def upload(request: Request, principal: Principal = caller, idempotency_key: Key = None) -> Uploaded:
         """Keeps a file for good, among the outputs of the caller's agent."""
         access.require_agent(principal)
-        form = _open_form(request, settings)
+        form = _open_form(request)
         file = await library.put(
             principal,
             form.file(),
@@ -103,7 +103,7 @@ def _add_transfers(router: APIRouter, library: Library, caller: Any, settings: S
     async def upload_temp(request: Request, principal: Principal = caller, idempotency_key: Key = None) -> Uploaded:
         """Keeps a file for a while, in the workspace of the caller's agent."""
         access.require_agent(principal)
-        form = _open_form(request, settings)
+        form = _open_form(request)
         file = await library.put(
             principal,
             form.file(),
@@ -222,9 +222,7 @@ def _again(principal: Principal, text: str | None) -> Again | None:
     return None if key is None else Again(key=key.key, kept=key.kept)
 
 
-def _open_form(request: Request, settings: Settings) -> FileForm:
-    if _least(request) > settings.file_limit:
-        raise PayloadTooLarge(f"A file has at most {settings.file_limit} bytes.")
+def _open_form(request: Request) -> FileForm:
     return FileForm(request.headers.get("content-type"), _body(request))
 
 

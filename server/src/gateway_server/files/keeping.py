@@ -35,7 +35,7 @@ from gateway_server.store.objects import Incoming, Objects, Written
 from gateway_server.store.schema import files
 
 T = TypeVar("T")
-_REFUSALS = (PermissionDenied, Unauthenticated, QuotaExceeded)
+REFUSALS = (PermissionDenied, Unauthenticated, QuotaExceeded)
 """Of a file whose bytes are there: its user was deleted, disabled or has no room any more."""
 _BREATH = 100
 """Outputs whose keys are made at a time, before others on the event loop have their turn."""
@@ -89,6 +89,7 @@ class Keeping:
             PayloadTooLarge: it is more than a file may have.
             QuotaExceeded: the user has no room for it.
         """
+        self._require_size(expected)
         if again is not None and await self._is_known(again):
             free = Room(())  # what comes takes the place of nothing
         else:
@@ -128,7 +129,7 @@ class Keeping:
         try:
             self.check_principal(principal)
             kept = await self._database.write(work)
-        except (*_REFUSALS, IdempotencyConflict):
+        except (*REFUSALS, IdempotencyConflict):
             await self._drop([file], [announced])
             raise
         if kept is not file:
@@ -156,7 +157,12 @@ class Keeping:
         try:
             await self._receive(incoming, chunks, free)
             moment = self.clock()
-            await self._announce(lambda c: records.announce(c, [(incoming_id, key)], moment.timestamp()))
+
+            def announce(connection: Connection) -> None:
+                records.require_room(connection, place.user, key, incoming.size)  # before the bytes replace others
+                records.announce(connection, [(incoming_id, key)], moment.timestamp())
+
+            await self._announce(announce)
             written = await incoming.commit(key)
         finally:
             await incoming.discard()
@@ -267,9 +273,16 @@ class Keeping:
     async def _receive(self, incoming: Incoming, chunks: AsyncIterable[bytes], free: Room) -> None:
         async for chunk in chunks:
             free.require(incoming.size + len(chunk))
-            if incoming.size + len(chunk) > self._limit:
-                raise PayloadTooLarge(f"A file has at most {self._limit} bytes.")
+            self._require_size(incoming.size + len(chunk))
             await incoming.write(chunk)
+
+    def _require_size(self, size: int) -> None:
+        if size > self._limit:
+            raise PayloadTooLarge(f"A file has at most {self._limit} bytes.")
+        if size > self.objects.most_received:
+            raise PayloadTooLarge(
+                f"A form holds at most {self.objects.most_received} bytes here; upload the file in parts."
+            )
 
     async def _announce(self, work: Callable[[Connection], T]) -> T:
         """Not synced: a loss of power takes the object along, or leaves one that only costs room."""
@@ -293,13 +306,21 @@ class Keeping:
             if principal is not None:
                 self.check_principal(principal)
             await self._database.write(work, durable=durable)
-        except _REFUSALS:
+        except REFUSALS:
             await self._drop(stored, announced)
             raise
 
     async def _drop(self, stored: Sequence[StoredFile], announced: Sequence[str]) -> None:
-        await self.objects.delete([file.key for file in stored])
-        await self._database.write(lambda c: records.settle(c, announced), durable=False)
+        """Removes what is not kept; with it the records of files whose bytes it has replaced."""
+        keys, moment = [file.key for file in stored], self.clock().timestamp()
+
+        def forget(connection: Connection) -> None:
+            records.forget(connection, keys, moment)
+            records.settle(connection, announced)
+
+        await self._database.write(lambda c: records.hide(c, keys, moment))
+        await self.objects.delete(keys)
+        await self._database.write(forget, durable=False)
 
 
 def new_id() -> str:

@@ -1,16 +1,19 @@
 """The files of all users: who may have them, what there is, and their end."""
 
+import asyncio
 import mimetypes
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
-from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem
+from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem, QuotaExceeded
 from gateway_server.files import listing, records
 from gateway_server.files.erasing import erase
-from gateway_server.files.keeping import Keeping, new_id
+from gateway_server.files.keeping import REFUSALS, Keeping, new_id
 from gateway_server.files.keys import Area, area_prefix, input_key, place_of
 from gateway_server.files.listing import Page
 from gateway_server.files.records import StoredFile
@@ -73,15 +76,16 @@ class Library(Keeping):
         owned = [key for key, url in zip(keys, s3_urls, strict=True) if self._is_own(principal, key, url)]
         moment, root = self.clock().timestamp(), principal.root_job_id
 
-        def look(connection: Connection) -> tuple[dict[str, StoredFile], set[str]]:
-            rows = records.visible(connection, owned, moment)
+        def look(connection: Connection) -> tuple[dict[str, Any], set[str]]:
             tree = records.handed(connection, root, owned) if principal.job_id and root else set()
-            return {key: records.from_row(row, self.objects.url) for key, row in rows.items()}, tree
+            return records.recorded(connection, owned), tree
 
-        found, tree = await self._database.read(look) if owned else ({}, set())
+        rows, tree = await self._database.read(look) if owned else ({}, set())
         files = []
         for key, url in zip(keys, s3_urls, strict=True):
-            file = found.get(key) or await self._unrecorded(key, url)
+            file = self._seen(rows[key], moment) if key in rows else await self._unrecorded(key)
+            if file is None:
+                raise FileNotFound(f"There is no file {url}, or it has expired.")
             if file.user is not None:
                 in_tree = key in tree or (root is not None and file.root_id == root)
                 access.may_read_file(principal, file.user, file.agent, in_tree)
@@ -137,6 +141,8 @@ class Library(Keeping):
         """
         access.require_person(principal)
         last, moment = wanted.last(), self.clock().timestamp()
+        if self.objects.direct:
+            await self._take_in(principal.user, wanted.prefix, last, wanted.limit + 1)
         rows = await self._database.read(
             lambda c: records.page(
                 c, principal.user, wanted.prefix, last=last, limit=wanted.limit + 1, agent=principal.agent, now=moment
@@ -158,8 +164,9 @@ class Library(Keeping):
         if place is None:
             raise PermissionDenied("Only files of this gateway's areas can be deleted.")
         access.may_change_file(principal, place.user, place.agent)
-        if not await self._remove([key]):
-            raise FileNotFound(f"There is no file {s3_url}.")
+        with suppress(QuotaExceeded):  # an input that does not fit is gone once somebody looks at it
+            if not await self._remove([key]) and not (await self._unrecorded(key) and await self._remove([key])):
+                raise FileNotFound(f"There is no file {s3_url}.")
 
     async def cleanup(self, principal: Principal, session: str | None) -> int:
         """Removes the temporary files of the caller's agent, or of one session of it. Returns how many there were.
@@ -221,20 +228,20 @@ class Library(Keeping):
             raise PermissionDenied(f"{s3_url} lies outside of the areas that can be read.")
         return False
 
-    async def _unrecorded(self, key: str, s3_url: str) -> StoredFile:
+    def _seen(self, row: Any, moment: float) -> StoredFile | None:
+        return None if records.has_ended(row, moment) else records.from_row(row, self.objects.url)
+
+    async def _unrecorded(self, key: str) -> StoredFile | None:
         """A file without a record: one of the operator's, or an input that was put into the store past the gateway."""
         place = place_of(key)
-        may_exist = place is None or (place.area is Area.INPUTS and self.objects.direct)
-        size = await self.objects.size(key) if may_exist else None
-        if size is None:
-            raise FileNotFound(f"There is no file {s3_url}, or it has expired.")
         if place is not None:
-            file = self.described(key, input_wish(key, None), Written(size, None), self.clock(), None)
-            await self._record([file], [])
-            return file
+            return await self._adopted(key) if place.area is Area.INPUTS and self.objects.direct else None
+        size = await self.objects.size(key)
+        if size is None:
+            return None
         return StoredFile(
             key=key,
-            s3_url=s3_url,
+            s3_url=self.objects.url(key),
             area=None,
             user=None,
             name=key.rpartition("/")[2],
@@ -244,3 +251,41 @@ class Library(Keeping):
             created_at=self.clock(),
             expires_at=None,
         )
+
+    async def _take_in(self, user: str, prefix: str, last: str | None, count: int) -> None:
+        """Records the inputs that nobody has read yet, as far as `count` files of a listing reach."""
+        folder = area_prefix(Area.INPUTS, user)
+        if not (prefix.startswith(folder) or folder.startswith(prefix)):
+            return
+        at = last or ""
+        while count > 0 and (found := await self.objects.arrived(max(prefix, folder), at)):
+            count -= await self._take_in_some(found)
+            at = found[-1][0]
+
+    async def _take_in_some(self, found: Sequence[tuple[str, int]]) -> int:
+        """Records those that have no record. Returns how many of all can be seen then."""
+        moment = self.clock().timestamp()
+        rows = await self._database.read(lambda c: records.recorded(c, [key for key, _ in found]))
+        new = [(key, size) for key, size in found if key not in rows and place_of(key) is not None]
+        adopted = await asyncio.gather(*(self._adopt(key, size) for key, size in new), return_exceptions=True)
+        for outcome in adopted:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, QuotaExceeded):
+                raise outcome
+        seen = sum(isinstance(outcome, StoredFile) for outcome in adopted)
+        return seen + sum(not records.has_ended(row, moment) for row in rows.values())
+
+    async def _adopted(self, key: str) -> StoredFile | None:
+        """An input that nobody has read yet. From here on it has a record, which is all that counts: the object of a
+        file that has ended stays in the store until it is swept."""
+        size = await self.objects.size(key)
+        return None if size is None else await self._adopt(key, size)
+
+    async def _adopt(self, key: str, size: int) -> StoredFile | None:
+        moment = self.clock()
+        file = self.described(key, input_wish(key, None), Written(size, None), moment, None)
+        try:
+            row = await self._database.write(lambda c: records.adopt(c, file))
+        except REFUSALS:
+            await self.objects.delete([key])
+            raise
+        return None if row is None else self._seen(row, moment.timestamp())

@@ -102,14 +102,33 @@ def save(
         QuotaExceeded: the user has no room for them; the same.
     """
     rows = [_to_row(file) | {"request_key": request_key, "request_digest": digest} for file in stored]
-    for user in {file.user for file in stored}:
-        if user is not None and is_deleted(connection, user):
-            raise PermissionDenied(f"The user {user} has been deleted.")
+    _require_users(connection, stored)
     _take_room(connection, stored)
     if rows:
         insert = inserting(connection)(files)
         changes = {name: insert.excluded[name] for name in rows[0] if name != "key"}
         connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=changes), rows)
+
+
+def adopt(connection: Connection, file: StoredFile) -> Any:
+    """Records what lies in the store already, unless its key is taken. Returns the row that the key has then, if any.
+
+    Raises:
+        PermissionDenied: its user has been deleted meanwhile.
+        QuotaExceeded: the user has no room for it.
+    """
+    if not is_taken(connection, file.key):
+        _require_users(connection, [file])
+        added = inserting(connection)(files).values(_to_row(file)).on_conflict_do_nothing()
+        if connection.execute(added).rowcount and file.user is not None:
+            room.change(connection, file.user, {file.key_id: file.size})
+    return recorded(connection, [file.key]).get(file.key)
+
+
+def _require_users(connection: Connection, stored: Sequence[StoredFile]) -> None:
+    for user in {file.user for file in stored}:
+        if user is not None and is_deleted(connection, user):
+            raise PermissionDenied(f"The user {user} has been deleted.")
 
 
 def _take_room(connection: Connection, stored: Sequence[StoredFile]) -> None:
@@ -124,6 +143,18 @@ def _take_room(connection: Connection, stored: Sequence[StoredFile]) -> None:
             changes.setdefault(row.user, Tally())[row.key_id] -= row.size
     for user, by_key in changes.items():
         room.change(connection, user, by_key)
+
+
+def require_room(connection: Connection, user: str, key: str, size: int) -> None:
+    """Looks whether a file fits in the place of the one that has its key, if there is one.
+
+    Raises:
+        QuotaExceeded: it does not.
+    """
+    before = recorded(connection, [key]).get(key)
+    more = size - (before.size if before is not None else 0)
+    if more > 0:
+        room.look(connection, user, None).require(more)
 
 
 def claim(connection: Connection, identifier: str, key_at: Callable[[datetime], str], moment: datetime) -> str:
@@ -154,12 +185,12 @@ def settle(connection: Connection, identifiers: Sequence[str]) -> None:
     connection.execute(delete(pending_objects).where(pending_objects.c.id.in_(identifiers)))
 
 
-def visible(connection: Connection, keys: Sequence[str], now: float) -> dict[str, Any]:
-    """The rows of those keys that have a file which has not expired."""
+def recorded(connection: Connection, keys: Sequence[str]) -> dict[str, Any]:
+    """The rows of those keys that have one, even if nobody sees the file any more."""
     found: dict[str, Any] = {}
     for at in range(0, len(keys), MOST_IN_ONE):
         some = keys[at : at + MOST_IN_ONE]
-        for row in connection.execute(select(files).where(files.c.key.in_(some), _alive(now))):
+        for row in connection.execute(select(files).where(files.c.key.in_(some))):
             found[row.key] = row
     return found
 
@@ -212,6 +243,11 @@ def forget(connection: Connection, keys: Sequence[str], now: float) -> None:
     rows = connection.execute(select(files.c.user, files.c.key_id, files.c.size).where(*gone)).all()
     connection.execute(delete(files).where(*gone))
     room.give_back(connection, rows)
+
+
+def has_ended(row: Any, now: float) -> bool:
+    """Whether nobody sees the file of a row any more."""
+    return row.expires_at is not None and row.expires_at <= now
 
 
 def _alive(now: float) -> Any:

@@ -58,7 +58,7 @@ async def _pending(database: Database, objects: Objects, before: float) -> int:
     )
     rows = await database.read(lambda c: c.execute(query).all())
     if rows:
-        await objects.delete([key for _, key, recorded in rows if not recorded])
+        await objects.wipe([key for _, key, recorded in rows if not recorded])
         identifiers = [identifier for identifier, _, _ in rows]
         await database.write(lambda c: records.settle(c, identifiers), durable=False)
     return len(rows)

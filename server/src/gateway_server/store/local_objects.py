@@ -6,6 +6,7 @@ key, and `incoming/` what is still on its way; both on one file system, so that 
 """
 
 import hashlib
+import math
 import os
 import shutil
 import threading
@@ -36,6 +37,7 @@ class LocalObjects:
     """The store of one machine. `base_url` is asked anew for every URL: the port is known only once it is bound."""
 
     direct = False
+    most_received = math.inf
 
     def __init__(self, folder: Path, *, bucket: str, signer: Signer, base_url: Callable[[], str]) -> None:
         self.signer = signer
@@ -90,6 +92,10 @@ class LocalObjects:
         path = self.path(key)
         return await self.disk.run(lambda: path.stat().st_size if path.is_file() else None)
 
+    async def arrived(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """Nothing: whatever arrives here passes through the gateway, which records it."""
+        return []
+
     async def copy_out(self, key: str, descriptor: int) -> None:
         """Writes an object into an open, empty file. The kernel copies, or on file systems that can, shares the blocks.
 
@@ -125,6 +131,10 @@ class LocalObjects:
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects, and folders that are empty then; those that do not exist are passed over."""
         await self.disk.run(self._remove, [self.path(key) for key in keys])
+
+    async def wipe(self, keys: Sequence[str]) -> None:
+        """Removes objects; what was begun of them is among the leftovers."""
+        await self.delete(keys)
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in paths:

@@ -67,6 +67,8 @@ class Objects(Protocol):
 
     direct: bool
     """Whether clients send and fetch bytes at the store itself, past the gateway."""
+    most_received: float
+    """Bytes that an object may have which comes in by `receive`."""
 
     def url(self, key: str) -> str:
         """The s3:// URL of a key."""
@@ -89,6 +91,10 @@ class Objects(Protocol):
     async def size(self, key: str) -> int | None:
         """Bytes of an object; None if there is none."""
 
+    async def arrived(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """Keys and bytes of objects whose keys begin with `prefix` and follow `after`: the next of them in their order,
+        none only where there are none. Nothing where clients cannot put any past the gateway."""
+
     async def copy_out(self, key: str, descriptor: int) -> None:
         """Writes an object into an open, empty file.
 
@@ -105,6 +111,9 @@ class Objects(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that do not exist are passed over."""
+
+    async def wipe(self, keys: Sequence[str]) -> None:
+        """Removes objects, and what was begun of them by `put_file` and never ended."""
 
     async def delete_below(self, prefix: str) -> None:
         """Removes every object whose key begins with `prefix`, which ends with a slash."""

@@ -5,10 +5,8 @@ store is, and with which key, is read from the usual variables (`AWS_ENDPOINT_UR
 `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`).
 """
 
-import asyncio
-import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -22,21 +20,24 @@ from gateway_server.errors import FileNotFound, PayloadTooLarge, ServiceUnavaila
 from gateway_server.models import now
 from gateway_server.store.disk import Disk, write_all
 from gateway_server.store.objects import BLOCK, Assembly, Written
+from gateway_server.store.s3_lists import Begun, S3Lists
 from gateway_server.store.s3_parts import S3Parts
 from gateway_server.store.s3_signatures import Credentials, presign
+from gateway_server.store.s3_writing import PART, S3Writer, part_size
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
 
-_BUFFER = 8 << 20
-"""Bytes of a part of what passes through the gateway."""
 _LEFTOVERS = 500
+_WAITING = "incoming/"
+"""Keys of what is still on its way."""
 
 
 class S3Objects:
     """A prefix of one bucket."""
 
     direct = True
+    most_received: float = 5 << 30  # which S3 copies
 
     def __init__(self, bucket: str, prefix: str, *, endpoint: str, path_style: bool, credentials: Credentials) -> None:
         self._root = f"s3://{bucket}/{prefix}"
@@ -50,6 +51,7 @@ class S3Objects:
         self._disk = Disk()
         self._http = httpx.AsyncClient(timeout=60)
         self._parts = S3Parts(self._http, self._presigned)
+        self._lists = S3Lists(self._http, self._presigned_bucket)
         self._store = S3Store(
             bucket,
             endpoint=endpoint if path_style else host,
@@ -99,7 +101,8 @@ class S3Objects:
 
     def receive(self, incoming: str, content_type: str | None = None) -> "S3Incoming":
         """Begins an object; `incoming` is an id that nothing else uses."""
-        return S3Incoming(self._store, self._waiting(incoming), self._prefix)
+        waiting = f"{_WAITING}{incoming}"
+        return S3Incoming(self, S3Writer(waiting, self._put, self._parts), waiting)
 
     async def put_file(
         self, incoming: str, key: str, source: Callable[[], int], limit: int, *, durable: bool = True
@@ -111,24 +114,38 @@ class S3Objects:
             FileNotFound: it cannot be opened any more.
         """
         descriptor = await self._disk.open(source)
-        receiving = self.receive(incoming)
+        writer = S3Writer(key, self._put, self._parts, part_size(os.fstat(descriptor).st_size))
         try:
-            while data := await self._disk.run(os.pread, descriptor, BLOCK, receiving.size):
-                if receiving.size + len(data) > limit:
+            while data := await self._disk.run(os.pread, descriptor, BLOCK, writer.size):
+                if writer.size + len(data) > limit:
                     raise PayloadTooLarge(f"The file has more than {limit} bytes.")
-                await receiving.write(data)
-            return await receiving.commit(key)
+                await writer.write(data)
+            return await writer.finish()
         finally:
             os.close(descriptor)
-            await receiving.discard()
+            await writer.discard()
+
+    async def _put(self, key: str, data: bytes) -> None:
+        with _translated():
+            await obstore.put_async(self._store, self._prefix + key, data, use_multipart=False)
+
+    async def copy(self, source: str, key: str) -> None:
+        """Makes an object visible under another key, too."""
+        with _translated():
+            await obstore.copy_async(self._store, self._prefix + source, self._prefix + key)
 
     async def size(self, key: str) -> int | None:
         """Bytes of an object; None if there is none."""
         try:
             with _translated():
                 return (await obstore.head_async(self._store, self._prefix + key))["size"]
-        except FileNotFound:
+        except (FileNotFound, ValueError):  # the latter for keys that no object can have, such as a/../b
             return None
+
+    async def arrived(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """Keys and bytes of objects whose keys begin with `prefix` and follow `after`: the next few hundred of them."""
+        found = await self._lists.objects(self._prefix + prefix, self._prefix + after if after else "")
+        return [(name[len(self._prefix) :], size) for name, size in found]
 
     async def copy_out(self, key: str, descriptor: int) -> None:
         """Writes an object into an open, empty file.
@@ -156,6 +173,18 @@ class S3Objects:
         """Removes objects; those that do not exist are passed over."""
         with suppress(FileNotFound), _translated():
             await obstore.delete_async(self._store, [self._prefix + key for key in keys])
+
+    async def wipe(self, keys: Sequence[str]) -> None:
+        """Removes objects, and what was begun of them by `put_file` and never ended."""
+        for key in keys:
+            await self._abort(key, {key})
+        await self.delete(keys)
+
+    async def _abort(self, prefix: str, keys: Container[str]) -> None:
+        for upload in await self.begun(prefix):
+            if upload.name in keys:
+                name = upload.name
+                await self._parts.abort(Assembly(id=name, key=name, size=0, part_size=PART, handle=upload.handle))
 
     async def delete_below(self, prefix: str) -> None:
         """Removes every object whose key begins with `prefix`, which ends with a slash."""
@@ -193,6 +222,9 @@ class S3Objects:
         url = f"{self._address}/{quote(self._prefix + key, safe='/~')}"
         return presign(self._credentials, method, url, expires_in, now(), parameters=parameters, headers=headers)
 
+    def _presigned_bucket(self, method: str, expires_in: float, parameters: Mapping[str, str]) -> str:
+        return presign(self._credentials, method, f"{self._address}/", expires_in, now(), parameters=parameters)
+
     async def begin(self, assembly: Assembly) -> str:
         """Makes room for an object in parts; returns the store's handle of it."""
         return await self._parts.begin(assembly)
@@ -225,23 +257,25 @@ class S3Objects:
 
     async def leftovers(self, before: float) -> list[str]:
         """Ids of what came in before a POSIX time and was neither committed nor discarded (a few hundred at a time)."""
-        found: list[str] = []
+        found = {upload.name for upload in await self.begun(_WAITING) if upload.begun_at < before}
         with _translated():
-            async for some in obstore.list(self._store, self._waiting("")):
-                old = [entry for entry in some if entry["last_modified"].timestamp() < before]
-                found += [entry["path"].rpartition("/")[2] for entry in old]
+            async for some in obstore.list(self._store, self._prefix + _WAITING):
+                found.update(entry["path"] for entry in some if entry["last_modified"].timestamp() < before)
                 if len(found) >= _LEFTOVERS:
                     break
-        return found
+        return [name.rpartition("/")[2] for name in found]
+
+    async def begun(self, prefix: str) -> list[Begun]:
+        """Uploads in parts of keys that begin with `prefix`, in so far as they were neither completed nor aborted."""
+        found = await self._lists.uploads(self._prefix + prefix)
+        return [upload._replace(name=upload.name[len(self._prefix) :]) for upload in found]
 
     async def drop(self, incoming: Sequence[str]) -> None:
         """Removes leftovers."""
-        if incoming:
-            with suppress(FileNotFound), _translated():
-                await obstore.delete_async(self._store, [self._waiting(identifier) for identifier in incoming])
-
-    def _waiting(self, incoming: str) -> str:
-        return f"{self._prefix}incoming/{incoming}"
+        keys = {f"{_WAITING}{identifier}" for identifier in incoming}
+        if keys:
+            await self._abort(_WAITING, keys)
+            await self.delete(sorted(keys))
 
     async def close(self) -> None:
         """Closes the connections, and waits for the threads."""
@@ -252,36 +286,30 @@ class S3Objects:
 class S3Incoming:
     """An object on its way through the gateway: first under a name of its own, since a form may tell the key last."""
 
-    def __init__(self, store: S3Store, waiting: str, prefix: str) -> None:
-        self.size = 0
-        self._store = store
+    def __init__(self, objects: S3Objects, writer: S3Writer, waiting: str) -> None:
+        self._objects = objects
+        self._writer = writer
         self._waiting = waiting
-        self._prefix = prefix
-        self._digest = hashlib.sha256()
-        self._writer = obstore.open_writer_async(store, waiting, buffer_size=_BUFFER, max_concurrency=2)
-        self._begun = False
+        self._waits = False
+        self.size = 0
 
     async def write(self, data: bytes) -> None:
         """Adds bytes."""
         self.size += len(data)
-        self._begun = True
-        await asyncio.to_thread(self._digest.update, data)
-        with _translated():
-            await self._writer.write(data)
+        await self._writer.write(data)
 
     async def commit(self, key: str) -> Written:
-        """Makes the object visible under `key`. The store copies it there, which S3 does up to 5 GB."""
-        self._begun = True
-        with _translated():
-            await self._writer.close()
-            await obstore.copy_async(self._store, self._waiting, self._prefix + key)
-        return Written(self.size, self._digest.hexdigest())
+        """Makes the object visible under `key`."""
+        self._waits = True
+        written = await self._writer.finish()
+        await self._objects.copy(self._waiting, key)
+        return written
 
     async def discard(self) -> None:
         """Removes what waits under its own name."""
-        if self._begun:
-            with suppress(FileNotFound), _translated():
-                await obstore.delete_async(self._store, self._waiting)
+        await self._writer.discard()
+        if self._waits:
+            await self._objects.delete([self._waiting])
 
 
 def _config(credentials: Credentials) -> "S3Config":

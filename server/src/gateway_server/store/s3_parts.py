@@ -1,9 +1,9 @@
 """Uploads in parts at S3: begun, listed, completed and aborted by signed requests of our own."""
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from html import unescape
 from typing import NamedTuple, Protocol
 from xml.sax.saxutils import escape
 
@@ -11,8 +11,11 @@ import httpx
 
 from gateway_server.errors import FileNotFound, Invalid, Problem, ServiceUnavailable
 from gateway_server.store.objects import Assembly
+from gateway_server.store.s3_lists import text
 
 _SECONDS = 300.0
+_PAUSES = (0.5, 2.0)
+"""Seconds before a part is sent again."""
 _PART = re.compile(r"<Part>(.*?)</Part>", re.DOTALL)
 
 
@@ -40,7 +43,22 @@ class S3Parts:
     async def begin(self, assembly: Assembly) -> str:
         """Begins an upload; returns the store's id of it."""
         answer = await self._ask("POST", assembly, {"uploads": ""})
-        return _text(answer, "UploadId")
+        return text(answer, "UploadId")
+
+    async def put(self, assembly: Assembly, number: int, data: bytes) -> None:
+        """Sends a part; again if the store does not take it, as the last one to arrive whole counts.
+
+        Raises:
+            FileNotFound: there is no such upload (any more).
+        """
+        for pause in (*_PAUSES, None):
+            try:
+                await self._ask("PUT", assembly, {"partNumber": str(number), "uploadId": assembly.handle or ""}, data)
+                return
+            except ServiceUnavailable:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
 
     async def received(self, assembly: Assembly) -> list[int]:
         """The numbers of the parts that have arrived, ascending.
@@ -67,7 +85,7 @@ class S3Parts:
         listed = "".join(
             f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag></Part>" for part in parts
         )
-        body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
+        body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
         answer = await self._ask("POST", assembly, {"uploadId": assembly.handle or ""}, body)
         if "<Error>" in answer:  # S3 answers 200 before it knows
             raise ServiceUnavailable("The store could not complete the upload; try again.")
@@ -85,15 +103,15 @@ class S3Parts:
             asked = {"uploadId": assembly.handle or "", "part-number-marker": marker}
             answer = await self._ask("GET", assembly, asked)
             for part in _PART.findall(answer):
-                parts.append(_Part(int(_text(part, "PartNumber")), _text(part, "ETag"), int(_text(part, "Size"))))
+                parts.append(_Part(int(text(part, "PartNumber")), text(part, "ETag"), int(text(part, "Size"))))
             if "<IsTruncated>true</IsTruncated>" not in answer:
                 return parts
-            marker = _text(answer, "NextPartNumberMarker")
+            marker = text(answer, "NextPartNumberMarker")
 
-    async def _ask(self, method: str, assembly: Assembly, parameters: dict[str, str], body: str = "") -> str:
+    async def _ask(self, method: str, assembly: Assembly, parameters: dict[str, str], body: bytes = b"") -> str:
         url = self._sign(method, assembly.key, _SECONDS, parameters=parameters)
         try:
-            answer = await self._http.request(method, url, content=body.encode())
+            answer = await self._http.request(method, url, content=body)
         except httpx.HTTPError as error:
             raise ServiceUnavailable("The store of files does not answer.") from error
         if answer.status_code == 404:
@@ -101,10 +119,3 @@ class S3Parts:
         if not answer.is_success:
             raise ServiceUnavailable(f"The store of files answered {answer.status_code}.")
         return answer.text
-
-
-def _text(xml: str, name: str) -> str:
-    found = re.search(rf"<{name}>(.*?)</{name}>", xml, re.DOTALL)
-    if found is None:
-        raise ServiceUnavailable(f"The store of files gave no {name}.")
-    return unescape(found[1])
