@@ -6,10 +6,11 @@ import os
 
 import pytest
 
-from gateway_server.errors import FileNotFound
+from gateway_server.errors import FileNotFound, Invalid
 from gateway_server.files import records
 from gateway_server.files.keys import Area
 from gateway_server.files.wishes import wish
+from gateway_server.store.objects import Assembly
 from gateway_server.store.schema import job_files, pending_objects, uploads
 
 from .conftest import PRINCIPALS, House
@@ -99,6 +100,25 @@ async def test_abandoned_uploads_are_removed_and_those_in_use_are_not(house: Hou
     await house.library.sweep()
     assert house.on_disk() == []
     assert await count(house, uploads) == 0
+
+
+async def test_an_upload_that_cannot_be_removed_now_keeps_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, _ = [await house.uploads.create(AGENT, wish(Area.OUTPUTS, name), 10) for name in "ab"]
+    house.clock.forward(hours=25)
+    discard = house.objects.discard
+
+    async def refuse(assembly: Assembly) -> None:
+        if assembly.id == stuck.id:
+            raise Invalid("The upload is being completed already.")
+        await discard(assembly)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.objects, "discard", refuse)
+        assert (await house.library.sweep()).unfinished == 1
+    assert await count(house, uploads) == 1
+    assert (await house.library.sweep()).unfinished == 1
 
 
 async def test_a_completed_upload_is_forgotten_and_its_file_stays(house: House) -> None:

@@ -3,11 +3,13 @@
 Records of what is to be removed go last, so that a sweep that was cut leaves them for the next one.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, exists, select
 
+from gateway_server.errors import GatewayFault
 from gateway_server.files import records, room
 from gateway_server.store.database import Database
 from gateway_server.store.objects import Objects
@@ -70,15 +72,18 @@ async def _uploads(database: Database, objects: Objects, now: float) -> int:
         select(uploads, _is_recorded(uploads.c.key).label("recorded")).where(uploads.c.expires_at <= now).limit(BATCH)
     )
     rows = await database.read(lambda c: c.execute(query).all())
+    ended = []
     for row in rows:
-        if not row.completed:
-            await objects.discard(records.assembly_of(row))
-            if not row.recorded:
-                await objects.delete([row.key])
-    if rows:
-        gone = uploads.c.id.in_([row.id for row in rows]), uploads.c.expires_at <= now
+        with suppress(GatewayFault):  # it is being completed, or the store refuses: the next sweep looks again
+            if not row.completed:
+                await objects.discard(records.assembly_of(row))
+                if not row.recorded:
+                    await objects.delete([row.key])
+            ended.append(row.id)
+    if ended:
+        gone = uploads.c.id.in_(ended), uploads.c.expires_at <= now
         await database.write(lambda c: room.end_uploads(c, *gone), durable=False)
-    return len(rows)
+    return len(ended)
 
 
 async def _leftovers(database: Database, objects: Objects, before: float) -> int:
