@@ -37,11 +37,14 @@ def list_(
         terminal.document(answer)
         return
     rows = [
-        (j["id"], j["status"], j["user"], _what(j), terminal.moment(j["created_at"]), _took(j)) for j in answer["jobs"]
+        (j["id"], j["status"], j["user"], _what(j), terminal.moment(j["created_at"], is_brief=True), _took(j))
+        for j in answer["jobs"]
     ]
     is_narrowed = any((status, prefab_id, user))
     empty = "There is no such job." if is_narrowed else "Nothing has run yet. Run something with: gateway run"
-    terminal.table(("job", "status", "user", "function", "created", "took"), rows, empty=empty)
+    at = terminal.timed("at") if terminal.is_shown() else "created"  # a short head leaves room for the time
+    columns = ("job", "status", "user", "function", at, "took")
+    terminal.table(columns, rows, empty=empty, optional=("user", "took", at))
 
 
 @click.command()

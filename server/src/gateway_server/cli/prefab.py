@@ -93,7 +93,10 @@ def list_(status: str | None, is_json: bool) -> None:
         for prefab in answer["prefabs"]
     ]
     empty = f"Nothing is {status or 'published'}. Write a prefab with `gateway init NAME`: gateway prefab publish NAME"
-    terminal.table(("prefab", "status", "owner", "published", "functions"), rows, empty=empty)
+    published = terminal.timed("published")
+    terminal.table(
+        ("prefab", "status", "owner", published, "functions"), rows, empty=empty, optional=("owner", published)
+    )
 
 
 def _status(prefab: dict[str, Any]) -> str:
@@ -118,7 +121,7 @@ def search(words: tuple[str, ...], is_json: bool) -> None:
         terminal.say("Nothing holds all of these words. All that there is: gateway prefab list")
         return
     rows = [(f"{p['id']}@{p['version']}", ", ".join(p["functions"]), p["description"]) for p in answer["prefabs"]]
-    terminal.table(("prefab", "functions", "description"), rows)
+    terminal.table(("prefab", "functions", "description"), rows, flowing=("functions", "description"))
 
 
 @click.command()
