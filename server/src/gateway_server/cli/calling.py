@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway_sdk import GatewayClient, JobEventType, PrefabResult, StreamEvent, StreamEventType
+from gateway_sdk import ConnectionFailedError, GatewayClient, JobEventType, PrefabResult, StreamEvent, StreamEventType
 from gateway_server.cli import http, terminal
 from gateway_server.cli.arguments import LONGEST
-from gateway_server.cli.failures import Code, Failure, code_of
+from gateway_server.cli.failures import Code, Failure, code_of, unreachable
 
 Files = dict[str, list[str]]
 
@@ -33,11 +33,15 @@ class Manner:
 
 
 def client(timeout: float = LONGEST) -> GatewayClient:
-    """The SDK, as whoever GATEWAY_API_KEY says."""
+    """The SDK, as whoever GATEWAY_API_KEY says. The gateway has answered by then: what breaks later was under way."""
     key = http.api_key()
     if key is None:
+        http.ask("GET", "/health")
         return GatewayClient(base_url=http.base_url(), timeout=timeout)
-    return GatewayClient.from_api_key(key, base_url=http.base_url(), timeout=timeout)
+    try:
+        return GatewayClient.from_api_key(key, base_url=http.base_url(), timeout=timeout)
+    except ConnectionFailedError as error:
+        raise unreachable(http.base_url(), str(error.__cause__ or error)) from error
 
 
 def call(
@@ -58,6 +62,10 @@ def call(
             result = client.run(*prefab, function, parameters, files or None)
     except KeyboardInterrupt:  # the client has told the gateway
         raise Failure("Canceled.", Code.INTERRUPTED) from None
+    except ConnectionFailedError as error:
+        what = f"{prefab[0]}@{prefab[1]} {function}"
+        message = f"The gateway went away while {what} ran. Once it is back: gateway job list"
+        raise Failure(message, detail={"error_code": error.error_code, "job_id": error.job_id}) from error
     _show_result(client, result, manner)
 
 
@@ -107,7 +115,7 @@ def show_events(
     at_start_of_line, has_content = True, False
     for event in events:
         if manner.is_json:
-            terminal.line(_as_dict(event))
+            terminal.line(_as_dict(event), is_last=event.type in (StreamEventType.DONE, StreamEventType.ERROR))
         elif event.type == StreamEventType.CONTENT:
             text = event.data if isinstance(event.data, str) else repr(event.data)
             terminal.data(text, end="")

@@ -18,6 +18,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 STARTING = "Starting the gateway"
 BOLD = ("\x1b[1m", "\x1b[0m")
 _status: Status | None = None
+_is_answered = False
+"""Whether a program that reads JSON has got the whole of it."""
 
 
 def prepare() -> None:
@@ -40,13 +42,23 @@ def raw(content: bytes) -> None:
 
 
 def document(value: Any) -> None:
-    """JSON to standard output."""
+    """JSON to standard output: all that a command has to say there."""
+    global _is_answered
+    _is_answered = True
     data(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def line(value: Any) -> None:
-    """JSON on one line to standard output."""
+def line(value: Any, *, is_last: bool = False) -> None:
+    """JSON on one line to standard output, of several."""
+    global _is_answered
+    _is_answered |= is_last
     data(json.dumps(value, ensure_ascii=False))
+
+
+def failure(detail: dict[str, Any]) -> None:
+    """What went wrong, to programs; nothing where they have been told in the command's own way."""
+    if not _is_answered:
+        line({"error": detail}, is_last=True)
 
 
 def say(text: str, *, end: str = "\n") -> None:

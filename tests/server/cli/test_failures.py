@@ -1,0 +1,99 @@
+"""What people and programs are told where a command is refused."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from command import Command
+from gateways import Gateway
+from running import Running
+from speaker import PREFAB, write_speaker
+
+SPEAKER = f"{PREFAB}@1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error_code"),
+    [
+        (("run", SPEAKER, "greet"), 1, "VALIDATION_ERROR"),
+        (("run", SPEAKER, "greet", "--stream"), 1, "VALIDATION_ERROR"),
+        (("run", SPEAKER, "sleep", "-p", "seconds:=50", "--timeout", "300ms"), 4, "DEADLINE_EXCEEDED"),
+        (("run", SPEAKER), 2, "USAGE"),
+        (("job", "show", "nothing"), 1, "JOB_NOT_FOUND"),
+        (("job", "list", "--all-users"), 3, "PERMISSION_DENIED"),
+    ],
+    ids=str,
+)
+def test_programs_are_told_in_json(ann: Command, arguments: tuple[str, ...], code: int, error_code: str):
+    ended = ann(*arguments, "--json")
+    assert (ended.code, ended.json["error"]["error_code"]) == (code, error_code)
+    assert ended.json["error"]["message"]
+    assert ended.err
+    assert ann(*arguments).out == ""
+
+
+def test_a_failure_that_json_has_told_is_told_once(ann: Command):
+    assert set(ann("run", SPEAKER, "fail", "--json").json) >= {"status", "error"}
+    lines = ann("run", SPEAKER, "tell_and_fail", "--stream", "--json").out.splitlines()
+    assert [json.loads(line).get("type") for line in lines] == ["start", "content", "error"]
+
+
+def test_where_no_gateway_answers(alone: Command, tmp_path: Path):
+    (tmp_path / "x.txt").write_text("x")
+    commands = (["run", SPEAKER, "greet"], ["prefab", "list"], ["file", "put", "x.txt"], ["job", "events", "x"])
+    for key in ("", "sk-x"):
+        for arguments in commands:
+            ended = alone(*arguments, GATEWAY_API_KEY=key)
+            assert (ended.code, ended.out) == (1, "")
+            assert "No gateway answers at http://127.0.0.1:9 (Connection refused)." in ended.err
+            assert "`gateway dev FOLDER` or `gateway serve`" in ended.err
+    assert alone("run", SPEAKER, "greet", "--json").json["error"]["error_code"] == "CONNECTION_FAILED"
+
+
+@pytest.mark.parametrize("more", [(), ("--stream",)], ids=str)
+def test_a_gateway_that_goes_away_in_the_middle(alone: Command, tmp_path: Path, more: tuple[str, ...]):
+    with Running(alone.start("dev", write_speaker(tmp_path / "p"), "--port", "0")) as dev:
+        dev.wait_for("published in")
+        own = {"GATEWAY_BASE_URL": dev.url}
+        with Running(alone.start("run", SPEAKER, "chat", "-p", "n:=2", *more, **own)) as run:
+            while not alone("job", "list", "--json", **own).json["jobs"]:
+                assert run.process.poll() is None
+            dev.process.send_signal(signal.SIGKILL)
+            assert run.process.wait(30) == 1
+        assert f"The gateway went away while {SPEAKER} chat ran. Once it is back: gateway job list" in run.written
+
+
+def test_what_needs_an_admin_says_where_the_key_of_one_is(ann: Command, tmp_path: Path):
+    told = ann("audit").err
+    assert "This needs an admin's key." in told
+    assert 'export GATEWAY_API_KEY="$(cat gateway-data/admin.key)"' in told
+    assert "$(cat .gateway/admin.key)" in told
+    (tmp_path / ".gateway").mkdir()
+    (tmp_path / ".gateway" / "admin.key").write_text("sk-x")
+    told = ann("audit").err
+    assert "$(cat .gateway/admin.key)" in told
+    assert "gateway-data" not in told
+
+
+def test_who_names_no_key_is_told_what_to_set(command: Command):
+    ended = command("prefab", "list", GATEWAY_API_KEY="")
+    assert ended.code == 3
+    assert "GATEWAY_API_KEY is not set" in ended.err
+    assert "X-Internal-Token" not in ended.err
+
+
+def test_a_quota_that_is_used_up_says_when_it_is_not(command: Command, gateway: Gateway):
+    key = gateway.key("quintus")
+    command("quota", "set", "--user", "quintus", "--limit", "0")
+    ended = command("run", SPEAKER, "greet", "-p", "name=x", "--json", GATEWAY_API_KEY=key)
+    assert "it resets at 20" in ended.err
+    assert " 00:00 UTC" in ended.err
+    assert ended.json["error"]["reset_at"].endswith("Z")
+
+
+def test_a_changed_version_is_told_once_what_to_do(command: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    main = folder / "src" / "main.py"
+    main.write_text(main.read_text().replace("Hello", "Ahoy"))
+    assert command("prefab", "publish", folder).err.count("Raise the version") == 1
