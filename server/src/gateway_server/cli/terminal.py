@@ -71,6 +71,11 @@ def is_shown() -> bool:
     return sys.stdout.isatty()
 
 
+def is_shared() -> bool:
+    """Whether what goes to standard error lands in the midst of standard output."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
 def is_plain(stream: TextIO) -> bool:
     """Whether no escape codes may be written there."""
     is_unable = os.environ.get("TERM", "") in ("", "dumb")
