@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http, samples, terminal
+from gateway_server.cli import arguments, http, samples, terminal, unpublished
 from gateway_server.cli.failures import Failure, refused
 from gateway_server.prefabs.folders import pack_folder
 from gateway_server.prefabs.functions import read_function
@@ -129,7 +129,8 @@ def search(words: tuple[str, ...], is_json: bool) -> None:
 @arguments.as_json
 def show(prefab: tuple[str, str], is_json: bool) -> None:
     """Show a version with its functions."""
-    spec = http.ask("GET", f"{_place(prefab)}/spec")
+    with unpublished.explained(prefab):
+        spec = http.ask("GET", f"{_place(prefab)}/spec")
     if is_json:
         terminal.document(spec)
         return

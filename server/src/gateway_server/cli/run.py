@@ -5,7 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gateway_server.cli import arguments, completing, http
+from gateway_server.cli import arguments, completing, http, unpublished
 from gateway_server.cli.arguments import LONGEST
 
 
@@ -72,8 +72,10 @@ def run(
             raise click.UsageError("--stream shows what --detach leaves: take one of them.")
         is_given = context.get_parameter_source("timeout") is not ParameterSource.DEFAULT
         how = {"attempts": attempts, "priority": priority, "deadline": timeout if is_given else None}
-        submit(client(), prefab, function, given, places, **how)  # type: ignore[arg-type]
+        with unpublished.explained(prefab):
+            submit(client(), prefab, function, given, places, **how)  # type: ignore[arg-type]
         return
     if attempts is not None or priority:
         raise click.UsageError("--attempts and --priority are for jobs: add --detach.")
-    call(client(timeout), prefab, function, given, places, Manner(is_stream=is_stream, is_json=is_json))
+    with unpublished.explained(prefab):
+        call(client(timeout), prefab, function, given, places, Manner(is_stream=is_stream, is_json=is_json))
