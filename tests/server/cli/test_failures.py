@@ -97,3 +97,32 @@ def test_a_changed_version_is_told_once_what_to_do(command: Command, tmp_path: P
     main = folder / "src" / "main.py"
     main.write_text(main.read_text().replace("Hello", "Ahoy"))
     assert command("prefab", "publish", folder).err.count("Raise the version") == 1
+
+
+def test_a_version_that_could_not_be_published_says_why(command: Command, ann: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p", version="3.0.0")
+    (folder / "src" / "main.py").write_text("def other(): ...\n")
+    assert command("prefab", "publish", folder).code == 1
+    shown, ran = command("prefab", "show", f"{PREFAB}@3.0.0"), command("run", f"{PREFAB}@3.0.0", "greet", "--json")
+    for ended in (shown, ran):
+        assert ended.code == 1
+        assert f"{PREFAB}@3.0.0 could not be published: The package was refused: " in ended.err
+        assert "Correct it and publish again." in ended.err
+    assert ran.json["error"]["error_code"] == "NOT_FOUND"
+    assert "there are: 1.0.0" in ann("prefab", "show", f"{PREFAB}@3.0.0").err  # it is nobody else's business
+
+
+def test_what_keeps_a_package_from_running_is_told_before_anything_starts(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    nowhere = {"PATH": str(tmp_path)}  # without uv no gateway could be started
+    unknown = alone("prefab", "run", folder, "nope", "--json", **nowhere)
+    assert unknown.code == 1
+    assert unknown.err.startswith(f"Error: {SPEAKER} has no function nope; it has: greet, fail, ")
+    assert "gateway prefab list" not in unknown.err
+    assert unknown.json["error"]["error_code"] == "NOT_FOUND"
+    (folder / "src" / "main.py").write_text("def greet(:\n")
+    wrong = alone("prefab", "run", folder, "greet", "--json", **nowhere)
+    assert "src/main.py, line 1: invalid syntax" in wrong.err
+    assert wrong.json["error"]["errors"][0]["pointer"] == "/entry_point"
+    (folder / "prefab-manifest.json").unlink()
+    assert "there is no prefab-manifest.json" in alone("prefab", "run", folder, "greet", **nowhere).err

@@ -116,7 +116,7 @@ def refused(status: int, detail: dict[str, Any]) -> Failure:
         message += "\nParameters given as k=v are texts; give numbers, lists and the like as k:=json."
     error_code = str(detail.get("error_code"))
     message, step = _with_next_step(status, error_code, message)
-    if error_code == "NOT_FOUND" and "prefab_id" in detail:
+    if error_code == "NOT_FOUND" and "prefab_id" in detail and "has no function" not in message:
         step = "What is published: gateway prefab list"
     code = error_code if "error_code" in detail else "HTTP_ERROR"
     return Failure(

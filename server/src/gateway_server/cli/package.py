@@ -56,6 +56,9 @@ def run(
     """
     given, places = arguments.parameters(parameters), arguments.files(files)
     with terminal.busy("Preparing"):
+        from gateway_server.cli import package_check
+
+        package_check.require(path, function)
         from gateway_server.cli import package_run
 
     package_run.run(path, function, given, places, output=output, is_stream=is_stream, is_json=is_json, timeout=timeout)
