@@ -161,9 +161,11 @@ def test_publish_refused(command: Command, ann: Command, tmp_path: Path):
 
 def test_show_tells_what_a_function_takes(ann: Command):
     shown = ann("prefab", "show", SPEAKER).out
-    assert "greet(name: string, times: integer = 1)" in shown
+    assert "greet(name, times?)\n" in shown
+    assert "    times?: integer = 1\n" in shown
     assert "secret TOKEN (optional): A token." in shown
-    assert "file input: InputFile" in shown
+    assert "file input: -f input=PATH" in shown
+    assert f"    gateway run {SPEAKER} greet -p name=text\n" in shown
 
 
 def test_completion(ann: Command):

@@ -54,7 +54,7 @@ def lines(
     widths = [column.natural for column in columns] if width is None else _widths(columns, width)
     for row in zip(*((column.name, *column.cells) for column in columns), strict=True):
         wrapped = [
-            _wrapped(cell, room) if column.flows and width is not None else cell.split("\n")
+            wrapped_text(cell, room) if column.flows and width is not None else cell.split("\n")
             for column, cell, room in zip(columns, row, widths, strict=True)
         ]
         for parts in zip_longest(*wrapped, fillvalue=""):
@@ -70,6 +70,20 @@ def width_of(text: str) -> int:
         2 if unicodedata.east_asian_width(char) in "WF" else int(unicodedata.category(char) not in ("Mn", "Me", "Cf"))
         for char in text
     )
+
+
+def wrapped_text(text: str, width: int) -> list[str]:
+    """Its lines; a word that is longer than a line stays whole."""
+    told = []
+    for line in text.split("\n"):
+        told.append("")
+        for word in line.split():
+            longer = f"{told[-1]} {word}" if told[-1] else word
+            if told[-1] and width_of(longer) > width:
+                told.append(word)
+            else:
+                told[-1] = longer
+    return told
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
@@ -99,17 +113,3 @@ def _widths(columns: Sequence[_Column], width: int) -> list[int]:
         widths[index] = max(columns[index].least, min(widths[index], left // count))
         left -= widths[index]
     return widths
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Its lines; a word that is longer than a line stays whole."""
-    told = []
-    for line in text.split("\n"):
-        told.append("")
-        for word in line.split():
-            longer = f"{told[-1]} {word}" if told[-1] else word
-            if told[-1] and width_of(longer) > width:
-                told.append(word)
-            else:
-                told[-1] = longer
-    return told

@@ -115,6 +115,14 @@ def table(
         data(text)
 
 
+def paragraph(text: str, *, indent: int = 0, hang: int = 0) -> None:
+    """A text to standard output; on a terminal it is wrapped between words, further lines `hang` to the right."""
+    room = shutil.get_terminal_size().columns - indent - hang
+    lines = tables.wrapped_text(text, room) if is_shown() else text.split("\n")
+    for number, told in enumerate(lines):
+        data(" " * (indent + (hang if number else 0)) + told)
+
+
 @contextmanager
 def busy(text: str) -> Iterator[None]:
     """Says on a terminal what takes its time, if it does. Blocks within one another are one."""
