@@ -126,3 +126,32 @@ def test_what_keeps_a_package_from_running_is_told_before_anything_starts(alone:
     assert wrong.json["error"]["errors"][0]["pointer"] == "/entry_point"
     (folder / "prefab-manifest.json").unlink()
     assert "there is no prefab-manifest.json" in alone("prefab", "run", folder, "greet", **nowhere).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((PREFAB, "greet"), 2, "such as speaker@latest"),
+        ((SPEAKER, "greet", "name=x"), 2, "a parameter is given as -p name=x"),
+        ((SPEAKER, "greet", "x"), 2, "Got unexpected extra argument (x)\n"),
+        ((SPEAKER, "greet", "-p", "name:=True"), 2, "did you mean true?"),
+        ((SPEAKER, "greet", "-p", "name:=3"), 1, "without a colon: -p name=3\n"),
+        ((SPEAKER, "greet", "-p", "name=x", "-p", "times=3"), 1, "as k:=json: -p times:=3\n"),
+        ((SPEAKER, "greet", "-p", "name=x", "-p", "times:=true"), 1, "as k:=json.\n"),
+        ((SPEAKER, "nope"), 1, "it has: greet, fail"),
+    ],
+    ids=str,
+)
+def test_hints_at_what_was_meant(ann: Command, arguments: tuple[str, ...], code: int, told: str):
+    ended = ann("run", *arguments)
+    assert (ended.code, ended.out) == (code, "")
+    assert told in ended.err
+
+
+def test_doctor_calls_none_what_is_not_there(command: Command):
+    def states(**env: str) -> dict[str, str]:
+        return {found["name"]: found["state"] for found in command("doctor", "--json", **env).json["findings"]}
+
+    assert states(GATEWAY_API_KEY="")["API key"] == "none"
+    assert states(GATEWAY_API_KEY="sk-wrong")["API key"] == "weak"
+    assert states()["API key"] == "ok"

@@ -1,5 +1,6 @@
 """What goes wrong, in words that name the next step, and the exit code that scripts see."""
 
+import json
 import os
 import re
 import shlex
@@ -52,6 +53,7 @@ SERVE_DATA, DEV_DATA = "gateway-data", ".gateway"
 """Where gateways keep their data if nothing else is said."""
 ADMIN_KEY = "admin.key"
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_WRONG_TYPE = re.compile(r'/parameters/(?P<name>\w+):? (?P<value>[^\n/]+) is not of type "(?P<type>\w+)"')
 _CODES = {"UNAUTHENTICATED": Code.AUTH, "PERMISSION_DENIED": Code.AUTH, "DEADLINE_EXCEEDED": Code.TIMEOUT}
 _STATUSES = {401: Code.AUTH, 403: Code.AUTH, 504: Code.TIMEOUT}
 _NEXT_STEPS = {
@@ -113,7 +115,7 @@ def refused(status: int, detail: dict[str, Any]) -> Failure:
         told = [line for line in told if line.split(": ", 1)[1] not in message]
         message = "\n".join([message, *told[:MOST_PROBLEMS]])
     if "is not of type" in message:
-        message += "\nParameters given as k=v are texts; give numbers, lists and the like as k:=json."
+        message += f"\n{_way_to_give(message)}"
     error_code = str(detail.get("error_code"))
     message, step = _with_next_step(status, error_code, message)
     if error_code == "NOT_FOUND" and "prefab_id" in detail and "has no function" not in message:
@@ -125,6 +127,22 @@ def refused(status: int, detail: dict[str, Any]) -> Failure:
         status=status,
         detail={**detail, "error_code": code, "message": said},
     )
+
+
+def _way_to_give(message: str) -> str:
+    """How the parameter is given of which the type is not the one that is needed."""
+    wrong = _WRONG_TYPE.search(message)
+    hint = "Parameters given as k=v are texts; give numbers, lists and the like as k:=json"
+    if wrong is None:
+        return f"{hint}."
+    name, value = wrong["name"], wrong["value"]
+    if wrong["type"] == "string":
+        return f"Texts are given as k=v, without a colon: -p {shlex.quote(f'{name}={value}')}"
+    try:
+        text = json.loads(value)
+    except ValueError:  # a long one is shortened
+        text = None
+    return f"{hint}: -p {shlex.quote(f'{name}:={text}')}" if isinstance(text, str) else f"{hint}."
 
 
 def _with_next_step(status: int, error_code: str, message: str) -> tuple[str, str | None]:
