@@ -32,8 +32,8 @@ def test_empty_columns_go_first():
 
 
 def test_the_last_column_is_wrapped_between_words():
-    told = list(lines(("prefab", "functions"), [("echo@1.0.0", "first, second, third, fourth")], width=30))
-    assert told[1:] == ["echo@1.0.0  first, second,", "            third, fourth"]
+    told = list(lines(("prefab", "functions"), [("echo@1.0.0", "first, second, third, fourth")], width=33))
+    assert told[1:] == ["echo@1.0.0  first, second, third,", "            fourth"]
 
 
 def test_a_word_that_is_too_long_stays_whole():
@@ -63,3 +63,13 @@ def test_moments_for_people(monkeypatch: pytest.MonkeyPatch):
     before = now - timedelta(days=3)
     assert terminal.moment(before.isoformat(), is_brief=True) == f"{before.astimezone(now.tzinfo):%Y-%m-%d %H:%M}"
     assert terminal.timed("created") == f"created ({now.tzname()})"
+
+
+def test_a_text_without_room_beside_the_others_stands_below_them():
+    rows = [("2026-11-28 17:00", "key.create", "key_d34b6d67686afc44", "user=admin scopes=admin, call, publish")]
+    told = list(lines(("at", "action", "target", "detail"), rows, width=60))
+    assert told[1] == "    DETAIL"
+    assert told[2:] == [
+        "2026-11-28 17:00  key.create  key_d34b6d67686afc44",
+        "    user=admin scopes=admin, call, publish",
+    ]

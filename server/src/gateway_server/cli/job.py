@@ -59,7 +59,7 @@ def list_(
     empty = "There is no such job." if is_narrowed else "Nothing has run yet. Run something with: gateway run"
     at = terminal.timed("at") if terminal.is_shown() else "created"  # a short head leaves room for the time
     columns = ("job", "status", "user", "function", at, "took")
-    terminal.table(columns, rows, empty=empty, optional=("user", "took", at))
+    terminal.table(columns, rows, empty=empty, optional=("took", at, "user") if all_users else ("user", "took", at))
 
 
 @click.command()

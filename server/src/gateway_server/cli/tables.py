@@ -4,9 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 
-GAP = "  "
+GAP, INDENT = "  ", "    "
 LEAST = 20
 """Columns that a text gets before others make room for it, if it is as long."""
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?( s)?")
@@ -40,7 +40,8 @@ def lines(
     """The heads, then the rows, numbers to the right.
 
     Where they are wider than `width`, the `optional` columns go, first those that are empty, and the `flowing` ones
-    are wrapped between words. Nothing else is ever cut or wrapped: ids and URLs are there to be copied.
+    are wrapped between words, the last one below the others if it has no room beside them. Nothing else is ever cut or
+    wrapped: ids and URLs are there to be copied.
     """
     flowing = flowing or names[-1:]
     if width is None:
@@ -49,17 +50,30 @@ def lines(
         _Column(name.upper(), cells := [row[index] for row in rows], index > 0 and _are_numbers(cells), name in flowing)
         for index, name in enumerate(names)
     ]
-    if width is not None:
-        columns = _without_optional(columns, [name.upper() for name in optional], width)
+    if width is None:
+        yield from chain.from_iterable(_grid(columns, None))
+        return
+    columns = _without_optional(columns, [name.upper() for name in optional], width)
+    if _least(columns) <= width or not columns[-1].flows:
+        yield from chain.from_iterable(_grid(columns, width))
+        return
+    *others, last = columns
+    for row, text in zip(_grid(others, width), (last.name, *last.cells), strict=True):
+        yield from row
+        yield from (f"{INDENT}{line}" for line in wrapped_text(text, width - len(INDENT)) if line)
+
+
+def _grid(columns: Sequence[_Column], width: int | None) -> Iterator[list[str]]:
+    """The lines of each row."""
     widths = [column.natural for column in columns] if width is None else _widths(columns, width)
     for row in zip(*((column.name, *column.cells) for column in columns), strict=True):
         wrapped = [
             wrapped_text(cell, room) if column.flows and width is not None else cell.split("\n")
             for column, cell, room in zip(columns, row, widths, strict=True)
         ]
-        for parts in zip_longest(*wrapped, fillvalue=""):
-            padded = (_padded(*cell) for cell in zip(parts, widths, (c.is_number for c in columns), strict=True))
-            yield GAP.join(padded).rstrip()
+        are_numbers = [column.is_number for column in columns]
+        padded = (map(_padded, parts, widths, are_numbers) for parts in zip_longest(*wrapped, fillvalue=""))
+        yield [GAP.join(parts).rstrip() for parts in padded]
 
 
 def width_of(text: str) -> int:
@@ -95,10 +109,14 @@ def _padded(text: str, width: int, is_number: bool) -> str:
     return padding + text if is_number else text + padding
 
 
+def _least(columns: Sequence[_Column]) -> int:
+    return sum(column.least for column in columns) + len(GAP) * (len(columns) - 1)
+
+
 def _without_optional(columns: list[_Column], optional: Sequence[str], width: int) -> list[_Column]:
     is_empty = {column.name: not any(column.cells) for column in columns}
     for name in sorted(optional, key=lambda name: not is_empty[name]):
-        if sum(column.least for column in columns) + len(GAP) * (len(columns) - 1) <= width:
+        if _least(columns) <= width:
             break
         columns = [column for column in columns if column.name != name]
     return columns
