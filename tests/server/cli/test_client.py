@@ -527,7 +527,7 @@ def test_the_newest_job_is_meant_where_none_is_named(ann: Command):
     assert ann("job", "logs").out == "greeting me\n"
     waited = ann("job", "wait")
     assert waited.out == "succeeded\n"
-    assert f"Your newest job: {job_id}, {SPEAKER} greet" in waited.err
+    assert f"Newest job: {job_id}, {SPEAKER} greet" in waited.err
     assert f"Its result: gateway job show {job_id}" in waited.err
     assert ann("job", "events", "--json").code == 0
 

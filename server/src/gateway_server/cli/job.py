@@ -28,7 +28,7 @@ def _newest(context: click.Context, _: click.Parameter, given: str | None) -> st
     jobs = http.ask("GET", "/v1/jobs", query={"limit": 1})["jobs"]
     if not jobs:
         raise Failure("Nothing has run yet. Run something with: gateway run")
-    terminal.say(f"Your newest job: {jobs[0]['id']}, {_what(jobs[0])}")
+    terminal.say(f"Newest job: {jobs[0]['id']}, {_what(jobs[0])}")
     return str(jobs[0]["id"])
 
 
