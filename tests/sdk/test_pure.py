@@ -72,6 +72,13 @@ def test_an_event_in_several_data_lines():
     assert EventDecoder().feed(b'data:{"type":\ndata: "progress"}\n\n') == [StreamEvent("progress")]
 
 
+def test_an_error_says_what_else_is_known_of_it():
+    frame = b'data: {"type":"error","data":"\'x\'","error_code":"PREFAB_ERROR","error":{"type":"KeyError"}}\n\n'
+    (event,) = EventDecoder().feed(frame)
+    assert (event.data, event.error_code, event.error) == ("'x'", "PREFAB_ERROR", {"type": "KeyError"})
+    assert StreamEvent("done").error == {}
+
+
 # --- HTTP ---
 
 

@@ -17,8 +17,9 @@ class EventDecoder:
     """Feed it bytes as they come; it returns the events that became complete.
 
     Example:
-        >>> EventDecoder().feed(b'data: {"type": "content", "data": "Hi"}\\n\\n')
-        [StreamEvent(data='Hi', error_code=None, files={}, id=None, type=<StreamEventType.CONTENT: 'content'>)]
+        >>> (event,) = EventDecoder().feed(b'data: {"type": "content", "data": "Hi"}\\n\\n')
+        >>> event.type, event.data
+        (<StreamEventType.CONTENT: 'content'>, 'Hi')
     """
 
     def __init__(self) -> None:
@@ -113,4 +114,6 @@ def decode_event(data: bytes) -> StreamEvent | None:
         # A plain function that was streamed: `data` is the envelope {"status", "output", "files"}.
         envelope = frame["data"]
         files = envelope.get("files") if "output" in envelope and "status" in envelope else None
-    return StreamEvent(kind, frame.get("data"), clean_files(files), code)
+    told = frame.get("error")
+    told = told if kind is StreamEventType.ERROR and isinstance(told, dict) else None
+    return StreamEvent(kind, frame.get("data"), clean_files(files), code, error=told)

@@ -242,13 +242,14 @@ class StreamEvent(_Value):
         files: {key: [s3 URL, ...]}, of the last event only.
         error_code: of an ERROR event, else None.
         id: the event's number in its job, from 1 on; None in the stream of a run.
+        error: of an ERROR event what else is known, such as the `type` of the function's exception.
 
     Example:
         >>> StreamEvent(StreamEventType.CONTENT, "Hel").data
         'Hel'
     """
 
-    __slots__ = ("data", "error_code", "files", "id", "type")
+    __slots__ = ("data", "error", "error_code", "files", "id", "type")
 
     def __init__(
         self,
@@ -257,12 +258,14 @@ class StreamEvent(_Value):
         files: dict[str, list[str]] | None = None,
         error_code: str | None = None,
         id: int | None = None,
+        error: dict[str, Any] | None = None,
     ) -> None:
         self.type = type
         self.data = data
         self.files: dict[str, list[str]] = files if files is not None else {}
         self.error_code = error_code
         self.id = id
+        self.error: dict[str, Any] = error if error is not None else {}
 
 
 class StoredFile(str):

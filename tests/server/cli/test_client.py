@@ -161,9 +161,11 @@ def test_publish_refused(command: Command, ann: Command, tmp_path: Path):
 
 def test_show_tells_what_a_function_takes(ann: Command):
     shown = ann("prefab", "show", SPEAKER).out
-    assert "greet(name: string, times: integer = 1)" in shown
+    assert "greet(name, times?)\n" in shown
+    assert "    times?: integer = 1\n" in shown
     assert "secret TOKEN (optional): A token." in shown
-    assert "file input: InputFile" in shown
+    assert "file input: -f input=PATH" in shown
+    assert f"    gateway run {SPEAKER} greet -p name=text\n" in shown
 
 
 def test_completion(ann: Command):
@@ -500,3 +502,36 @@ def test_uploads_show_on_a_terminal_how_far_they_are(ann: Command, tmp_path: Pat
 def test_uploads_into_a_pipe_show_nothing(ann: Command, tmp_path: Path):
     (tmp_path / "data.csv").write_text("a")
     assert ann("file", "put", "data.csv").err == ""
+
+
+def test_a_function_that_only_returns_shows_its_result_in_a_stream_too(ann: Command):
+    once, streamed = (ann("run", SPEAKER, "greet", "-p", "name=x", *more) for more in ((), ("--stream",)))
+    assert streamed.json == once.json == {"text": "Hello, x", "token": 0}
+    assert ann("job", "show").out.partition("{")[2] == once.out.partition("{")[2]
+    assert ann("job", "events").json == once.json
+
+
+def test_the_type_of_an_exception_is_told(ann: Command):
+    for more in ((), ("--stream",)):
+        assert "(PREFAB_ERROR): ValueError: it went wrong\n" in ann("run", SPEAKER, "fail", *more).err
+    job_id = ann("job", "list", "--limit", "1", "--json").json["jobs"][0]["id"]
+    shown = ann("job", "show", job_id)
+    assert "ValueError: it went wrong" in shown.out
+    waited = ann("job", "wait", job_id)
+    assert "failed. ValueError: it went wrong\n" in waited.err
+    assert all(f"What it printed: gateway job logs {job_id}" in ended.err for ended in (shown, waited))
+
+
+def test_the_newest_job_is_meant_where_none_is_named(ann: Command):
+    job_id = ann("run", SPEAKER, "greet", "-p", "name=me", "--json").json["job_id"]
+    assert ann("job", "logs").out == "greeting me\n"
+    waited = ann("job", "wait")
+    assert waited.out == "succeeded\n"
+    assert f"Newest job: {job_id}, {SPEAKER} greet" in waited.err
+    assert f"Its result: gateway job show {job_id}" in waited.err
+    assert ann("job", "events", "--json").code == 0
+
+
+def test_progress_does_not_stick_to_content_on_a_terminal(ann: Command):
+    shown = on_a_terminal(ann, "run", SPEAKER, "tell", "-p", "n:=2", "--stream", NO_COLOR="1").decode()
+    assert [line for line in shown.split("\r\n") if line] == ["progress: at=0", "0;", "progress: at=1", "1;"]

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, select
@@ -275,7 +276,11 @@ def _refusal(quota: Quota, opens_at: float, moment: float) -> QuotaExceeded:
     assert quota.limit is not None
     whose = f"API key {counter.key_id}" if counter.key_id else f"user {counter.user}"
     what = f"The quota of {quota.limit} {counter.quota_type.replace('_', ' ')} of the {whose} is used up"
-    when = f"it resets at {reset_at}" if quota.resets_at == opens_at else "try again when a call has ended"
+    when = (
+        f"it resets at {datetime.fromtimestamp(opens_at, UTC):%Y-%m-%d %H:%M} UTC"
+        if quota.resets_at == opens_at
+        else "try again when a call has ended"
+    )
     return QuotaExceeded(
         f"{what}; {when}.",
         limit=quota.limit,

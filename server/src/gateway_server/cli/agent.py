@@ -52,7 +52,8 @@ def list_(is_json: bool) -> None:
         for a in answer["agents"]
     ]
     empty = "There is no agent. Write one with `gateway init --agent NAME`, or register one: gateway agent add ID URL"
-    terminal.table(("agent", "health", "url", "owner", "added"), rows, empty=empty)
+    added = terminal.timed("added")
+    terminal.table(("agent", "health", "url", "owner", added), rows, empty=empty, optional=(added, "owner"))
 
 
 @click.command()
@@ -72,7 +73,7 @@ def show(agent_id: str, is_json: bool) -> None:
         "health path": agent["health_path"],
         "timeout": agent["timeout"] and f"{agent['timeout']:g} s",
         "owner": agent["owner"],
-        "added": terminal.moment(agent["created_at"]),
+        "added": terminal.moment_in_words(agent["created_at"]),
     }
     for name, value in told.items():
         if value is not None:

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 from gateway_server.cli import completing
 
 _PARAMETER = re.compile(r"([^:=]+)(:?=)(.*)\Z", re.DOTALL)
+_PYTHONIC = {"True": "true", "False": "false", "None": "null"}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)?\Z")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
 
@@ -27,7 +28,8 @@ class VersionType(click.ParamType[tuple[str, str]]):
             return value
         prefab_id, at, version = value.partition("@")
         if not (prefab_id and at and version) or "/" in value:
-            self.fail(f"{value!r} must name a prefab and its version, such as echo@1.0.0", param, ctx)
+            such = f"{value}@latest" if value and not at and "/" not in value else "echo@1.0.0"
+            self.fail(f"{value!r} must name a prefab and its version, such as {such}", param, ctx)
         return prefab_id, version
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -67,7 +69,9 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
         try:
             found[name] = json.loads(value) if operator == ":=" else value
         except json.JSONDecodeError as error:
-            raise click.BadParameter(f"{name}: {value!r} is no JSON ({error})", param_hint="-p") from error
+            right = _PYTHONIC.get(value)
+            reason = f"did you mean {right}?" if right else str(error)
+            raise click.BadParameter(f"{name}: {value!r} is no JSON ({reason})", param_hint="-p") from error
     return found
 
 

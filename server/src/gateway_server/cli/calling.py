@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway_sdk import GatewayClient, JobEventType, PrefabResult, StreamEvent, StreamEventType
-from gateway_server.cli import http, terminal
+from gateway_sdk import ConnectionFailedError, GatewayClient, JobEventType, PrefabResult, StreamEvent, StreamEventType
+from gateway_server.cli import http, results, terminal
 from gateway_server.cli.arguments import LONGEST
-from gateway_server.cli.failures import Code, Failure, code_of
+from gateway_server.cli.failures import Code, Failure, code_of, unreachable
 
 Files = dict[str, list[str]]
 
@@ -33,11 +33,15 @@ class Manner:
 
 
 def client(timeout: float = LONGEST) -> GatewayClient:
-    """The SDK, as whoever GATEWAY_API_KEY says."""
+    """The SDK, as whoever GATEWAY_API_KEY says. The gateway has answered by then: what breaks later was under way."""
     key = http.api_key()
     if key is None:
+        http.ask("GET", "/health")
         return GatewayClient(base_url=http.base_url(), timeout=timeout)
-    return GatewayClient.from_api_key(key, base_url=http.base_url(), timeout=timeout)
+    try:
+        return GatewayClient.from_api_key(key, base_url=http.base_url(), timeout=timeout)
+    except ConnectionFailedError as error:
+        raise unreachable(http.base_url(), str(error.__cause__ or error)) from error
 
 
 def call(
@@ -58,6 +62,10 @@ def call(
             result = client.run(*prefab, function, parameters, files or None)
     except KeyboardInterrupt:  # the client has told the gateway
         raise Failure("Canceled.", Code.INTERRUPTED) from None
+    except ConnectionFailedError as error:
+        what = f"{prefab[0]}@{prefab[1]} {function}"
+        message = f"The gateway went away while {what} ran. Once it is back: gateway job list"
+        raise Failure(message, detail={"error_code": error.error_code, "job_id": error.job_id}) from error
     _show_result(client, result, manner)
 
 
@@ -104,30 +112,51 @@ def show_events(
     client: GatewayClient, events: Iterable[StreamEvent], manner: Manner, job_id: Callable[[], str | None]
 ) -> None:
     """Shows events as they come; fails with the last one if that is an error."""
-    at_start_of_line, has_content = True, False
-    for event in events:
-        if manner.is_json:
-            terminal.line(_as_dict(event))
-        elif event.type == StreamEventType.CONTENT:
-            text = event.data if isinstance(event.data, str) else repr(event.data)
-            terminal.data(text, end="")
-            has_content, at_start_of_line = True, text.endswith("\n")
-        elif event.type == StreamEventType.PROGRESS:
-            terminal.say(f"progress: {_short(event.data)}")
-        elif event.type == JobEventType.RETRY:
-            terminal.say(f"another attempt follows: {event.data}")
-        if event.type == StreamEventType.DONE and not manner.is_json:
-            if not at_start_of_line:
-                terminal.data("")
-            if not has_content:
-                terminal.document(event.data)
-        if event.files:
-            manner.show_files(client, event.files)
-        if event.type == StreamEventType.ERROR:
-            if not at_start_of_line:
-                terminal.data("")
-            told = {"message": event.data, "error_code": event.error_code}
-            raise _failure(told, job_id() if manner.keeps_logs else None)
+    content = _Content()
+    try:
+        for event in events:
+            _show_event(event, content, manner)
+            if event.files:
+                manner.show_files(client, event.files)
+            if event.type == StreamEventType.ERROR:
+                told = {**event.error, "message": event.data, "error_code": event.error_code}
+                raise _failure(told, job_id() if manner.keeps_logs else None)
+    finally:
+        content.end_line()
+
+
+class _Content:
+    """What a function says on standard output, and whether its last line has ended."""
+
+    def __init__(self) -> None:
+        self.is_empty = True
+        self._is_open = False
+
+    def write(self, text: str) -> None:
+        terminal.data(text, end="")
+        self.is_empty, self._is_open = False, not text.endswith("\n")
+
+    def end_line(self) -> None:
+        if self._is_open:
+            terminal.data("")
+        self._is_open = False
+
+
+def _show_event(event: StreamEvent, content: _Content, manner: Manner) -> None:
+    if manner.is_json:
+        is_last = event.type in (StreamEventType.DONE, StreamEventType.ERROR)
+        terminal.line(_as_dict(event), is_last=is_last)
+    elif event.type == StreamEventType.CONTENT:
+        content.write(event.data if isinstance(event.data, str) else repr(event.data))
+    elif event.type in (StreamEventType.PROGRESS, JobEventType.RETRY):
+        if terminal.is_shared():
+            content.end_line()
+        is_progress = event.type == StreamEventType.PROGRESS
+        terminal.say(f"progress: {_short(event.data)}" if is_progress else f"another attempt follows: {event.data}")
+    elif event.type in (StreamEventType.DONE, StreamEventType.ERROR):
+        content.end_line()
+        if event.type == StreamEventType.DONE and content.is_empty:
+            terminal.document(results.value_of(event.data))
 
 
 def submit(
@@ -157,6 +186,8 @@ def _as_dict(event: StreamEvent) -> dict[str, Any]:
         told["files"] = event.files
     if event.error_code is not None:
         told["error_code"] = event.error_code
+    if event.error:
+        told["error"] = event.error
     return told
 
 
@@ -168,8 +199,7 @@ def _short(data: Any) -> str:
 
 def _failure(error: dict[str, Any], job_id: str | None) -> Failure:
     code = str(error.get("error_code") or "PREFAB_ERROR")
-    kind = f"{error['type']}: " if error.get("type") else ""
-    message = f"The function failed ({code}): {kind}{error.get('message')}"
+    message = f"The function failed ({code}): {results.told_error(error)}"
     if job_id:
         message += f"\nWhat it printed: gateway job logs {job_id}"
     return Failure(message, code_of(None, code))

@@ -195,9 +195,11 @@ def _run() -> int:
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
+        _tell_programs({"error_code": "USAGE", "message": error.format_message()})
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         terminal.say("Interrupted.")
+        _tell_programs({"error_code": "CANCELED", "message": "Interrupted."})
         return Code.INTERRUPTED
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -207,4 +209,11 @@ def _run() -> int:
             raise
         failure = failures.explain(error)
         terminal.say(failure.message if failure.code is Code.INTERRUPTED else f"Error: {failure.message}")
+        _tell_programs(failure.detail)
         return failure.code
+
+
+def _tell_programs(detail: dict[str, Any]) -> None:
+    """What went wrong, where JSON was asked for. Wrong usage ends commands before they know what they are asked for."""
+    if "--json" in sys.argv[1:]:
+        terminal.failure(detail)

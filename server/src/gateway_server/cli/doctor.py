@@ -1,5 +1,6 @@
 """`gateway doctor`: what this machine offers, and whether its gateway can be used."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from gateway_server import __version__
 from gateway_server.cli import arguments, http, terminal
 from gateway_server.cli.failures import SERVE_DATA, Failure
 
-GOOD, WEAK, BAD = "ok", "weak", "bad"
+GOOD, WEAK, NONE, BAD = "ok", "weak", "none", "bad"
 PATIENCE = 5.0
 """Seconds for a gateway to answer."""
 
@@ -21,7 +22,7 @@ class Finding:
 
     name: str
     state: str
-    """ok, weak (it works, with less) or bad (nothing works without)."""
+    """ok, weak (it works, with less), none (it is not there, and need not be) or bad (nothing works without)."""
     text: str
 
 
@@ -58,7 +59,7 @@ def _gateway() -> Iterator[Finding]:
     try:
         version = str(http.ask("GET", "/health", timeout=PATIENCE).get("version"))
     except Failure as failure:
-        yield Finding("gateway", WEAK, failure.message)
+        yield Finding("gateway", NONE if failure.detail["error_code"] == "CONNECTION_FAILED" else WEAK, failure.message)
         return
     same = version == __version__
     told = f"{version} at {http.base_url()}" + ("" if same else f"; this command line is of {__version__}")
@@ -66,6 +67,7 @@ def _gateway() -> Iterator[Finding]:
     try:
         user = http.ask("GET", "/v1/quotas", timeout=PATIENCE)["user"]
     except Failure as failure:
-        yield Finding("API key", WEAK, failure.message)
+        is_named = bool(os.environ.get("GATEWAY_API_KEY", "").strip())
+        yield Finding("API key", WEAK if is_named else NONE, failure.message)
     else:
         yield Finding("API key", GOOD, f"you are {user}" if http.api_key() else f"none needed: you are {user}")

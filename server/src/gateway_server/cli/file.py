@@ -79,9 +79,9 @@ def list_(area: str | None, prefix: str | None, limit: int, is_json: bool) -> No
     if is_json:
         terminal.document({"files": files})
         return
-    rows = [(file["s3_url"], file["size"], terminal.moment(file.get("last_modified"))) for file in files]
+    rows = [(terminal.moment(file.get("last_modified")), file["size"], file["s3_url"]) for file in files]
     empty = "There is no such file." if area or prefix else "You have no files. Upload one with: gateway file put PATH"
-    terminal.table(("file", "size", "modified"), rows, empty=empty)
+    terminal.table((terminal.timed("modified"), "size", "file"), rows, empty=empty)
 
 
 @click.command()

@@ -8,16 +8,31 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli import arguments, http, results, terminal
 from gateway_server.cli.failures import Code, Failure
 
 STATES = ("queued", "starting", "running", "succeeded", "failed", "canceled", "timed_out", "expired")
 UNFINISHED = frozenset(STATES[:3])
+FAILED = frozenset(("failed", "timed_out"))
 LONGEST_LOOK = 20.0
 """Seconds that the gateway is asked to hold its answer on a job that has not ended."""
 FOLLOW_PAUSES = (0.2, 1.0)
 """Seconds between two looks at a log, after one that found something new and at most."""
 _LEFT_OUT = re.compile(rb"\n--- (\d+) bytes left out ---\n")
+
+
+def _newest(context: click.Context, _: click.Parameter, given: str | None) -> str | None:
+    """The id that was given, else that of the caller's newest job, which is said."""
+    if given is not None or context.resilient_parsing:
+        return given
+    jobs = http.ask("GET", "/v1/jobs", query={"limit": 1})["jobs"]
+    if not jobs:
+        raise Failure("Nothing has run yet. Run something with: gateway run")
+    terminal.say(f"Newest job: {jobs[0]['id']}, {_what(jobs[0])}")
+    return str(jobs[0]["id"])
+
+
+of_job = click.argument("job_id", metavar="[ID]", required=False, callback=_newest)
 
 
 @click.command()
@@ -37,18 +52,21 @@ def list_(
         terminal.document(answer)
         return
     rows = [
-        (j["id"], j["status"], j["user"], _what(j), terminal.moment(j["created_at"]), _took(j)) for j in answer["jobs"]
+        (j["id"], j["status"], j["user"], _what(j), terminal.moment(j["created_at"], is_brief=True), _took(j))
+        for j in answer["jobs"]
     ]
     is_narrowed = any((status, prefab_id, user))
     empty = "There is no such job." if is_narrowed else "Nothing has run yet. Run something with: gateway run"
-    terminal.table(("job", "status", "user", "function", "created", "took"), rows, empty=empty)
+    at = terminal.timed("at") if terminal.is_shown() else "created"  # a short head leaves room for the time
+    columns = ("job", "status", "user", "function", at, "took")
+    terminal.table(columns, rows, empty=empty, optional=("took", at, "user") if all_users else ("user", "took", at))
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@of_job
 @arguments.as_json
 def show(job_id: str, is_json: bool) -> None:
-    """Show a job with its result or error."""
+    """Show a job with its result or error; without ID your newest."""
     job = _find(job_id)
     if is_json:
         terminal.document(job)
@@ -58,16 +76,21 @@ def show(job_id: str, is_json: bool) -> None:
     for child in job.get("children") or ():
         terminal.data(f"  {child['id']}  {child['status']}  {_what(child)}  {_took(child)}")
     if job.get("error"):
-        terminal.data(f"{job['error'].get('error_code')}: {job['error'].get('message')}")
-    if job.get("result") is not None:
-        terminal.document(job["result"])
+        terminal.data(f"{job['error'].get('error_code')}: {results.told_error(job['error'])}")
+    if (result := job.get("result")) is not None:
+        terminal.document(results.value_of(result))
+        for key, urls in (result.get("files") or {}).items() if isinstance(result, dict) else ():
+            for url in urls:
+                terminal.say(f"file {key}: {url}")
+    if job["status"] in FAILED:
+        terminal.say(f"What it printed: gateway job logs {job_id}")
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@of_job
 @click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on until the job ends, line by line.")
 def logs(job_id: str, is_followed: bool) -> None:
-    """Show what a job printed."""
+    """Show what a job printed; without ID your newest."""
     if is_followed:
         _follow(job_id)
         return
@@ -85,11 +108,11 @@ def cancel(job_id: str) -> None:
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@of_job
 @click.option("--timeout", type=arguments.DURATION, default="20m", show_default=True, help="How long to wait.")
 @arguments.as_json
 def wait(job_id: str, timeout: float, is_json: bool) -> None:
-    """Wait until a job has ended. Fails if it did not succeed."""
+    """Wait until a job has ended; without ID your newest. Fails if it did not succeed."""
     ends = time.monotonic() + timeout
     with terminal.busy(job_id):
         while (job := _find(job_id, wait=min(LONGEST_LOOK, max(0.0, ends - time.monotonic()))))["status"] in UNFINISHED:
@@ -100,17 +123,23 @@ def wait(job_id: str, timeout: float, is_json: bool) -> None:
     else:
         terminal.data(job["status"])
     if job["status"] != "succeeded":
-        message = (job.get("error") or {}).get("message", "")
-        code = Code.TIMEOUT if job["status"] == "timed_out" else Code.FAILED
-        raise Failure(f"{job_id} {job['status']}. {message}".strip(), code)
+        message = f"{job_id} {job['status']}. {results.told_error(job.get('error') or {})}".strip()
+        if job["status"] in FAILED:
+            message += f"\nWhat it printed: gateway job logs {job_id}"
+        raise Failure(message, Code.TIMEOUT if job["status"] == "timed_out" else Code.FAILED)
+    if not is_json:
+        terminal.say(f"Its result: gateway job show {job_id}")
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@of_job
 @click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Begin behind the event with this id.")
 @click.option("--json", "is_json", is_flag=True, help="Print one event a line, with its id.")
 def events(job_id: str, after: int, is_json: bool) -> None:
-    """Show what a job says, from its beginning, until it ends. A cut connection is made anew."""
+    """Show what a job says, from its beginning, until it ends; without ID your newest.
+
+    A cut connection is made anew.
+    """
     http.api_key()  # what is wrong with it is told before anything is loaded
     from gateway_server.cli.calling import Manner, client, show_events
 

@@ -55,7 +55,9 @@ def list_(user: str | None, is_json: bool) -> None:
         for key in answer["keys"]
     ]
     empty = "There is no key. Make one with: gateway key create --user NAME"
-    terminal.table(("id", "user", "scopes", "prefabs", "name", "created", "revoked"), rows, empty=empty)
+    created, revoked = terminal.timed("created"), terminal.timed("revoked")
+    columns = ("id", "user", "scopes", "prefabs", "name", created, revoked)
+    terminal.table(columns, rows, empty=empty, optional=(created, "name", "prefabs", revoked))
 
 
 @click.command()
@@ -74,7 +76,7 @@ def create_token(user: str, agent: str | None, ttl: float) -> None:
     """Make an internal token. Standard output gets the token."""
     token = http.ask("POST", "/v1/tokens", {"user": user, "agent": agent, "ttl": max(1, round(ttl))})
     terminal.data(token["internal_token"])
-    terminal.say(f"It ends {terminal.moment(token['expires_at'])} UTC. Send it as X-Internal-Token.")
+    terminal.say(f"It ends {terminal.moment_in_words(token['expires_at'])}. Send it as X-Internal-Token.")
 
 
 @click.command()

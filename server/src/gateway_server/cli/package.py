@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gateway_server.cli import arguments, terminal
-from gateway_server.cli.run import call_options
+from gateway_server.cli.run import TAKES_MORE, call_options, refuse_more
 from gateway_server.models import Principal, Scope
 
 USER = "dev"
@@ -25,7 +25,7 @@ def validate(path: Path, is_json: bool) -> None:
     package_check.show(path, is_json=is_json)
 
 
-@click.command()
+@click.command(context_settings=TAKES_MORE)
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.argument("function")
 @call_options
@@ -36,7 +36,9 @@ def validate(path: Path, is_json: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the files that the function writes in this folder.",
 )
+@click.pass_context
 def run(
+    context: click.Context,
     path: Path,
     function: str,
     parameters: tuple[str, ...],
@@ -54,8 +56,12 @@ def run(
     gateway prefab run . greet -p name=you
     gateway prefab run . convert -f input=report.docx -o results
     """
+    refuse_more(context)
     given, places = arguments.parameters(parameters), arguments.files(files)
     with terminal.busy("Preparing"):
+        from gateway_server.cli import package_check
+
+        package_check.require(path, function)
         from gateway_server.cli import package_run
 
     package_run.run(path, function, given, places, output=output, is_stream=is_stream, is_json=is_json, timeout=timeout)

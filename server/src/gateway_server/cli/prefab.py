@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http, samples, terminal
+from gateway_server.cli import arguments, describing, http, samples, terminal, unpublished
 from gateway_server.cli.failures import Failure, refused
 from gateway_server.prefabs.folders import pack_folder
-from gateway_server.prefabs.functions import read_function
+from gateway_server.prefabs.functions import Function, read_function
 from gateway_server.prefabs.problems import PackageError, Report
 
 PUBLISH_TIMEOUT = 1500.0
@@ -51,8 +51,7 @@ def publish(path: Path, settings: tuple[str, ...], is_json: bool) -> None:
 def _sample(prefab_id: str, version: str) -> str:
     """A command that runs the first function, with values for what it needs."""
     spec = http.ask("GET", f"{_place((prefab_id, version))}/spec")
-    found = (read_function(raw, "", Report()) for raw in spec["functions"])
-    function = next(function for function in found if function is not None and function.disabled is None)
+    function = next(function for function in _functions(spec) if function.disabled is None)
     return samples.command(prefab_id, version, function)
 
 
@@ -93,7 +92,10 @@ def list_(status: str | None, is_json: bool) -> None:
         for prefab in answer["prefabs"]
     ]
     empty = f"Nothing is {status or 'published'}. Write a prefab with `gateway init NAME`: gateway prefab publish NAME"
-    terminal.table(("prefab", "status", "owner", "published", "functions"), rows, empty=empty)
+    published = terminal.timed("published")
+    terminal.table(
+        ("prefab", "status", "owner", published, "functions"), rows, empty=empty, optional=("owner", published)
+    )
 
 
 def _status(prefab: dict[str, Any]) -> str:
@@ -118,7 +120,7 @@ def search(words: tuple[str, ...], is_json: bool) -> None:
         terminal.say("Nothing holds all of these words. All that there is: gateway prefab list")
         return
     rows = [(f"{p['id']}@{p['version']}", ", ".join(p["functions"]), p["description"]) for p in answer["prefabs"]]
-    terminal.table(("prefab", "functions", "description"), rows)
+    terminal.table(("prefab", "functions", "description"), rows, flowing=("functions", "description"))
 
 
 @click.command()
@@ -126,7 +128,8 @@ def search(words: tuple[str, ...], is_json: bool) -> None:
 @arguments.as_json
 def show(prefab: tuple[str, str], is_json: bool) -> None:
     """Show a version with its functions."""
-    spec = http.ask("GET", f"{_place(prefab)}/spec")
+    with unpublished.explained(prefab):
+        spec = http.ask("GET", f"{_place(prefab)}/spec")
     if is_json:
         terminal.document(spec)
         return
@@ -135,33 +138,26 @@ def show(prefab: tuple[str, str], is_json: bool) -> None:
         if spec.get(mark) is not None:
             terminal.data(f"{mark}: {spec[mark]}")
     if spec["description"]:
-        terminal.data(spec["description"])
-    for function in spec["functions"]:
-        _show_function(function)
+        terminal.paragraph(spec["description"])
+    for function in _functions(spec):
+        _show_function(function, samples.command(spec["id"], spec["version"], function))
 
 
-def _show_function(function: dict[str, Any]) -> None:
-    taken = ", ".join(_parameter(item) for item in _dicts(function.get("parameters")))
-    terminal.data(f"\n{function.get('name')}({taken})")
-    if function.get("description"):
-        terminal.data(f"    {function['description']}")
-    groups = function.get("files")
-    for key, group in groups.items() if isinstance(groups, dict) else ():
-        items = group.get("items") if isinstance(group, dict) else None
-        kind = items.get("type") if isinstance(items, dict) else items
-        terminal.data(f"    file {key}: {kind}")
-    for secret in _dicts(function.get("secrets")):
-        need = "" if secret.get("required", True) else " (optional)"
-        terminal.data(f"    secret {secret.get('name')}{need}: {secret.get('description', '')}")
+def _show_function(function: Function, sample: str) -> None:
+    terminal.data(f"\n{describing.head(function)}")
+    if function.description:
+        terminal.paragraph(function.description, indent=4)
+    if function.disabled is not None:
+        terminal.paragraph(f"It cannot be called: {function.disabled}", indent=4)
+        return
+    for part in describing.parts(function):
+        terminal.paragraph(part, indent=4, hang=4)
+    terminal.data(f"    {sample}")
 
 
-def _dicts(items: object) -> list[dict[str, Any]]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _parameter(item: dict[str, Any]) -> str:
-    text = f"{item.get('name')}: {item.get('type')}"
-    return text if item.get("required", True) else f"{text} = {json.dumps(item.get('default'), ensure_ascii=False)}"
+def _functions(spec: dict[str, Any]) -> list[Function]:
+    found = (read_function(raw, "", Report()) for raw in spec["functions"])
+    return [function for function in found if function is not None]
 
 
 @click.command()

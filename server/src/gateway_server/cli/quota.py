@@ -71,8 +71,9 @@ def show(user: str | None, is_json: bool) -> None:
 
 
 def _show(quotas: Iterable[dict[str, Any]]) -> None:
-    columns = ("user", "used", "limit", "metric", "period", "key", "resets (UTC)")
-    terminal.table(columns, [_row(quota) for quota in quotas])
+    resets = terminal.timed("resets") if terminal.is_shown() else "resets (UTC)"
+    columns = ("user", "used", "limit", "metric", "period", "key", resets)
+    terminal.table(columns, [_row(quota) for quota in quotas], optional=(resets,))
 
 
 def _row(quota: dict[str, Any]) -> tuple[object, ...]:
@@ -85,5 +86,5 @@ def _row(quota: dict[str, Any]) -> tuple[object, ...]:
         quota.get("metric", "calls"),
         quota["period"] or "now",
         quota.get("key_id") or "any",
-        terminal.moment(reset_at) if reset_at else "",
+        terminal.moment(reset_at),
     )

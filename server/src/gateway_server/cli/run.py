@@ -1,11 +1,12 @@
 """`gateway run`: call a function and show what it says."""
 
+import shlex
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from gateway_server.cli import arguments, completing, http
+from gateway_server.cli import arguments, completing, http, unpublished
 from gateway_server.cli.arguments import LONGEST
 
 
@@ -30,7 +31,20 @@ def call_options(command: Any) -> Any:
     return command
 
 
-@click.command()
+TAKES_MORE = {"allow_extra_args": True}
+"""Words that are too many come to the command, which knows what is meant by them."""
+
+
+def refuse_more(context: click.Context) -> None:
+    """Says what is wrong with words that nobody asked for."""
+    if not context.args:
+        return
+    word = context.args[0]
+    hint = f"; a parameter is given as -p {shlex.quote(word)}" if "=" in word else ""
+    raise click.UsageError(f"Got unexpected extra argument ({word}){hint}")
+
+
+@click.command(context_settings=TAKES_MORE)
 @click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
 @click.argument("function", shell_complete=completing.functions)
 @call_options
@@ -63,6 +77,7 @@ def run(
     gateway run data-analyzer@1.0.0 analyze -f input=sales.csv
     gateway run data-analyzer@1.0.0 analyze -f input=sales.csv --detach
     """
+    refuse_more(context)
     given, places = arguments.parameters(parameters), arguments.files(files)
     http.api_key()  # what is wrong with it is told before anything is loaded
     from gateway_server.cli.calling import Manner, call, client, submit
@@ -72,8 +87,10 @@ def run(
             raise click.UsageError("--stream shows what --detach leaves: take one of them.")
         is_given = context.get_parameter_source("timeout") is not ParameterSource.DEFAULT
         how = {"attempts": attempts, "priority": priority, "deadline": timeout if is_given else None}
-        submit(client(), prefab, function, given, places, **how)  # type: ignore[arg-type]
+        with unpublished.explained(prefab):
+            submit(client(), prefab, function, given, places, **how)  # type: ignore[arg-type]
         return
     if attempts is not None or priority:
         raise click.UsageError("--attempts and --priority are for jobs: add --detach.")
-    call(client(timeout), prefab, function, given, places, Manner(is_stream=is_stream, is_json=is_json))
+    with unpublished.explained(prefab):
+        call(client(timeout), prefab, function, given, places, Manner(is_stream=is_stream, is_json=is_json))

@@ -3,19 +3,23 @@
 import json
 import os
 import re
+import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, TextIO
+from datetime import UTC, datetime, tzinfo
+from typing import Any, TextIO
 
+from gateway_server.cli import tables
 from gateway_server.cli.status import Status
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Controls but tab and line feed, and what turns the direction of writing, so that a text shows as another one."""
 STARTING = "Starting the gateway"
-_NUMBER = re.compile(r"-?[\d,]+(\.\d+)?( s)?")
+BOLD = ("\x1b[1m", "\x1b[0m")
 _status: Status | None = None
+_is_answered = False
+"""Whether a program that reads JSON has got the whole of it."""
 
 
 def prepare() -> None:
@@ -38,18 +42,38 @@ def raw(content: bytes) -> None:
 
 
 def document(value: Any) -> None:
-    """JSON to standard output."""
+    """JSON to standard output: all that a command has to say there."""
+    global _is_answered
+    _is_answered = True
     data(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def line(value: Any) -> None:
-    """JSON on one line to standard output."""
+def line(value: Any, *, is_last: bool = False) -> None:
+    """JSON on one line to standard output, of several."""
+    global _is_answered
+    _is_answered |= is_last
     data(json.dumps(value, ensure_ascii=False))
+
+
+def failure(detail: dict[str, Any]) -> None:
+    """What went wrong, to programs; nothing where they have been told in the command's own way."""
+    if not _is_answered:
+        line({"error": detail}, is_last=True)
 
 
 def say(text: str, *, end: str = "\n") -> None:
     """To standard error."""
     _write(sys.stderr, text + end)
+
+
+def is_shown() -> bool:
+    """Whether people read standard output as it comes, rather than a program or a file."""
+    return sys.stdout.isatty()
+
+
+def is_shared() -> bool:
+    """Whether what goes to standard error lands in the midst of standard output."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def is_plain(stream: TextIO) -> bool:
@@ -58,65 +82,45 @@ def is_plain(stream: TextIO) -> bool:
     return not stream.isatty() or is_unable or bool(os.environ.get("NO_COLOR"))
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str, around: tuple[str, str] | None = None) -> None:
     is_terminal = stream.isatty()
+    before, after = around or ("", "")
     with _status.out_of_the_way(text) if _status is not None and is_terminal else nullcontext():
         # What strangers wrote must not steer the terminal that shows it.
-        stream.write(_CONTROL.sub("", text) if is_terminal else text)
+        stream.write(before + (_CONTROL.sub("", text) if is_terminal else text) + after)
         stream.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
-    """Rows to standard output, numbers to the right; on a terminal they are fitted to its width.
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    empty: str = "",
+    optional: Sequence[str] = (),
+    flowing: Sequence[str] = (),
+) -> None:
+    """Rows to standard output; on a terminal they are fitted to its width.
 
-    Where there are none, `empty` says to people what to do about it.
+    Columns that are `optional` are left out where there is no room, the first one first; those that are `flowing`, else
+    the last one, are wrapped. Where there are no rows, `empty` says to people what to do about it.
     """
     texts = [[_CONTROL.sub("", "" if cell is None else str(cell)) for cell in row] for row in rows]
     if not texts and empty:
         say(empty)
         return
-    numbers = [_are_numbers([row[index] for row in texts]) for index in range(len(columns))]
-    numbers[0] = False  # it names what the row is about
-    if sys.stdout.isatty():
-        _fitted(columns, texts, numbers)
-        return
-    lines = [[column.upper() for column in columns], *([cell.replace("\n", " ") for cell in row] for row in texts)]
-    widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
-    for cells in lines:
-        data("  ".join(map(_padded, cells, widths, numbers)).rstrip())
+    width = shutil.get_terminal_size().columns if is_shown() else None
+    head, *others = tables.lines(columns, texts, width=width, optional=optional, flowing=flowing)
+    _write(sys.stdout, f"{head}\n", around=None if is_plain(sys.stdout) else BOLD)
+    for text in others:
+        data(text)
 
 
-def _are_numbers(cells: Sequence[str]) -> bool:
-    return any(cells) and all(not cell or _NUMBER.fullmatch(cell) for cell in cells)
-
-
-def _padded(text: str, width: int, is_number: bool) -> str:
-    padding = " " * (width - _width(text))
-    return padding + text if is_number else text + padding
-
-
-def _width(text: str) -> int:
-    """Columns that a text takes on a terminal: wide characters take two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        2 if unicodedata.east_asian_width(char) in "WF" else int(unicodedata.category(char) not in ("Mn", "Me", "Cf"))
-        for char in text
-    )
-
-
-def _fitted(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[bool]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if numbers[index] else "left"
-        shown.add_column(column.upper(), no_wrap=index == 0, overflow="fold", justify=justify)
-    for row in rows:
-        shown.add_row(*row)
-    colors: Literal["auto"] | None = None if is_plain(sys.stdout) else "auto"
-    Console(color_system=colors, highlight=False, markup=False, emoji=False).print(shown)
+def paragraph(text: str, *, indent: int = 0, hang: int = 0) -> None:
+    """A text to standard output; on a terminal it is wrapped between words, further lines `hang` to the right."""
+    room = shutil.get_terminal_size().columns - indent - hang
+    lines = tables.wrapped_text(text, room) if is_shown() else text.split("\n")
+    for number, told in enumerate(lines):
+        data(" " * (indent + (hang if number else 0)) + told)
 
 
 @contextmanager
@@ -151,9 +155,29 @@ def progress(text: str) -> Iterator[Any]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def moment(text: str | None) -> str:
-    """A time of an answer, short."""
-    return text[:19].replace("T", " ") if text else ""
+def zone() -> tzinfo:
+    """In which times are shown: where people read them theirs, else UTC. One for all, whatever summer does."""
+    return datetime.now().astimezone().tzinfo or UTC if is_shown() else UTC
+
+
+def timed(name: str) -> str:
+    """The head of a column of times; to people it names their zone."""
+    return f"{name} ({zone().tzname(None)})" if is_shown() else name
+
+
+def moment(text: str | None, *, is_brief: bool = False) -> str:
+    """A time of an answer, short; to people, if it is to be brief, today's without the date."""
+    if not text:
+        return ""
+    at = datetime.fromisoformat(text).astimezone(zone())
+    if not is_shown():
+        return f"{at:%Y-%m-%d %H:%M:%S}"
+    return f"{at:%H:%M:%S}" if is_brief and at.date() == datetime.now(zone()).date() else f"{at:%Y-%m-%d %H:%M}"
+
+
+def moment_in_words(text: str) -> str:
+    """A time of an answer with its zone, for a sentence."""
+    return f"{moment(text)} {zone().tzname(None)}"
 
 
 def size(count: float) -> str:

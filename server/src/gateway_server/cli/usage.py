@@ -1,12 +1,14 @@
 """`gateway usage` and `gateway audit`: what was used, and what operators did."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
 from gateway_server.cli import arguments, http, terminal
 
 DIMENSIONS = ("day", "user", "agent", "prefab", "version")
+DIGITS = 12
+"""Of a digest, for people."""
 _DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -62,17 +64,23 @@ def audit(actor: str | None, action: str | None, limit: int, is_json: bool) -> N
         return
     rows = [
         (
-            terminal.moment(entry["at"]),
+            terminal.moment(entry["at"], is_brief=True),
             entry["actor"],
             entry["action"],
             entry["target"],
-            " ".join(f"{name}={_text(value)}" for name, value in entry["detail"].items()),
+            " ".join(f"{name}={_text(name, value)}" for name, value in entry["detail"].items()),
         )
         for entry in answer["entries"]
     ]
     empty = "Nothing of that kind was done. All there is: gateway audit"
-    terminal.table(("at", "actor", "action", "target", "detail"), rows, empty=empty)
+    terminal.table((terminal.timed("at"), "actor", "action", "target", "detail"), rows, empty=empty)
 
 
-def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _text(name: str, value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if name == "expires_at" and isinstance(value, int):
+        return terminal.moment(datetime.fromtimestamp(value, UTC).isoformat())
+    if name == "digest" and terminal.is_shown():
+        return str(value)[:DIGITS]
+    return "none" if value is None else str(value)

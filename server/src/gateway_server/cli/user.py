@@ -26,9 +26,8 @@ def list_(text: str | None, is_json: bool) -> None:
         terminal.document({"users": users})
         return
     rows = [(user["id"], user["status"], user["keys"], terminal.moment(user["created_at"])) for user in users]
-    terminal.table(
-        ("user", "status", "keys", "since"), rows, empty="Nobody's name holds that. Everybody: gateway user list"
-    )
+    empty = "Nobody's name holds that. Everybody: gateway user list"
+    terminal.table(("user", "status", "keys", terminal.timed("since")), rows, empty=empty)
 
 
 @click.command()
@@ -40,7 +39,7 @@ def show(user: str, is_json: bool) -> None:
     if is_json:
         terminal.document(answer)
         return
-    terminal.data(f"{answer['id']} ({answer['status']}), since {terminal.moment(answer['created_at'])} UTC")
+    terminal.data(f"{answer['id']} ({answer['status']}), since {terminal.moment_in_words(answer['created_at'])}")
     for line in _lines(answer["belongings"]):
         terminal.data(f"  {line}")
 
@@ -102,5 +101,5 @@ def _lines(had: dict[str, Any], heir: str | None = None) -> list[str]:
         whose = f" (now {heir}'s)" if heir else ""
         lines.append(f"prefabs: {', '.join(had['prefabs'])}{whose}")
     if had["last_call_at"]:
-        lines.append(f"last call {terminal.moment(had['last_call_at'])} UTC")
+        lines.append(f"last call {terminal.moment_in_words(had['last_call_at'])}")
     return lines

@@ -1,0 +1,157 @@
+"""What people and programs are told where a command is refused."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from command import Command
+from gateways import Gateway
+from running import Running
+from speaker import PREFAB, write_speaker
+
+SPEAKER = f"{PREFAB}@1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error_code"),
+    [
+        (("run", SPEAKER, "greet"), 1, "VALIDATION_ERROR"),
+        (("run", SPEAKER, "greet", "--stream"), 1, "VALIDATION_ERROR"),
+        (("run", SPEAKER, "sleep", "-p", "seconds:=50", "--timeout", "300ms"), 4, "DEADLINE_EXCEEDED"),
+        (("run", SPEAKER), 2, "USAGE"),
+        (("job", "show", "nothing"), 1, "JOB_NOT_FOUND"),
+        (("job", "list", "--all-users"), 3, "PERMISSION_DENIED"),
+    ],
+    ids=str,
+)
+def test_programs_are_told_in_json(ann: Command, arguments: tuple[str, ...], code: int, error_code: str):
+    ended = ann(*arguments, "--json")
+    assert (ended.code, ended.json["error"]["error_code"]) == (code, error_code)
+    assert ended.json["error"]["message"]
+    assert ended.err
+    assert ann(*arguments).out == ""
+
+
+def test_a_failure_that_json_has_told_is_told_once(ann: Command):
+    assert set(ann("run", SPEAKER, "fail", "--json").json) >= {"status", "error"}
+    lines = ann("run", SPEAKER, "tell_and_fail", "--stream", "--json").out.splitlines()
+    assert [json.loads(line).get("type") for line in lines] == ["start", "content", "error"]
+
+
+def test_where_no_gateway_answers(alone: Command, tmp_path: Path):
+    (tmp_path / "x.txt").write_text("x")
+    commands = (["run", SPEAKER, "greet"], ["prefab", "list"], ["file", "put", "x.txt"], ["job", "events", "x"])
+    for key in ("", "sk-x"):
+        for arguments in commands:
+            ended = alone(*arguments, GATEWAY_API_KEY=key)
+            assert (ended.code, ended.out) == (1, "")
+            assert "No gateway answers at http://127.0.0.1:9 (Connection refused)." in ended.err
+            assert "`gateway dev FOLDER` or `gateway serve`" in ended.err
+    assert alone("run", SPEAKER, "greet", "--json").json["error"]["error_code"] == "CONNECTION_FAILED"
+
+
+@pytest.mark.parametrize("more", [(), ("--stream",)], ids=str)
+def test_a_gateway_that_goes_away_in_the_middle(alone: Command, tmp_path: Path, more: tuple[str, ...]):
+    with Running(alone.start("dev", write_speaker(tmp_path / "p"), "--port", "0")) as dev:
+        dev.wait_for("published in")
+        own = {"GATEWAY_BASE_URL": dev.url}
+        with Running(alone.start("run", SPEAKER, "chat", "-p", "n:=2", *more, **own)) as run:
+            while not alone("job", "list", "--json", **own).json["jobs"]:
+                assert run.process.poll() is None
+            dev.process.send_signal(signal.SIGKILL)
+            assert run.process.wait(30) == 1
+        assert f"The gateway went away while {SPEAKER} chat ran. Once it is back: gateway job list" in run.written
+
+
+def test_what_needs_an_admin_says_where_the_key_of_one_is(ann: Command, tmp_path: Path):
+    told = ann("audit").err
+    assert "This needs an admin's key." in told
+    assert 'export GATEWAY_API_KEY="$(cat gateway-data/admin.key)"' in told
+    assert "$(cat .gateway/admin.key)" in told
+    (tmp_path / ".gateway").mkdir()
+    (tmp_path / ".gateway" / "admin.key").write_text("sk-x")
+    told = ann("audit").err
+    assert "$(cat .gateway/admin.key)" in told
+    assert "gateway-data" not in told
+
+
+def test_who_names_no_key_is_told_what_to_set(command: Command):
+    ended = command("prefab", "list", GATEWAY_API_KEY="")
+    assert ended.code == 3
+    assert "GATEWAY_API_KEY is not set" in ended.err
+    assert "X-Internal-Token" not in ended.err
+
+
+def test_a_quota_that_is_used_up_says_when_it_is_not(command: Command, gateway: Gateway):
+    key = gateway.key("quintus")
+    command("quota", "set", "--user", "quintus", "--limit", "0")
+    ended = command("run", SPEAKER, "greet", "-p", "name=x", "--json", GATEWAY_API_KEY=key)
+    assert "it resets at 20" in ended.err
+    assert " 00:00 UTC" in ended.err
+    assert ended.json["error"]["reset_at"].endswith("Z")
+
+
+def test_a_changed_version_is_told_once_what_to_do(command: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    main = folder / "src" / "main.py"
+    main.write_text(main.read_text().replace("Hello", "Ahoy"))
+    assert command("prefab", "publish", folder).err.count("Raise the version") == 1
+
+
+def test_a_version_that_could_not_be_published_says_why(command: Command, ann: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p", version="3.0.0")
+    (folder / "src" / "main.py").write_text("def other(): ...\n")
+    assert command("prefab", "publish", folder).code == 1
+    shown, ran = command("prefab", "show", f"{PREFAB}@3.0.0"), command("run", f"{PREFAB}@3.0.0", "greet", "--json")
+    for ended in (shown, ran):
+        assert ended.code == 1
+        assert f"{PREFAB}@3.0.0 could not be published: The package was refused: " in ended.err
+        assert "Correct it and publish again." in ended.err
+    assert ran.json["error"]["error_code"] == "NOT_FOUND"
+    assert "there are: 1.0.0" in ann("prefab", "show", f"{PREFAB}@3.0.0").err  # it is nobody else's business
+
+
+def test_what_keeps_a_package_from_running_is_told_before_anything_starts(alone: Command, tmp_path: Path):
+    folder = write_speaker(tmp_path / "p")
+    nowhere = {"PATH": str(tmp_path)}  # without uv no gateway could be started
+    unknown = alone("prefab", "run", folder, "nope", "--json", **nowhere)
+    assert unknown.code == 1
+    assert unknown.err.startswith(f"Error: {SPEAKER} has no function nope; it has: greet, fail, ")
+    assert "gateway prefab list" not in unknown.err
+    assert unknown.json["error"]["error_code"] == "NOT_FOUND"
+    (folder / "src" / "main.py").write_text("def greet(:\n")
+    wrong = alone("prefab", "run", folder, "greet", "--json", **nowhere)
+    assert "src/main.py, line 1: invalid syntax" in wrong.err
+    assert wrong.json["error"]["errors"][0]["pointer"] == "/entry_point"
+    (folder / "prefab-manifest.json").unlink()
+    assert "there is no prefab-manifest.json" in alone("prefab", "run", folder, "greet", **nowhere).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((PREFAB, "greet"), 2, "such as speaker@latest"),
+        ((SPEAKER, "greet", "name=x"), 2, "a parameter is given as -p name=x"),
+        ((SPEAKER, "greet", "x"), 2, "Got unexpected extra argument (x)\n"),
+        ((SPEAKER, "greet", "-p", "name:=True"), 2, "did you mean true?"),
+        ((SPEAKER, "greet", "-p", "name:=3"), 1, "without a colon: -p name=3\n"),
+        ((SPEAKER, "greet", "-p", "name=x", "-p", "times=3"), 1, "as k:=json: -p times:=3\n"),
+        ((SPEAKER, "greet", "-p", "name=x", "-p", "times:=true"), 1, "as k:=json.\n"),
+        ((SPEAKER, "nope"), 1, "it has: greet, fail"),
+    ],
+    ids=str,
+)
+def test_hints_at_what_was_meant(ann: Command, arguments: tuple[str, ...], code: int, told: str):
+    ended = ann("run", *arguments)
+    assert (ended.code, ended.out) == (code, "")
+    assert told in ended.err
+
+
+def test_doctor_calls_none_what_is_not_there(command: Command):
+    def states(**env: str) -> dict[str, str]:
+        return {found["name"]: found["state"] for found in command("doctor", "--json", **env).json["findings"]}
+
+    assert states(GATEWAY_API_KEY="")["API key"] == "none"
+    assert states(GATEWAY_API_KEY="sk-wrong")["API key"] == "weak"
+    assert states()["API key"] == "ok"
