@@ -316,10 +316,13 @@ def test_a_client_outlives_its_converted_token(stub: StubGateway):
     assert client.run(*RUN, {}).is_success()
 
 
-@pytest.mark.parametrize("nothing", [None, ""])
-def test_no_key_at_all_is_said_in_a_sentence(stub: StubGateway, nothing: Any):
-    with pytest.raises(AuthenticationError, match=f"was given {nothing!r}"):
-        GatewayClient.from_api_key(nothing, stub.url)
+@pytest.mark.parametrize(
+    ("given", "told"), [(None, "of the type NoneType"), ("", "an empty text"), (b"sk-1", "of the type bytes")]
+)
+def test_what_is_no_key_is_said_in_a_sentence(stub: StubGateway, given: Any, told: str):
+    with pytest.raises(AuthenticationError, match=told) as raised:
+        GatewayClient.from_api_key(given, stub.url)
+    assert "sk-1" not in str(raised.value)
     assert not stub.requests
 
 

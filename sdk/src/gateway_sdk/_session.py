@@ -95,7 +95,8 @@ class Session:
 
     def _convert_key(self, api_key: str, fresh: bool = False) -> str:
         if not isinstance(api_key, str) or not api_key:  # as from an environment that does not have it
-            raise AuthenticationError(f"from_api_key takes the text of an API key, and was given {api_key!r}")
+            given = "an empty text" if api_key == "" else f"a value of the type {type(api_key).__name__}"
+            raise AuthenticationError(f"from_api_key takes the text of an API key, and was given {given}")
         known_as = (self.base_url, new_sha256(api_key.encode()).hexdigest())
         token, until = _tokens.get(known_as, ("", 0.0))
         if not fresh and time.time() < until:
