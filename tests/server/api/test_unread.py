@@ -1,14 +1,18 @@
 """Answers that their callers do not read, or slowly, at a gateway that does not wait long for them."""
 
+import asyncio
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from gateways import Gateway, memory_mb, running_gateway, until
 from wire import PATIENT, Caller, Wire, calls
 
+from gateway_server.api.connection import _untaken
 from gateway_server.api.direct import LONGEST
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what Linux tells")
@@ -68,6 +72,30 @@ def test_a_stream_that_nobody_takes_is_given_up_and_its_function_stopped(
         assert has_begun(wire)
         until(lambda: is_let_go(wire))
     until(lambda: "gateway_running_calls 0.0" in gateway.request("GET", "/metrics").text)
+
+
+def test_what_the_system_holds_counts_as_not_taken() -> None:
+    """It takes over hundreds of kilobytes at a time, for which a slow reader may need long."""
+
+    async def story() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        reader = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=accepted)
+        transport.write(bytes(1 << 24))
+        reader.setblocking(False)
+        before = _untaken(transport)
+        assert before > transport.get_write_buffer_size()
+        async with asyncio.timeout(20):
+            while _untaken(transport) > before - (1 << 17):
+                await asyncio.sleep(0.01)
+                with suppress(BlockingIOError):
+                    reader.recv(1 << 14)
+        transport.abort()
+        reader.close()
+        listener.close()
+
+    asyncio.run(story())
 
 
 @ways

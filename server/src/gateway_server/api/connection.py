@@ -5,6 +5,10 @@ proxies and programs read a request differently, one of them can be deceived.
 """
 
 import asyncio
+import fcntl
+import sys
+import termios
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -36,6 +40,16 @@ ONCE = frozenset(
 LOOKED_AT = ONCE | {b"content-length", b"transfer-encoding", b"expect", b"prefer", b"origin"}
 RUN_URLS = frozenset(path.encode() for path in PATHS)
 _NAMES = {name: name.decode() for name in LOOKED_AT}
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """Bytes that the other end has not acknowledged yet. The system takes over a megabyte or more at a time, for which
+    a slow reader may need longer than it is waited for: what it holds counts, too."""
+    waiting: int = transport.get_write_buffer_size()
+    with suppress(OSError):
+        held = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        waiting += int.from_bytes(held, sys.byteorder)
+    return waiting
 
 
 class Connection(HttpToolsProtocol):
@@ -200,13 +214,13 @@ class Connection(HttpToolsProtocol):
             self._direct.news()
 
     def _watch_reader(self) -> None:
-        self._untaken = self.transport.get_write_buffer_size()
+        self._untaken = _untaken(self.transport)
         self._untaken_timer = self.loop.call_later(STALLED, self._look_at_reader)
 
     def _look_at_reader(self) -> None:
         """Of whom nothing has been taken since the last look, the answer is given up: else the gateway holds it for as
         long as they like, with everything that they ask for on further connections."""
-        if self.transport.get_write_buffer_size() < self._untaken:
+        if _untaken(self.transport) < self._untaken:
             self._watch_reader()
         else:
             self.transport.abort()
