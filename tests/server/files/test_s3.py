@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
@@ -12,11 +13,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import obstore
 import pytest
 from s3_server import BUCKET, s3_server
 from sqlalchemy import select
 
-from gateway_server.errors import FileNotFound, Invalid, PayloadTooLarge, PermissionDenied, ServiceUnavailable
+from gateway_server.errors import (
+    FileNotFound,
+    Invalid,
+    PayloadTooLarge,
+    PermissionDenied,
+    QuotaExceeded,
+    ServiceUnavailable,
+)
 from gateway_server.files.keys import Area
 from gateway_server.files.library import Library
 from gateway_server.files.listing import Query
@@ -365,19 +374,51 @@ async def test_inputs_that_nobody_has_read_are_listed(
 
 
 @pytest.mark.anyio
-async def test_inputs_that_do_not_fit_go_when_they_are_looked_at(
+async def test_inputs_that_do_not_fit_are_not_listed_and_go_when_they_are_read(
     house: House, store: S3Objects, library: Library
 ) -> None:
     urls = [await put_past(library, name, b"123456") for name in "ab"]
     limit = {"user": "alice", "key_id": "", "metric": "bytes", "period": "", "limit": 7}
     await house.database.write(lambda c: c.execute(quotas.insert().values(limit)))
     (kept,) = await listed(library, "")
-    (gone,) = set(urls) - {kept}
-    assert await store.size(gone.removeprefix(store.url(""))) is None
+    (waits,) = set(urls) - {kept}
+    assert await store.size(waits.removeprefix(store.url(""))) == 6
+    with pytest.raises(QuotaExceeded):
+        await library.find(PERSON, waits)
+    assert await store.size(waits.removeprefix(store.url(""))) is None
     await library.delete(PERSON, await put_past(library, "c", b"1"))
     await library.delete(PERSON, another := await put_past(library, "d", b"1234567"))
     assert await store.size(another.removeprefix(store.url(""))) is None
     assert await listed(library, "") == [kept]
+
+
+@pytest.mark.anyio
+async def test_what_is_recorded_is_listed_though_the_store_does_not_answer(
+    house: House, store: S3Objects, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await put_past(library, "a", b"123456")
+    assert await listed(library, "") == [url]
+
+    async def fail(*_: object) -> None:
+        raise ServiceUnavailable("The store of files does not answer.")
+
+    monkeypatch.setattr(store, "arrived", fail)
+    assert await listed(library, "") == [url]
+
+
+@pytest.mark.anyio
+async def test_a_store_that_does_not_tell_what_was_begun_still_removes(
+    store: S3Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_prefix: str) -> None:
+        raise ServiceUnavailable("The store of files refused: 403.")
+
+    for key in ("kept/a", "incoming/b"):
+        await obstore.put_async(store._store, store._prefix + key, b"x")
+    monkeypatch.setattr(store, "begun", refuse)
+    await store.wipe(["kept/a"])
+    assert await store.size("kept/a") is None
+    assert "b" in await store.leftovers(time.time() + 60)
 
 
 @pytest.mark.anyio

@@ -1,6 +1,7 @@
 """The files of all users: who may have them, what there is, and their end."""
 
 import asyncio
+import logging
 import mimetypes
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem, QuotaExceeded
+from gateway_server.errors import FileNotFound, Invalid, PermissionDenied, Problem, QuotaExceeded, ServiceUnavailable
 from gateway_server.files import listing, records
 from gateway_server.files.erasing import erase
 from gateway_server.files.keeping import REFUSALS, Keeping, new_id
@@ -25,6 +26,7 @@ from gateway_server.settings import Settings
 from gateway_server.store.database import Database
 from gateway_server.store.objects import LONGEST_SIGNATURE, Objects, Written
 
+logger = logging.getLogger("gateway")
 UNKNOWN_TYPE = "application/octet-stream"
 _BATCH = 500
 
@@ -142,7 +144,10 @@ class Library(Keeping):
         access.require_person(principal)
         last, moment = wanted.last(), self.clock().timestamp()
         if self.objects.direct:
-            await self._take_in(principal.user, wanted.prefix, last, wanted.limit + 1)
+            try:
+                await self._take_in(principal.user, wanted.prefix, last, wanted.limit + 1)
+            except ServiceUnavailable as error:  # what is recorded can be told without the store
+                logger.warning("inputs that nobody has read yet are not listed: %s", error.message)
         rows = await self._database.read(
             lambda c: records.page(
                 c, principal.user, wanted.prefix, last=last, limit=wanted.limit + 1, agent=principal.agent, now=moment
@@ -263,7 +268,8 @@ class Library(Keeping):
             at = found[-1][0]
 
     async def _take_in_some(self, found: Sequence[tuple[str, int]]) -> int:
-        """Records those that have no record. Returns how many of all can be seen then."""
+        """Records those that have no record; for which there is no room, they wait until somebody reads them. Returns
+        how many of all can be seen then."""
         moment = self.clock().timestamp()
         rows = await self._database.read(lambda c: records.recorded(c, [key for key, _ in found]))
         new = [(key, size) for key, size in found if key not in rows and place_of(key) is not None]
@@ -278,14 +284,16 @@ class Library(Keeping):
         """An input that nobody has read yet. From here on it has a record, which is all that counts: the object of a
         file that has ended stays in the store until it is swept."""
         size = await self.objects.size(key)
-        return None if size is None else await self._adopt(key, size)
+        if size is None:
+            return None
+        try:
+            return await self._adopt(key, size)
+        except REFUSALS:
+            await self.objects.delete([key])
+            raise
 
     async def _adopt(self, key: str, size: int) -> StoredFile | None:
         moment = self.clock()
         file = self.described(key, input_wish(key, None), Written(size, None), moment, None)
-        try:
-            row = await self._database.write(lambda c: records.adopt(c, file))
-        except REFUSALS:
-            await self.objects.delete([key])
-            raise
+        row = await self._database.write(lambda c: records.adopt(c, file))
         return None if row is None else self._seen(row, moment.timestamp())

@@ -3,7 +3,7 @@
 Records of what is to be removed go last, so that a sweep that was cut leaves them for the next one.
 """
 
-from contextlib import suppress
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from gateway_server.store.database import Database
 from gateway_server.store.objects import Objects
 from gateway_server.store.schema import files, job_files, pending_objects, uploads
 
+logger = logging.getLogger("gateway")
 BATCH = 200
 HANDED = 7 * 86400.0
 """Seconds for which a call tree may read what it was given."""
@@ -69,17 +70,22 @@ async def _pending(database: Database, objects: Objects, before: float) -> int:
 async def _uploads(database: Database, objects: Objects, now: float) -> int:
     """Uploads in parts that nobody has asked for in a long time."""
     query = (
-        select(uploads, _is_recorded(uploads.c.key).label("recorded")).where(uploads.c.expires_at <= now).limit(BATCH)
+        select(uploads, _is_recorded(uploads.c.key).label("recorded"))
+        .where(uploads.c.expires_at <= now)
+        .order_by(uploads.c.expires_at.desc())  # those that could not be removed do not stand before the others
+        .limit(BATCH)
     )
     rows = await database.read(lambda c: c.execute(query).all())
     ended = []
     for row in rows:
-        with suppress(GatewayFault):  # it is being completed, or the store refuses: the next sweep looks again
+        try:
             if not row.completed:
                 await objects.discard(records.assembly_of(row))
                 if not row.recorded:
                     await objects.delete([row.key])
             ended.append(row.id)
+        except GatewayFault as fault:  # it is being completed, or the store refuses: the next sweep looks again
+            logger.warning("the upload %s cannot be removed now: %s", row.id, fault.message)
     if ended:
         gone = uploads.c.id.in_(ended), uploads.c.expires_at <= now
         await database.write(lambda c: room.end_uploads(c, *gone), durable=False)

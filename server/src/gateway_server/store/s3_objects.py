@@ -5,6 +5,7 @@ store is, and with which key, is read from the usual variables (`AWS_ENDPOINT_UR
 `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`).
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from gateway_server.store.s3_writing import PART, S3Writer, part_size
 if TYPE_CHECKING:
     from obstore.store import S3Config
 
+logger = logging.getLogger("gateway")
 _LEFTOVERS = 500
 _WAITING = "incoming/"
 """Keys of what is still on its way."""
@@ -181,7 +183,7 @@ class S3Objects:
         await self.delete(keys)
 
     async def _abort(self, prefix: str, keys: Container[str]) -> None:
-        for upload in await self.begun(prefix):
+        for upload in await self._begun_if_told(prefix):
             if upload.name in keys:
                 name = upload.name
                 await self._parts.abort(Assembly(id=name, key=name, size=0, part_size=PART, handle=upload.handle))
@@ -257,7 +259,7 @@ class S3Objects:
 
     async def leftovers(self, before: float) -> list[str]:
         """Ids of what came in before a POSIX time and was neither committed nor discarded (a few hundred at a time)."""
-        found = {upload.name for upload in await self.begun(_WAITING) if upload.begun_at < before}
+        found = {upload.name for upload in await self._begun_if_told(_WAITING) if upload.begun_at < before}
         with _translated():
             async for some in obstore.list(self._store, self._prefix + _WAITING):
                 found.update(entry["path"] for entry in some if entry["last_modified"].timestamp() < before)
@@ -269,6 +271,14 @@ class S3Objects:
         """Uploads in parts of keys that begin with `prefix`, in so far as they were neither completed nor aborted."""
         found = await self._lists.uploads(self._prefix + prefix)
         return [upload._replace(name=upload.name[len(self._prefix) :]) for upload in found]
+
+    async def _begun_if_told(self, prefix: str) -> list[Begun]:
+        """The same; none where the store does not tell, which takes a permission of its own."""
+        try:
+            return await self.begun(prefix)
+        except ServiceUnavailable as error:
+            logger.warning("uploads in parts that were cut cannot be listed: %s", error.message)
+            return []
 
     async def drop(self, incoming: Sequence[str]) -> None:
         """Removes leftovers."""
