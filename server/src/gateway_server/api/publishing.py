@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -220,19 +220,23 @@ class _Told(StreamingResponse):
     """Events, and what is kept for them. They let go of it at their end; where a caller hangs up at once, they never
     begin, and cannot."""
 
-    def __init__(self, events: AsyncIterator[bytes], kept: AsyncExitStack) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], kept: AsyncExitStack) -> None:
         super().__init__(events, headers=_STREAM, media_type="text/event-stream")
+        self._events = events
         self._kept = kept
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """ASGI."""
         async with self._kept:
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                await self._events.aclose()  # it may wait for somebody to take an event, with the publish under way
 
 
 async def _events(
     publisher: Publisher, archive: Path, principal: Principal, settings: Environment | None, kept: AsyncExitStack
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Lines of progress as they come, then the end. A caller who hangs up ends the publish."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()
     publish = asyncio.create_task(publisher.publish(archive, principal, settings=settings, progress=lines.put_nowait))

@@ -64,7 +64,7 @@ def call(
         raise Failure("Canceled.", Code.INTERRUPTED) from None
     except ConnectionFailedError as error:
         what = f"{prefab[0]}@{prefab[1]} {function}"
-        message = f"The gateway went away while {what} ran. Once it is back: gateway job list"
+        message = f"The gateway went away while {what} ran ({error}). Once it is back: gateway job list"
         raise Failure(message, detail={"error_code": error.error_code, "job_id": error.job_id}) from error
     _show_result(client, result, manner)
 

@@ -7,7 +7,8 @@ _ENVELOPE = {"status", "output", "files"}
 
 def value_of(data: Any) -> Any:
     """What the function returned; jobs and streams have it in an envelope, together with its files."""
-    return data["output"] if isinstance(data, dict) and data.keys() == _ENVELOPE else data
+    is_envelope = isinstance(data, dict) and data.keys() == _ENVELOPE and data["status"] == "SUCCESS"
+    return data["output"] if is_envelope and isinstance(data["files"], dict) else data
 
 
 def told_error(error: dict[str, Any]) -> str:

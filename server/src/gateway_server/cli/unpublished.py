@@ -18,11 +18,18 @@ def explained(prefab: tuple[str, str]) -> Iterator[None]:
         yield
     except Exception as error:
         failure = explain(error)
-        reason = _reason(prefab) if failure.status == NOT_FOUND else None
+        reason = _reason(prefab) if _is_no_version(failure) else None
         if reason is None:
             raise
         message = f"{reason} Correct it and publish again."
         raise Failure(message, status=NOT_FOUND, detail={**failure.detail, "message": message}) from error
+
+
+def _is_no_version(failure: Failure) -> bool:
+    """Whether it is the version that was not found: there are also 404s of functions, files and jobs."""
+    detail = failure.detail or {}
+    told = str(detail.get("message", ""))
+    return failure.status == NOT_FOUND and detail.get("error_code") == "NOT_FOUND" and "has no function" not in told
 
 
 def _reason(prefab: tuple[str, str]) -> str | None:
