@@ -63,8 +63,10 @@ def call(
     except KeyboardInterrupt:  # the client has told the gateway
         raise Failure("Canceled.", Code.INTERRUPTED) from None
     except ConnectionFailedError as error:
+        if "no event stream" in str(error):  # somebody between answered, and the gateway is where it was
+            raise
         what = f"{prefab[0]}@{prefab[1]} {function}"
-        message = f"The gateway went away while {what} ran ({error}). Once it is back: gateway job list"
+        message = f"The gateway went away while {what} ran. Once it is back: gateway job list"
         raise Failure(message, detail={"error_code": error.error_code, "job_id": error.job_id}) from error
     _show_result(client, result, manner)
 
