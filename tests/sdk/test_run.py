@@ -307,12 +307,18 @@ def test_api_keys_are_converted_once(stub: StubGateway):
     assert asyncio.run(main())
 
 
-def test_a_client_outlives_its_converted_token(stub: StubGateway):
+def with_an_ended_token(stub: StubGateway) -> GatewayClient:
+    """A client made from a key, whose token has ended since; the key gives another."""
     stub.fake.api_keys["sk-1"] = "first"
     stub.fake.tokens = {"first"}
     client = GatewayClient.from_api_key("sk-1", stub.url)
     stub.fake.api_keys["sk-1"] = "second"
     stub.fake.tokens = {"second"}
+    return client
+
+
+def test_a_client_outlives_its_converted_token(stub: StubGateway):
+    client = with_an_ended_token(stub)
     assert client.run(*RUN, {}).is_success()
 
 
@@ -327,11 +333,7 @@ def test_what_is_no_key_is_said_in_a_sentence(stub: StubGateway, given: Any, tol
 
 
 def test_a_stream_of_a_client_outlives_its_converted_token(stub: StubGateway):
-    stub.fake.api_keys["sk-1"] = "first"
-    stub.fake.tokens = {"first"}
-    client = GatewayClient.from_api_key("sk-1", stub.url)
-    stub.fake.api_keys["sk-1"] = "second"
-    stub.fake.tokens = {"second"}
+    client = with_an_ended_token(stub)
     with client.run(*RUN, {}, stream=True) as events:
         assert [event.type for event in events][-1] == "done"
 
