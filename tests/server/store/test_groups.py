@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Connection, text
@@ -16,14 +15,6 @@ CREATE TRIGGER breaks BEFORE INSERT ON users WHEN new.id = 'broken'
 BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END
 """
 """As SQLite does where it cannot take back a single statement: https://sqlite.org/lang_transaction.html"""
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database.in_folder(tmp_path)
-    made.open()
-    yield made
-    asyncio.run(made.close())
 
 
 def put(user: str) -> Callable[[Connection], str]:

@@ -1,8 +1,7 @@
 """What a look-up remembers: nothing that somebody has been told is otherwise."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,14 +12,6 @@ from gateway_server.store import database as module
 from gateway_server.store.database import Database
 
 WHEN = "SELECT created_at FROM users WHERE id = ?"
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database.in_folder(tmp_path)
-    made.open()
-    yield made
-    asyncio.run(made.close())
 
 
 def put(user: str, moment: float) -> Callable[[Connection], None]:
