@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 class Gate:
@@ -44,3 +48,15 @@ async def cancel(task: asyncio.Task[Any], times: int) -> None:
         task.cancel()
         for _ in range(20):
             await asyncio.sleep(0)
+
+
+async def writes_into_no_other(copying: asyncio.Task[Any], gate: Gate, path: Path) -> None:
+    """Cancels, twice, a copy that is about to write, and opens a file: it may not get what was meant for the first."""
+    await gate.reached()
+    await cancel(copying, times=2)
+    with path.open("xb", buffering=0) as other:
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+        await gate.done()
+        assert os.fstat(other.fileno()).st_size == 0

@@ -42,7 +42,7 @@ from gateway_server.store.s3_signatures import Credentials, presign
 from gateway_server.store.schema import files, quotas
 
 from .conftest import PRINCIPALS, House, stream
-from .gates import Gate, cancel
+from .gates import Gate, cancel, writes_into_no_other
 
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
 AGENT, PERSON = PRINCIPALS["agent"], PRINCIPALS["person"]
@@ -438,14 +438,7 @@ async def test_what_is_copied_out_does_not_go_into_the_next_file_that_is_opened(
     monkeypatch.setattr(s3_objects, "write_all", gate.before(s3_objects.write_all))
     with (tmp_path / "input").open("wb") as input_file:
         copying = asyncio.create_task(store.copy_out("key", input_file.fileno()))
-        await gate.reached()
-        await cancel(copying, times=2)
-        with (tmp_path / "of another").open("xb", buffering=0) as other:
-            gate.open()
-            with pytest.raises(asyncio.CancelledError):
-                await copying
-            await gate.done()
-            assert os.fstat(other.fileno()).st_size == 0
+        await writes_into_no_other(copying, gate, tmp_path / "of another")
     await store.close()
 
 

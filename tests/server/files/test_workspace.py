@@ -20,7 +20,7 @@ from gateway_server.files.staging import stage
 from gateway_server.store import local_objects
 
 from .conftest import PRINCIPALS, House
-from .gates import Gate, cancel
+from .gates import Gate, cancel, writes_into_no_other
 
 pytestmark = pytest.mark.anyio
 
@@ -107,14 +107,7 @@ async def test_an_input_does_not_go_on_into_the_next_file_that_is_opened(
     monkeypatch.setattr(os, "copy_file_range", cannot)
     monkeypatch.setattr(local_objects, "write_all", gate.before(local_objects.write_all))
     staging = asyncio.create_task(stage(house.objects, {"in": [file]}, workspace, None))
-    await gate.reached()
-    await cancel(staging, times=2)
-    with (tmp_path / "of another").open("xb", buffering=0) as other:
-        gate.open()
-        with pytest.raises(asyncio.CancelledError):
-            await staging
-        await gate.done()
-        assert os.fstat(other.fileno()).st_size == 0
+    await writes_into_no_other(staging, gate, tmp_path / "of another")
 
 
 @pytest.mark.parametrize("by_kernel", [True, False])
