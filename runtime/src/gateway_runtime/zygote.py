@@ -79,6 +79,8 @@ class _Zygote:
         self._landlock: linux.Landlock | None = None
         self._filter: seccomp.Program | None = None
         self._workers: dict[int, int] = {}  # pid -> number
+        self._killed: set[int] = set()
+        """Those of them that have been killed with everything that has their uid."""
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
@@ -273,7 +275,10 @@ class _Zygote:
             if number is None:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            self._kill(number)  # what it left behind goes with it
+            if number in self._killed:  # in one step, of which nothing is left
+                self._killed.discard(number)
+            else:
+                self._kill(number)  # what it left behind goes with it
             self._tell({"exited": number, "code": max(code, 0), "signal": max(-code, 0)})
 
     def _kill(self, number: int) -> None:
@@ -285,6 +290,8 @@ class _Zygote:
             os.kill(pid, signal.SIGKILL)  # it may not have taken its uid yet
         if self._plan.isolation == "uids":
             family.kill_uid(FIRST_UID + number)
+            if pid is not None:
+                self._killed.add(number)
 
     def _end(self) -> None:
         """The engine is gone. As process 1 our end is everybody's; elsewhere each family is ended by hand."""

@@ -267,6 +267,15 @@ class LocalEngine:
 
     async def _new_worker(self, host: Host, user: str) -> Worker:
         zygote = await self._zygote(host)
+        try:
+            return await self._forked(host, zygote, user)
+        except ServiceUnavailable:
+            if zygote.alive or self._closed:
+                raise
+        # The call has not begun: whatever it was that the zygote was ended for, another one may serve it.
+        return await self._forked(host, await self._zygote(host), user)
+
+    async def _forked(self, host: Host, zygote: Zygote, user: str) -> Worker:
         if self._cgroups is None:
             return await zygote.fork(user)
         worker = await host.spares.take(zygote)

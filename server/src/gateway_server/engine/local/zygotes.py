@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ FIRST_ROOM = 32
 HELD_BY_EACH = 8 << 20
 """Bytes of the zygote's memory that a worker may keep alive; 2 to 3 MB were seen."""
 PATIENCE = 5.0
-"""Seconds in which a zygote ends a worker when it is told to. A package that has taken its place at import does not."""
+"""Seconds in which a zygote ends a worker when it is told to, or obeys an order from before. A package that has taken
+its place at import does not."""
 LAUNCH = 10.0
 """Seconds in which the launcher starts a process, be the machine ever so busy."""
 OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
@@ -278,12 +279,11 @@ class Zygote:
         if not self.alive or self._packets is None:
             return
         number = worker.number
-        future = self._kills.setdefault(number, asyncio.get_running_loop().create_future())
+        killed = self._kills.setdefault(number, asyncio.get_running_loop().create_future())
         try:
-            async with asyncio.timeout(PATIENCE):
-                self._orders += 1
-                self._packets.send({"kill": number})
-                await asyncio.shield(future)
+            self._orders += 1
+            self._packets.send({"kill": number})
+            await _answered(killed, [*self._forks.values(), *self._kills.values()])
         except (TimeoutError, ServiceUnavailable):
             await self.end("it did not end a worker when it was told to")
 
@@ -420,6 +420,21 @@ def _number(message: dict[str, Any], name: str) -> int:
     if type(value) is not int:
         raise TypeError(f"{name} is no number")
     return value
+
+
+async def _answered(answer: asyncio.Future[None], before: Sequence[asyncio.Future[None]]) -> None:
+    """Waits for the answer to an order, or until those to the orders `before` it do not come any more either: a zygote
+    obeys one after the other, and where the machine is busy that may take long.
+
+    Raises:
+        TimeoutError: there was none for as long as `PATIENCE`.
+    """
+    left = len(before)
+    while not answer.done():
+        await asyncio.wait([answer], timeout=PATIENCE)
+        left, left_before = sum(not one.done() for one in before), left
+        if left == left_before and not answer.done():
+            raise TimeoutError
 
 
 def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
