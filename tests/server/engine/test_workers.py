@@ -440,12 +440,14 @@ def test_versions_never_share_uids_or_folders(folder):
     run(main())
 
 
-def test_a_launcher_that_was_stopped_is_replaced(folder, sandbox):
+def test_a_launcher_that_was_stopped_is_replaced(folder, sandbox, monkeypatch):
     async def main():
-        async with running_engine(folder, sandbox=sandbox, import_timeout=1.0) as engine:
+        async with running_engine(folder, sandbox=sandbox) as engine:
             os.kill(engine.local._launcher.pid, signal.SIGSTOP)
-            with pytest.raises(ServiceUnavailable, match="does not answer"):
-                await engine.call("behaves", "count")
+            with monkeypatch.context() as patch:
+                patch.setattr(launches, "LAUNCH", 0.2)
+                with pytest.raises(ServiceUnavailable, match="does not answer"):
+                    await engine.call("behaves", "count")
             await until(lambda: not engine.local._launcher.is_alive)
             assert value(await engine.call("behaves", "count")) == 1
 

@@ -318,25 +318,3 @@ def test_a_call_that_has_not_begun_gets_another_zygote_where_its_own_has_ended(f
             assert not ended[0].alive
 
     run(main())
-
-
-@pytest.mark.parametrize(("each_time", "is_heard"), [((1, 1, 1), True), ((2, 1), True), ((0,), False), ((1, 0), False)])
-def test_who_obeys_what_it_was_told_before_has_time(monkeypatch, each_time, is_heard):
-    async def main():
-        answers = [asyncio.get_running_loop().create_future() for _ in range(3)]
-        looks = iter(each_time)
-
-        async def passes_over_a_time(_futures, *, timeout):
-            assert timeout == zygotes.PATIENCE
-            for answer in [answer for answer in answers if not answer.done()][: next(looks)]:
-                answer.set_result(None)
-
-        monkeypatch.setattr(asyncio, "wait", passes_over_a_time)
-        if is_heard:
-            await zygotes._answered(answers[-1], answers)
-        else:
-            with pytest.raises(TimeoutError):
-                await zygotes._answered(answers[-1], answers)
-        monkeypatch.undo()
-
-    run(main())

@@ -9,9 +9,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from gateway_server.engine.local.packets import Packets
+from gateway_server.engine.local.packets import Packets, answered
 from gateway_server.errors import ServiceUnavailable
 
+LAUNCH = 10.0
+"""Seconds in which the launcher starts a process, or another one that it was told to start before."""
 PATIENCE = 5.0
 """Seconds in which the launcher ends once it is hung up on."""
 
@@ -79,7 +81,7 @@ class Launcher:
         could not be started.
 
         Raises:
-            ServiceUnavailable: the machine refused one of the steps.
+            ServiceUnavailable: the machine refused one of the steps, or the launcher does not answer.
         """
         if self._packets is None:
             ended()
@@ -90,7 +92,12 @@ class Launcher:
         self._ended[number] = ended
         try:
             self._packets.send({**order, "start": number}, descriptors)
-            return number, await started
+            await answered(started, list(self._waiting.values()), LAUNCH)
+            return number, started.result()
+        except TimeoutError:
+            self.end()
+            message = "The launcher of prefab processes does not answer."
+            raise ServiceUnavailable(message, retry_after=1) from None
         except ServiceUnavailable:
             self._has_ended(number)
             raise

@@ -4,7 +4,7 @@ import array
 import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway_runtime.protocol import CONTROL_LIMIT
@@ -53,3 +53,18 @@ class Packets:
             message = None
             self.close()
         self._heard(message)
+
+
+async def answered(answer: "asyncio.Future[Any]", before: "Sequence[asyncio.Future[Any]]", patience: float) -> None:
+    """Waits for the answer to an order, or until those to the orders `before` it do not come any more either: a helper
+    obeys one after the other, and where the machine is busy that may take long.
+
+    Raises:
+        TimeoutError: there was none for `patience` seconds.
+    """
+    left = len(before)
+    while not answer.done():
+        await asyncio.wait([answer], timeout=patience)
+        left, left_before = sum(not one.done() for one in before), left
+        if left == left_before and not answer.done():
+            raise TimeoutError

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from gateway_server.engine.local.ears import Ears
 from gateway_server.engine.local.isolation import Isolation, Layout
 from gateway_server.engine.local.launches import Launcher
 from gateway_server.engine.local.pace import Pace
-from gateway_server.engine.local.packets import Packets
+from gateway_server.engine.local.packets import Packets, answered
 from gateway_server.engine.local.watchdog import Family
 from gateway_server.engine.local.worker import Worker
 from gateway_server.errors import ServiceUnavailable
@@ -30,8 +30,6 @@ HELD_BY_EACH = 8 << 20
 PATIENCE = 5.0
 """Seconds in which a zygote ends a worker when it is told to, or obeys an order from before. A package that has taken
 its place at import does not."""
-LAUNCH = 10.0
-"""Seconds in which the launcher starts a process, be the machine ever so busy."""
 OpenDoor = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 """Answers, as the gateway does, who connects to a socket that listens; gives what ends that."""
 _UNDECLARED = "If it is a library, name it in dependencies in pyproject.toml and publish again."
@@ -106,7 +104,7 @@ class Zygote:
             ServiceUnavailable: the machine could not start the process.
         """
         try:
-            await self._launch(base_url, timeout)
+            await self._launch(base_url)
         except OSError as error:  # the disk is full, or there are no descriptors left
             raise ServiceUnavailable(f"A process for prefabs could not be started: {error}", retry_after=1) from error
         assert self._packets is not None
@@ -119,7 +117,7 @@ class Zygote:
             message = f"the package was still importing after {timeout:g} s"
             raise ImportFailed({"type": "TimeoutError", "message": message, "traceback": ""}) from None
 
-    async def _launch(self, base_url: str, timeout: float) -> None:
+    async def _launch(self, base_url: str) -> None:
         with ExitStack() as given:
             try:
                 self._lay_out()
@@ -131,13 +129,7 @@ class Zygote:
             except BaseException:
                 self._bury()  # the launcher, which does it otherwise, has not heard of it
                 raise
-            try:
-                async with asyncio.timeout(min(timeout, LAUNCH)):
-                    self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
-            except TimeoutError:
-                self._launcher.end()
-                message = "The launcher of prefab processes does not answer."
-                raise ServiceUnavailable(message, retry_after=1) from None
+            self._id, self.pid = await self._launcher.launch(order, descriptors, self._bury)
             if door is not None:
                 await self._answer_at(door)
 
@@ -283,7 +275,7 @@ class Zygote:
         try:
             self._orders += 1
             self._packets.send({"kill": number})
-            await _answered(killed, [*self._forks.values(), *self._kills.values()])
+            await answered(killed, [*self._forks.values(), *self._kills.values()], PATIENCE)
         except (TimeoutError, ServiceUnavailable):
             await self.end("it did not end a worker when it was told to")
 
@@ -420,21 +412,6 @@ def _number(message: dict[str, Any], name: str) -> int:
     if type(value) is not int:
         raise TypeError(f"{name} is no number")
     return value
-
-
-async def _answered(answer: asyncio.Future[None], before: Sequence[asyncio.Future[None]]) -> None:
-    """Waits for the answer to an order, or until those to the orders `before` it do not come any more either: a zygote
-    obeys one after the other, and where the machine is busy that may take long.
-
-    Raises:
-        TimeoutError: there was none for as long as `PATIENCE`.
-    """
-    left = len(before)
-    while not answer.done():
-        await asyncio.wait([answer], timeout=PATIENCE)
-        left, left_before = sum(not one.done() for one in before), left
-        if left == left_before and not answer.done():
-            raise TimeoutError
 
 
 def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
