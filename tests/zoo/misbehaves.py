@@ -33,6 +33,10 @@ def killed():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def killed_without_a_name():
+    os.kill(os.getpid(), signal.SIGRTMIN + 6)
+
+
 def segfaults():
     ctypes.string_at(0)
 

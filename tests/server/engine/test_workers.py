@@ -116,12 +116,23 @@ def test_failures_of_user_code_are_data(folder, sandbox):
     run(main())
 
 
+ENDS = {
+    "exits_hard": "code 3",
+    "killed": "SIGKILL|137",
+    "killed_without_a_name": "signal 40|168",
+    "segfaults": "SIGSEGV|139",
+}
+
+
 def test_a_dead_worker_is_told_and_replaced(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
-            for function, reason in (("exits_hard", "code 3"), ("killed", "SIGKILL|137"), ("segfaults", "SIGSEGV|139")):
+            zygotes = set()
+            for function, reason in ENDS.items():
                 with pytest.raises(RuntimeCrashed, match=reason):
                     await engine.call("misbehaves", function)
+                zygotes.add(engine.local._hosts["misbehaves"].zygote)
+            assert len(zygotes) == 1
             assert value(await engine.call("behaves", "echo", text="on")) == {"success": True, "text": "on"}
 
     run(main())

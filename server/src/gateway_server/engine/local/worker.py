@@ -477,8 +477,10 @@ class Worker(asyncio.Protocol):
 def _reason(code: int, number: int) -> str:
     if not number:
         return f"exited with code {code}"
-    name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
-    return f"was killed by signal {name}"
+    try:
+        return f"was killed by signal {signal.Signals(number).name}"
+    except ValueError:  # those of real time have only numbers
+        return f"was killed by signal {number}"
 
 
 def _remove_contents(folder: Path) -> None:
