@@ -122,6 +122,23 @@ def test_the_return_value_goes_before_done_when_folding_and_after_it_when_stream
     assert run(tell, stream=True)[1] == {"from": "done"}
 
 
+def test_a_generator_may_fill_the_same_event_again():
+    def tell():
+        event = {"type": "content", "data": ""}
+        for text in ("a", "b", "c"):
+            event["data"] = text
+            yield event
+
+    def count():
+        found = []
+        for number in range(2):
+            found.append(number)
+            yield {"type": "progress", "data": {"found": found}}
+
+    assert run(tell)[1] == {"content": "abc"}
+    assert [event["data"]["found"] for event in run(count)[1]["events"]] == [[0], [0, 1]]
+
+
 def test_a_done_without_an_object_leaves_the_text():
     def tell():
         yield {"type": "content", "data": "a"}

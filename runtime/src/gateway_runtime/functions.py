@@ -170,7 +170,7 @@ class _Events:
             if self._emit is not None:
                 self._emit(str(kind), encode(event))
             if self._keep:
-                self._kept.append(event)
+                self._kept.append(_as_it_is(event))
 
     def result(self) -> bytes:
         """What comes of it as JSON text: folded where it was kept, else the data of its end."""
@@ -195,6 +195,17 @@ def as_event(value: object) -> dict[str, object] | None:
         return {"type": "content", "data": event.get("data", event)}
     event.setdefault("data", None)
     return event
+
+
+def _as_it_is(event: dict[str, object]) -> dict[str, object]:
+    """An event as it is now: a function may fill the same objects again for its next one."""
+    if all(type(value) is str for value in event.values()):  # as nearly all are
+        return event.copy()
+    try:
+        copied: dict[str, object] = json.loads(encode(event))
+    except (TypeError, ValueError, RecursionError):  # told at the end, if it is needed there
+        return event
+    return copied
 
 
 def folded(events: list[dict[str, object]], done: dict[str, object] | None, returned: object) -> object:
