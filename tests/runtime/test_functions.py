@@ -172,6 +172,53 @@ def test_code_after_done_runs_and_its_events_are_dropped(capsys):
     assert "late" in capsys.readouterr().err
 
 
+ERROR = {"type": "error", "data": "no paper"}
+
+
+def ends_in_finally():
+    try:
+        yield ERROR
+    finally:
+        yield {"type": "done", "data": None}
+
+
+def fails_in_finally():
+    try:
+        yield ERROR
+    finally:
+        raise KeyError("cleaning up")
+
+
+async def ends_in_finally_async():
+    try:
+        yield ERROR
+    finally:
+        yield {"type": "done", "data": None}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda: iter([ERROR]), lambda: map(dict, [ERROR]), ends_in_finally, fails_in_finally, ends_in_finally_async],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_happens_after_an_error_event_does_not_take_its_place(function, stream):
+    with pytest.raises(functions.EventError, match="no paper"):
+        run(function, stream=stream)
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"type": "error", "message": "no ink"}, "no ink"),
+        ({"type": "error", "data": None}, "did not say which"),
+        ({"type": "error", "data": {"code": 1}}, '{"code":1}'),
+    ],
+)
+def test_an_error_event_is_told_in_words(event, told):
+    with pytest.raises(functions.EventError, match=told):
+        run(lambda: iter([event]))
+
+
 def test_a_file_is_no_generator(tmp_path):
     path = tmp_path / "x"
     path.write_text("a\nb")

@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -124,7 +125,9 @@ def _exhaust(generator: Any, events: "_Events") -> None:
         try:
             events.take(value)
         except EventError:
-            generator.close()
+            if hasattr(generator, "close"):  # other iterators need not have it
+                with _logged():
+                    generator.close()
             raise
 
 
@@ -133,8 +136,18 @@ async def _exhaust_async(generator: Any, events: "_Events") -> None:
         try:
             events.take(value)
         except EventError:
-            await generator.aclose()
+            with _logged():
+                await generator.aclose()
             raise
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What a function yields or raises while it is ended does not take the place of the error that it has told."""
+    try:
+        yield
+    except Exception as error:
+        sys.stderr.write(describe(error)["traceback"])
 
 
 class _Events:
@@ -162,6 +175,8 @@ class _Events:
             sys.stderr.write(f"event after the end dropped: {str(event)[:200]}\n")
         elif kind == "error":
             message, code = event.get("data"), event.get("error_code")
+            if message is None:
+                message = event.get("message") or "The function ended with an error and did not say which."
             text = message if isinstance(message, str) else encode(message).decode()
             raise EventError(text, code if isinstance(code, str) else "PREFAB_ERROR")
         elif kind == "done":
