@@ -96,6 +96,8 @@ class Kind(str, Enum):
         ("bare", {"type": "content", "data": "bare"}),
         ({"answer": 42}, {"type": "content", "data": {"answer": 42}}),
         ({"type": "thinking", "data": "hm"}, {"type": "content", "data": "hm"}),
+        ({"type": ["string", "null"]}, {"type": "content", "data": {"type": ["string", "null"]}}),
+        ({"type": {}, "data": 1}, {"type": "content", "data": 1}),
         ({"type": "progress"}, {"type": "progress", "data": None}),
         ({"type": "log", "data": "secretly"}, None),
     ],

@@ -203,10 +203,11 @@ def as_event(value: object) -> dict[str, object] | None:
     event = {str(key): item for key, item in value.items()}
     if isinstance(event["type"], enum.Enum):
         event["type"] = event["type"].value
-    if event["type"] == "log":
+    kind = event["type"] if isinstance(event["type"], str) else None  # an object of the function's own may have any
+    if kind == "log":
         sys.stderr.write(f"{event.get('data', '')}\n")
         return None
-    if event["type"] not in EVENT_TYPES:
+    if kind not in EVENT_TYPES:
         return {"type": "content", "data": event.get("data", event)}
     event.setdefault("data", None)
     return event
