@@ -118,6 +118,15 @@ def recursion():
     return recursion()
 
 
+def raises_at_length(text: str, times: int):
+    raise ValueError(text * times)
+
+
+def forks_and_yields():
+    os.fork()
+    yield {"type": "content", "data": "once"}
+
+
 def yields_then_raises():
     yield {"type": "content", "data": "one"}
     raise KeyError("two")

@@ -154,11 +154,12 @@ class _Call:
         return frame(Kind.FAILURE, self._number, json.dumps(told).encode())
 
     def leave_if_copy(self) -> None:
-        """A function that forked may return in both processes; only one of them speaks for the call."""
+        """A function that forked may go on in both processes; only one of them speaks for the call."""
         if os.getpid() != self._pid:
             os._exit(0)
 
     def _emit(self, kind: str, event: bytes) -> None:
+        self.leave_if_copy()
         if len(event) > EVENT_LIMIT:
             raise ValueError(f"an event of {len(event)} bytes is longer than the limit of {EVENT_LIMIT}")
         self._connection.sendall(frame(Kind.START if kind == "start" else Kind.EVENT, self._number, event))

@@ -91,6 +91,15 @@ def test_streamed_events_come_one_by_one_and_end_with_done(folder, sandbox):
     run(main())
 
 
+def test_of_a_function_that_forks_only_one_copy_is_heard(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            answer = await engine.call("misbehaves", "forks_and_yields", stream=True)
+            assert [json.loads(event)["data"] for event in answer.events] == ["once"]
+
+    run(main())
+
+
 def test_failures_of_user_code_are_data(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
