@@ -151,7 +151,9 @@ class _Call:
             self.leave_if_copy()
             _say(told["traceback"])
         told = {key: value[: FRAME_LIMIT // 16] for key, value in told.items()}
-        return frame(Kind.FAILURE, self._number, json.dumps(told).encode())
+        # As escapes, a text of the same length would have three times the bytes, and might be too long for a frame.
+        text = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")
+        return frame(Kind.FAILURE, self._number, text)
 
     def leave_if_copy(self) -> None:
         """A function that forked may go on in both processes; only one of them speaks for the call."""

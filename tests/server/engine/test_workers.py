@@ -133,6 +133,17 @@ ENDS = {
 }
 
 
+def test_a_long_message_of_a_failure_is_cut_and_told(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            for text in ("😀", "你", "\x01", "x"):
+                answer = await engine.call("misbehaves", "raises_at_length", text=text, times=100_000)
+                assert isinstance(answer.last, Failure)
+                assert answer.last.error["message"].startswith(text * 1000)
+
+    run(main())
+
+
 def test_a_dead_worker_is_told_and_replaced(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
