@@ -242,6 +242,19 @@ def test_asyncio_is_loaded_whatever_the_package_calls_its_own_modules(tmp_path: 
     assert done.stdout == "1\n", done.stderr
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="a thread has no event loop before it sets one")
+def test_a_coroutine_leaves_the_thread_its_event_loop() -> None:
+    script = (
+        "import asyncio\nfrom gateway_runtime import functions\n"
+        "async def first(): return 1\n"
+        "def second(): return asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, 2))\n"
+        "for function in (second, first, second):\n"
+        "    print(functions.call(function, {}, stream=False, emit=print)[1].decode())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "2\n1\n2\n", done.stderr
+
+
 def test_a_file_that_cannot_be_read_mentions_nothing(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("async def wait(): ...\n")
     assert functions.mentions_async(str(tmp_path / "main.py"))

@@ -108,7 +108,10 @@ def call(
 
 
 def _run(main: Coroutine[Any, Any, object]) -> object:
-    return load_asyncio().run(main)  # as a rule it is there since `load`
+    asyncio = load_asyncio()  # as a rule it is there since `load`
+    # Given its loop, a runner leaves the thread's own alone: `asyncio.run` would take it from whatever is called next.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(main)
 
 
 def _is_generator(value: object) -> bool:
