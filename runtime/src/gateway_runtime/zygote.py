@@ -30,6 +30,10 @@ CONTROL = 3
 FIRST_UID = 100
 """Worker n runs under uid FIRST_UID + n of the zygote's user namespace."""
 
+LONGEST_TOLD = 1 << 10
+"""Characters of each text of an import that failed, where it has said too much; each has up to 12 bytes."""
+ROOM = 64
+"""Bytes of a packet around what it tells."""
 MOST_HANDED = 36
 """Bytes of descriptors that may come with one order."""
 MOST_PROCESSES = 512
@@ -93,7 +97,7 @@ class _Zygote:
             if self._plan.preload:
                 self._import()
         except BaseException as error:  # whatever a package does at import is told, never lost
-            self._tell({"failed": functions.describe(error)})
+            self._tell({"failed": _fitting(functions.describe(error))})
             os._exit(1)
         if self._plan.isolation == "none":
             family.end_with_parent(yes=False)  # the engine hangs up then, and the workers are to be ended first
@@ -154,13 +158,8 @@ class _Zygote:
             os.symlink("/proc/self/cwd", self._plan.workspace)
 
     def _tell(self, message: dict[str, object]) -> None:
-        text = json.dumps(message).encode()
-        if len(text) > CONTROL_LIMIT:
-            text = json.dumps(
-                {"failed": {"type": "ImportError", "message": "the import failed", "traceback": ""}}
-            ).encode()
         try:
-            self._control.send(text)
+            self._control.send(json.dumps(message).encode())
         except OSError:
             self._end()
 
@@ -299,6 +298,13 @@ class _Zygote:
             for number in list(self._workers.values()):
                 self._kill(number)
         os._exit(0)
+
+
+def _fitting(told: dict[str, str]) -> dict[str, str]:
+    """What an import has said, cut where it is too long for a packet."""
+    if len(json.dumps(told)) + ROOM < CONTROL_LIMIT:
+        return told
+    return {name: text[:LONGEST_TOLD] for name, text in told.items()}
 
 
 def _limit_resources(*, is_alone: bool) -> None:

@@ -268,6 +268,8 @@ def test_packages_that_cannot_be_imported_say_why(folder, sandbox):
         async with running_engine(folder, sandbox=sandbox, import_timeout=1.0) as engine:
             with pytest.raises(ImportFailed, match="cannot be imported"):
                 await engine.call("import_raises", "f")
+            with pytest.raises(ImportFailed, match="told at length"):
+                await engine.call("import_talks", "f")
             with pytest.raises(ImportFailed, match="died while importing"):
                 await engine.call("import_exits", "f")
             with pytest.raises(ImportFailed, match="still importing"):
