@@ -221,6 +221,23 @@ def test_an_error_event_is_told_in_words(event, told):
         run(lambda: iter([event]))
 
 
+def test_a_traceback_tells_what_an_exception_came_from():
+    def fail():
+        try:
+            {}["key"]
+        except KeyError as error:
+            raise RuntimeError("no luck") from error
+
+    with pytest.raises(RuntimeError) as caught:
+        run(fail)
+    told = functions.describe(caught.value)
+    assert (told["type"], told["message"]) == ("RuntimeError", "no luck")
+    assert "KeyError: 'key'" in told["traceback"]
+    assert told["traceback"].endswith("RuntimeError: no luck\n")
+    assert told["traceback"].count(", in fail\n") == 2
+    assert functions.__file__ not in told["traceback"]
+
+
 def test_a_file_is_no_generator(tmp_path):
     path = tmp_path / "x"
     path.write_text("a\nb")

@@ -304,10 +304,14 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """What an exception says, for the caller and for the log. Frames of this package are left out."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if os.path.dirname(__file__) not in f.filename]
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
-    lines += traceback.format_exception_only(error)
+    """What an exception says, for the caller and for the log, there with those that it came from. Frames of this
+    package are left out."""
+    told = traceback.TracebackException.from_exception(error)
+    one: traceback.TracebackException | None = told
+    while one is not None:
+        frames = [frame for frame in one.stack if os.path.dirname(__file__) not in frame.filename]
+        one.stack = traceback.StackSummary.from_list(frames)
+        one = one.__cause__ or one.__context__
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
@@ -316,4 +320,4 @@ def describe(error: BaseException) -> dict[str, str]:
         message = str(error)
     except Exception:  # the user's own __str__ may raise anything
         message = ""
-    return {"type": name, "message": message or name, "traceback": "".join(lines)}
+    return {"type": name, "message": message or name, "traceback": "".join(told.format())}
