@@ -75,6 +75,11 @@ def test_common_values_become_plain():
     }
 
 
+@pytest.mark.parametrize("key", [None, True, 1, 1.5])
+def test_a_key_does_not_depend_on_the_values_beside_it(key):
+    assert json.loads(functions.encode({key: math.nan})).keys() == json.loads(functions.encode({key: 1})).keys()
+
+
 def test_what_json_cannot_hold_is_named():
     with pytest.raises(TypeError, match=r"decimal\.Decimal"):
         functions.encode({"n": decimal.Decimal(1)})

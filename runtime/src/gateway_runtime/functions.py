@@ -287,16 +287,21 @@ def _plain(value: object) -> object:
 
 
 def _finite(value: object) -> object:
-    """A copy without NaN and infinities, with every key a string."""
+    """A copy without NaN and infinities, with every key one that JSON can hold."""
     if isinstance(value, float):
         return value if value - value == 0 else None
     if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(key): _finite(item) for key, item in value.items()}
+        return {_key(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_finite(item) for item in value]
     if value is None or isinstance(value, str | int | bool):
         return value
     return _finite(_plain(value))
+
+
+def _key(key: object) -> object:
+    """A key that the encoder can write; it has its own way with numbers, truths and None."""
+    return key if isinstance(key, str | int | float | None) else str(key)
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
