@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
+import warnings
 
 import pytest
 from stub_gateway import Step
@@ -188,6 +190,31 @@ def test_a_stream_closed_by_another_thread_ends(client, stub):
     assert list(stream) == []
     closer.join()
     seen.set()
+
+
+@pytest.mark.parametrize("leave", ["del", "close"])
+def test_a_child_does_not_end_its_parent_s_stream(client, stub, leave):
+    seen = threading.Event()
+    endless(stub, seen)
+    stream = client.run("zoo", "1.0.0", "forever", {}, stream=True)
+    next(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later: fork with threads
+        child = os.fork()
+    if child == 0:
+        try:
+            if leave == "close":
+                stream.close()
+            del stream
+            join_farewells()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert not cancels(stub)
+    assert next(stream).data == "0"
+    stream.close()
+    seen.set()
+    assert len(cancels(stub)) == 1
 
 
 def test_silence_is_bounded_and_comments_are_silence(stub):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 from . import _wire
@@ -46,6 +47,7 @@ class AsyncEventStream:
         self._events: deque[StreamEvent] = deque()
         self._over = False  # no more events will be given
         self._finished = False  # the last event has come, or there never was a run
+        self._process = 0  # whose stream it is
 
     async def _open(self) -> None:
         body, self._body = self._body, None
@@ -60,7 +62,7 @@ class AsyncEventStream:
         except BaseException:
             self._over = self._finished = True
             raise
-        self._reply = reply
+        self._reply, self._process = reply, os.getpid()
         self.job_id = reply.headers.get("x-job-id")
         kind = reply.headers.get("content-type", "")
         if not kind.startswith("text/event-stream"):
@@ -157,7 +159,8 @@ class AsyncEventStream:
 
     def _let_go(self) -> bool:
         """End the connection. True if there was a run that nobody waits for now."""
-        wanted = self._reply is not None and not self._finished
+        # In a child that was forked meanwhile it is for the parent to say whether the run is wanted.
+        wanted = self._reply is not None and not self._finished and self._process == os.getpid()
         self._body = None
         self._over = self._finished = True
         self._events.clear()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 from . import _wire
@@ -47,6 +48,7 @@ class EventStream:
         self._events: deque[StreamEvent] = deque()
         self._over = False  # no more events will be given
         self._finished = False  # the last event has come, or there never was a run
+        self._process = 0  # whose stream it is
 
     def _open(self) -> None:
         body, self._body = self._body, None
@@ -61,7 +63,7 @@ class EventStream:
         except BaseException:
             self._over = self._finished = True
             raise
-        self._reply = reply
+        self._reply, self._process = reply, os.getpid()
         self.job_id = reply.headers.get("x-job-id")
         kind = reply.headers.get("content-type", "")
         if not kind.startswith("text/event-stream"):
@@ -158,7 +160,8 @@ class EventStream:
 
     def _let_go(self) -> bool:
         """End the connection. True if there was a run that nobody waits for now."""
-        wanted = self._reply is not None and not self._finished
+        # In a child that was forked meanwhile it is for the parent to say whether the run is wanted.
+        wanted = self._reply is not None and not self._finished and self._process == os.getpid()
         self._body = None
         self._over = self._finished = True
         self._events.clear()
