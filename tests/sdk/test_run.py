@@ -186,13 +186,16 @@ def test_a_silent_gateway_is_left_after_timeout_and_grace(stub, monkeypatch):
     assert len(stub.requests) == 1
 
 
-@pytest.mark.parametrize("many", [False, True], ids=["run", "batch"])
-def test_a_call_that_nobody_waits_for_any_more_is_canceled_by_its_key(stub, many):
+@pytest.mark.parametrize("way", ["run", "batch", "stream"])
+def test_a_call_that_nobody_waits_for_any_more_is_canceled_by_its_key(stub, way):
     release = threading.Event()
 
     async def call() -> None:
         client = AsyncGatewayClient("t", stub.url)
-        await (client.run_batch([PrefabCall(*RUN, {})] * 2) if many else client.run(*RUN, {}))
+        if way == "stream":
+            await anext(client.run(*RUN, {}, stream=True))
+        else:
+            await (client.run_batch([PrefabCall(*RUN, {})] * 2) if way == "batch" else client.run(*RUN, {}))
 
     async def leave() -> None:
         task = asyncio.create_task(call())

@@ -53,14 +53,16 @@ class AsyncEventStream:
         body, self._body = self._body, None
         if body is None:
             return
-        session = self._session
-        headers = _wire.headers_for(session._token, _wire.new_key())
+        session, key = self._session, _wire.new_key()
+        headers = _wire.headers_for(session._token, key)
         headers["Content-Type"] = "application/json"
         request = Request("POST", session.base_url + _wire.RUN, headers, body)
         try:
             reply, _ = await session._as_caller(request, stream=True)
-        except BaseException:
+        except BaseException as error:
             self._over = self._finished = True
+            if not isinstance(error, Exception):  # Ctrl-C, or the task was cancelled: nobody wants the events any more
+                session._leave_soon(None, key)
             raise
         self._reply, self._process = reply, os.getpid()
         self.job_id = reply.headers.get("x-job-id")
