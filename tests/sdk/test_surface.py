@@ -152,7 +152,7 @@ def test_tokens_are_never_shown(caplog):
 
 
 def test_timeouts_that_are_none():
-    for timeout in (0, -1, float("nan")):
+    for timeout in (0, -1, float("nan"), float("inf")):
         with pytest.raises(GatewayError, match="positive number of seconds"):
             GatewayClient("t", "http://127.0.0.1:1", timeout=timeout).run("a", "1.0.0", "f", {})
 

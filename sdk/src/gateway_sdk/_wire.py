@@ -258,6 +258,6 @@ def check_timeout(timeout: float) -> float:
     Raises:
         GatewayError: it is not a positive number of seconds.
     """
-    if not timeout > 0:
+    if not 0 < timeout < float("inf"):
         raise GatewayError(f"timeout must be a positive number of seconds, not {timeout!r}")
     return timeout
