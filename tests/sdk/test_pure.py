@@ -306,6 +306,7 @@ def test_stored_files():
     assert file.filename == "a-b.txt"
     assert copy.deepcopy(file).expires_at == file.expires_at
     assert name_in_url("s3://b/k/my-report.pdf") == "my-report.pdf"
+    assert name_in_url("s3://b/prefab-outputs/u/2025/11/07/j/20251107-sales.csv") == "20251107-sales.csv"
 
 
 def test_small_things():

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from . import _wire
 from .exceptions import AgentContextRequiredError, GatewayError, RemoteFileNotFoundError, ValidationError
+from .models import name_in_url
 
 BUCKET = "fake"
 
@@ -123,7 +124,7 @@ class FakeStore:
         expires_at = self.expiries.get(url)
         return {
             "s3_url": url,
-            "filename": url.rsplit("/", 1)[-1].partition("-")[2] or url.rsplit("/", 1)[-1],
+            "filename": name_in_url(url),
             "size": len(self.files[url]),
             "sha256": hashlib.sha256(self.files[url]).hexdigest(),
             "expires_at": expires_at.isoformat() if expires_at else None,

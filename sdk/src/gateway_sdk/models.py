@@ -315,6 +315,8 @@ def _restore(url: str, state: dict[str, Any]) -> StoredFile:
 def name_in_url(url: str) -> str:
     """The file's own name: the last part of the key, without the time stamp that the store puts before it."""
     name = url.rsplit("/", 1)[-1]
+    if "/prefab-outputs/" in url:  # what functions write keeps its name, which may begin with a date
+        return name
     stamp, dash, rest = name.partition("-")
     is_stamp = len(stamp) >= 8 and rest and all(letter in "0123456789TZ" for letter in stamp)
     return rest if dash and is_stamp else name
