@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
+import socket
 import threading
 import time
 import warnings
@@ -203,6 +205,27 @@ def test_each_blocking_wait_has_its_own_bound(stub, monkeypatch, by):
     with pytest.raises(DeadlineExceededError):
         short.run(*RUN, {})
     assert 0.3 < time.monotonic() - start < 1.5
+
+
+def test_an_address_that_leads_nowhere_is_passed_over(stub, monkeypatch):
+    """As of a name with an IPv6 address where IPv6 is not let through."""
+    monkeypatch.setattr("gateway_sdk._request.CONNECT_TIMEOUT", 0.3)
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        places = [full.getsockname(), ("127.0.0.1", int(stub.url.rpartition(":")[2]))]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        url = "http://two-addresses.test"
+
+        async def main() -> None:
+            assert (await AsyncGatewayClient("t", url, max_retries=0).run(*RUN, {"n": 1})).get("n") == 1
+
+        assert GatewayClient("t", url, max_retries=0).run(*RUN, {"n": 1}).get("n") == 1
+        asyncio.run(main())
 
 
 @LOOPS

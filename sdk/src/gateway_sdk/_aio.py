@@ -239,18 +239,19 @@ async def connect(host: str, port: int, wait: float) -> Socket:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(wait):
         addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in addresses:
-            raw = socket.socket(family, kind, protocol)
-            try:
-                raw.setblocking(False)
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in addresses:
+        raw = socket.socket(family, kind, protocol)
+        try:
+            raw.setblocking(False)
+            async with asyncio.timeout(wait):  # for each: the first may lead nowhere
                 await loop.sock_connect(raw, address)
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return Socket(raw, loop)
-            except OSError as error:
-                raw.close()
-                failure = error
-            except BaseException:
-                raw.close()
-                raise
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return Socket(raw, loop)
+        except OSError as error:
+            raw.close()
+            failure = error
+        except BaseException:
+            raw.close()
+            raise
     raise failure or OSError(f"{host} has no address")
