@@ -232,6 +232,30 @@ def test_silence_is_bounded_and_comments_are_silence(stub):
     assert cancels(stub) == ["POST /v1/jobs/j9/cancel"]
 
 
+@pytest.mark.parametrize("way", ["sockets", "httpx"])
+def test_a_job_may_be_silent_for_longer_than_the_timeout(stub, monkeypatch, way):
+    if way == "httpx":
+        monkeypatch.setenv("HTTP_PROXY", stub.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def late():
+        threading.Event().wait(1)
+        yield b'id: 1\ndata: {"type":"done","data":1}\n\n'
+
+    usual, head = stub.fake.answer, {"content-type": "text/event-stream"}
+    stub.fake.answer = lambda asked: Answer(200, head, late()) if asked.path.endswith("/events") else usual(asked)
+    client = GatewayClient("t", stub.url, timeout=0.3)
+    assert [event.type for event in client.job("j").events()] == ["done"]
+    assert len(stub.requests) == 1
+
+    async def main() -> None:
+        events = AsyncGatewayClient("t", stub.url, timeout=0.3).job("j").events()
+        assert [event.type async for event in events] == ["done"]
+
+    asyncio.run(main())
+    assert len(stub.requests) == 2
+
+
 @pytest.mark.parametrize("word", ["never read", "content", "done"])
 def test_break_leaves_no_connection_behind_on_the_way_through_httpx(client, stub, monkeypatch, word):
     monkeypatch.setenv("HTTP_PROXY", stub.url)

@@ -95,7 +95,8 @@ class AsyncHttpxReply:
         """The next bytes of the body, b"" at its end."""
         import httpx
 
-        self.patience.next_wait()  # httpx bounds only the silence
+        # httpx bounds only the silence, of a whole body by what stands here when it begins.
+        self._answer.request.extensions.get("timeout", {})["read"] = self.patience.next_wait()
         try:
             while True:
                 chunk = await anext(self._chunks, None)
