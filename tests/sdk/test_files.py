@@ -74,6 +74,15 @@ def test_upload_input_goes_to_the_store_without_the_token(client, stub, small):
     assert "content-type" not in stub.requests[3].headers
 
 
+@pytest.mark.parametrize("method", ["upload_file", "upload_temp_file", "upload_input_file"])
+@pytest.mark.parametrize("size", [3, 10_000_000])
+def test_a_name_that_is_not_utf8(client, stub, tmp_path, method, size):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
+    with open(path, "wb") as file:
+        file.write(b"x" * size)
+    assert getattr(client, method)(os.fsdecode(path)).filename == "caf?.txt"
+
+
 def test_an_empty_file(client, stub, tmp_path):
     (tmp_path / "empty").touch()
     assert stub.fake.files[client.upload_file(tmp_path / "empty")] == b""

@@ -44,7 +44,8 @@ class LocalFile:
             found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise LocalFileError(f"{self.path} is no ordinary file")
-        self.name = os.path.basename(self.path)
+        # A name that is not UTF-8 could not travel as JSON.
+        self.name = os.path.basename(self.path).encode("utf-8", "replace").decode()
         self.size = found.st_size
         self._seen = (found.st_size, found.st_mtime_ns)
 
