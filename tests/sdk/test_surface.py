@@ -209,6 +209,39 @@ def test_the_fake_folds_generators():
     assert asyncio.run(main()) == [None, "a", "b", None]
 
 
+def test_the_fake_runs_what_the_gateway_runs():
+    fake = FakeGateway()
+
+    @fake.prefab("g", "1.0.0")
+    async def answer(n):
+        await asyncio.sleep(0)
+        return {"n": n}
+
+    @fake.prefab("g", "1.0.0")
+    async def tell(n):
+        for number in range(n):
+            await asyncio.sleep(0)
+            yield {"type": "content", "data": str(number)}
+
+    @fake.prefab("g", "1.0.0")
+    def bare():
+        yield "a"
+        yield {"type": "log", "data": "unseen"}
+        yield {"type": "thinking", "data": "b"}
+
+    client = fake.client()
+    assert client.run("g", "1.0.0", "answer", {"n": 1}).get("n") == 1
+    assert client.run("g", "1.0.0", "tell", {"n": 3}).get_result() == {"content": "012"}
+    assert client.run("g", "1.0.0", "bare", {}).get_result() == {"content": "ab"}
+
+    async def main():
+        client = fake.async_client()
+        assert (await client.run("g", "1.0.0", "answer", {"n": 1})).get("n") == 1
+        return [event.data async for event in client.run("g", "1.0.0", "tell", {"n": 2}, stream=True)]
+
+    assert asyncio.run(main()) == [None, "0", "1", None]
+
+
 def test_the_fake_knows_versions():
     fake = FakeGateway()
     for version, deprecated in (("1.9.0", "use 1.10.0"), ("1.10.0", None)):

@@ -20,7 +20,7 @@ import inspect
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from itertools import count
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ import httpx
 from . import _wire
 from ._async_client import AsyncGatewayClient
 from ._client import GatewayClient
+from ._fake_events import awaited, fold, one_by_one, until_terminal
 from ._fake_store import Answer, Asked, FakeStore, json_answer
 from .exceptions import (
     AuthenticationError,
@@ -345,8 +346,12 @@ class FakeGateway:
         yield {"type": "start", "data": None}
         try:
             value = function()
+            if inspect.iscoroutine(value):
+                value = awaited(value)
+            if isinstance(value, AsyncGenerator):
+                value = one_by_one(value)
             if isinstance(value, Generator):
-                yield from _until_terminal(value)
+                yield from until_terminal(value)
                 return
         except GatewayError:
             raise
@@ -396,32 +401,6 @@ class FakeGateway:
             job["status"] = "failed"
             frame = {"type": "error", "data": error.message, "error_code": error.error_code}
             yield b"data: " + json.dumps(frame).encode() + b"\n\n"
-
-
-def _until_terminal(events: Generator[dict[str, Any], None, Any]) -> Iterator[dict[str, Any]]:
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            yield {"type": "done", "data": None, "returned": end.value}
-            return
-        yield event
-        if event["type"] in ("done", "error"):
-            return
-
-
-def fold(events: list[dict[str, Any]]) -> Any:
-    """The result of a generator for a caller that wanted no stream."""
-    returned = events[-1].get("returned")
-    if returned is not None:
-        return returned
-    last = events[-1]["data"]
-    if isinstance(last, dict):
-        return last
-    contents = [event["data"] for event in events if event["type"] == "content"]
-    if contents and all(isinstance(content, str) for content in contents):
-        return {"content": "".join(contents)}
-    return {"events": events[1:]}
 
 
 def error_answer(error: GatewayError) -> Answer:
