@@ -150,9 +150,12 @@ def stream(
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
     """The events of a stream."""
-    for text in response.iter_lines():
-        if text.startswith("data: "):
-            yield json_.loads(text[6:])
+    rest = b""
+    for chunk in response.iter_bytes():  # lines of httpx end at characters, too, that stand in texts
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: "):
+                yield json_.loads(line[6:])
 
 
 def _client() -> httpx.Client:
