@@ -30,6 +30,14 @@ def test_run(ann: Command):
     assert ended.json == {"text": "Hello, 你好Hello, 你好", "token": 0}
 
 
+def test_no_proxy_leads_to_this_machine(ann: Command, tmp_path: Path):
+    (tmp_path / "note.txt").write_text("quiet")
+    for given in ({}, {"NO_PROXY": "example.org"}):
+        proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", **given}
+        assert ann("run", SPEAKER, "copy", "-f", "input=note.txt", **proxies).json == {"success": True}
+        assert ann("prefab", "list", **proxies).code == 0
+
+
 def test_run_with_json(ann: Command):
     told = ann("run", SPEAKER, "greet", "-p", "name=x", "--json").json
     assert told["status"] == "SUCCESS"

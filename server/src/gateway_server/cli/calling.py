@@ -35,6 +35,7 @@ class Manner:
 def client(timeout: float = LONGEST) -> GatewayClient:
     """The SDK, as whoever GATEWAY_API_KEY says. The gateway has answered by then: what breaks later was under way."""
     key = http.api_key()
+    http.pass_proxies_by(http.base_url())
     if key is None:
         http.ask("GET", "/health")
         return GatewayClient(base_url=http.base_url(), timeout=timeout)

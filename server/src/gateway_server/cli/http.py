@@ -164,9 +164,16 @@ def _client() -> httpx.Client:
     return httpx.Client(base_url=base_url(), timeout=TIMEOUT, trust_env=not _is_near())
 
 
-def _is_near() -> bool:
+def pass_proxies_by(address: str) -> None:
+    """Has the SDK, which asks the environment for proxies, reach this machine itself without one, as all else does."""
+    if _is_near(address):
+        known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        os.environ["no_proxy"] = ",".join(filter(None, (known, urlsplit(address).hostname)))
+
+
+def _is_near(address: str | None = None) -> bool:
     """Whether it is this machine itself, to which no proxy leads."""
-    host = urlsplit(base_url()).hostname or ""
+    host = urlsplit(address or base_url()).hostname or ""
     return host == "localhost" or host.startswith("127.") or host == "::1"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from gateway_sdk import GatewayClient
 from gateway_sdk.models import name_in_url
 from gateway_server.calls.logs import Log
-from gateway_server.cli import server, terminal
+from gateway_server.cli import http, server, terminal
 from gateway_server.cli.calling import Files, Manner, call
 from gateway_server.cli.failures import Failure
 from gateway_server.cli.package import PUBLISHER, USER
@@ -61,6 +61,7 @@ async def _run(
         for name, value in _secrets(version, function).items():
             await gateway.vault.put(USER, version.prefab_id, name, value, PUBLISHER)
         gateway.pipeline.new_log = lambda: _Echo(settings.log_limit)
+        http.pass_proxies_by(gateway.base_url)
         client = GatewayClient(base_url=gateway.base_url, timeout=seconds)
         prefab = (version.prefab_id, version.version)
         await asyncio.to_thread(call, client, prefab, function, parameters, places, manner)
