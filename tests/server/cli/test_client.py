@@ -1,5 +1,6 @@
 """Every command that speaks to a gateway, with a real one."""
 
+import io
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import click
 import httpx
 import pytest
 from command import Command
@@ -20,6 +22,8 @@ from raw_agent import RawAgent
 from running import Running
 from speaker import PREFAB, write_speaker
 from web_agent import WebAgent
+
+from gateway_server.cli import secret
 
 SPEAKER = f"{PREFAB}@1.0.0"
 
@@ -187,6 +191,16 @@ def test_completion(ann: Command):
     assert "--stream" in offered("run --str")
     assert offered("run spea") == [SPEAKER]
     assert offered(f"run {SPEAKER} gre") == ["greet"]
+
+
+def test_a_secret_is_taken_byte_for_byte(monkeypatch: pytest.MonkeyPatch):
+    def given(content: bytes) -> str:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+        return secret._value("TOKEN")
+
+    assert given("钥匙\r\nend\r\n".encode()) == "钥匙\r\nend"
+    with pytest.raises(click.UsageError, match="UTF-8"):
+        given(b"p\xe4ssword\n")
 
 
 def test_secrets(ann: Command):

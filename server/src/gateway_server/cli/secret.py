@@ -55,7 +55,10 @@ def _secrets(function: dict[str, Any]) -> list[dict[str, Any]]:
 def _value(name: str) -> str:
     if sys.stdin.isatty():
         return str(click.prompt(f"Value of {name}", hide_input=True, err=True))
-    value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    try:  # byte for byte: read as text, line ends within a value would become others
+        value = sys.stdin.buffer.read().decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise click.UsageError("Standard input holds no text in UTF-8.") from error
     if not value:
         raise click.UsageError("Standard input holds no value.")
     return value
