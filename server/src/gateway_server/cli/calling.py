@@ -1,5 +1,6 @@
 """Calls of functions, and what they say, as `gateway run` shows it."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,14 @@ class _Content:
         self.is_empty = True
         self._is_open = False
 
+    def say(self, data: Any) -> None:
+        """A text as it is; anything else as JSON, on a line of its own."""
+        if isinstance(data, str):
+            self.write(data)
+        else:
+            self.end_line()
+            self.write(json.dumps(data, ensure_ascii=False) + "\n")
+
     def write(self, text: str) -> None:
         terminal.data(text, end="")
         self.is_empty, self._is_open = False, not text.endswith("\n")
@@ -150,7 +159,7 @@ def _show_event(event: StreamEvent, content: _Content, manner: Manner) -> None:
         is_last = event.type in (StreamEventType.DONE, StreamEventType.ERROR)
         terminal.line(_as_dict(event), is_last=is_last)
     elif event.type == StreamEventType.CONTENT:
-        content.write(event.data if isinstance(event.data, str) else repr(event.data))
+        content.say(event.data)
     elif event.type in (StreamEventType.PROGRESS, JobEventType.RETRY):
         if terminal.is_shared():
             content.end_line()
