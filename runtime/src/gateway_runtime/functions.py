@@ -4,6 +4,7 @@ A function may be plain, a coroutine, a generator or an async generator. A calle
 as it comes; any other gets one result, folded from the events by the rules that `fold` states.
 """
 
+import contextvars
 import dataclasses
 import datetime
 import enum
@@ -20,6 +21,7 @@ from typing import Any
 
 EVENT_TYPES = frozenset({"start", "content", "progress", "done", "error"})
 _OURS = tuple(sys.path)
+_runner: Any = None
 Emit = Callable[[str, bytes], None]
 """Takes an event's type and its JSON text."""
 
@@ -52,11 +54,12 @@ def mentions_async(file: str) -> bool:
 
 def load_asyncio() -> ModuleType:
     """`asyncio`, whose own imports shall find nothing of the package, which may have a `queue.py` of its own."""
-    if (known := sys.modules.get("asyncio")) is not None:
+    if (known := sys.modules.get("asyncio")) is not None and "concurrent.futures.thread" in sys.modules:
         return known
     path = sys.path[:]
     sys.path[:] = _OURS
     try:
+        importlib.import_module("concurrent.futures.thread")  # asyncio would, when it is too late
         return importlib.import_module("asyncio")
     finally:
         sys.path[:] = path
@@ -108,10 +111,24 @@ def call(
 
 
 def _run(main: Coroutine[Any, Any, object]) -> object:
+    """What a coroutine gives, at the one event loop of this process: to it is bound what a package keeps from call to
+    call, such as a client with its connections. Tasks and threads end with their call."""
+    global _runner
     asyncio = load_asyncio()  # as a rule it is there since `load`
-    # Given its loop, a runner leaves the thread's own alone: `asyncio.run` would take it from whatever is called next.
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(main)
+    if _runner is None:
+        # Given its loop, a runner leaves the thread's own alone, which is for functions that are no coroutines.
+        _runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    loop = _runner.get_loop()
+    threads = sys.modules["concurrent.futures.thread"].ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(threads)
+    try:
+        return _runner.run(main, context=contextvars.copy_context())
+    finally:
+        if left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        threads.shutdown()
 
 
 def _is_generator(value: object) -> bool:
@@ -135,13 +152,13 @@ def _exhaust(generator: Any, events: "_Events") -> None:
 
 
 async def _exhaust_async(generator: Any, events: "_Events") -> None:
-    async for value in generator:
-        try:
+    try:
+        async for value in generator:
             events.take(value)
-        except EventError:
-            with _logged():
-                await generator.aclose()
-            raise
+    except BaseException:
+        with _logged():
+            await generator.aclose()
+        raise
 
 
 @contextmanager
