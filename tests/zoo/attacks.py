@@ -90,6 +90,11 @@ def closes_output():
     return "closes_output"
 
 
+def detaches_output():
+    sys.stdout.detach()
+    return "detaches_output"
+
+
 def closes_descriptor():
     os.close(1)
     return "closes_descriptor"

@@ -230,7 +230,7 @@ class _State:
         alarm = signal.alarm(0)
         if _count_open() > MOST_LEFT_OPEN:
             return True
-        same = (sys.stdout, sys.stderr) == self._streams and not any(stream.closed for stream in self._streams)
+        same = (sys.stdout, sys.stderr) == self._streams and not any(map(_is_closed, self._streams))
         return not same or bool(alarm) or threading.active_count() > self._threads or _identities() != self._descriptors
 
 
@@ -254,6 +254,13 @@ def _identities() -> list[tuple[int, int] | None]:
         except OSError:
             found.append(None)
     return found
+
+
+def _is_closed(stream: Any) -> bool:
+    try:
+        return bool(stream.closed)
+    except ValueError:  # the function has taken its buffer
+        return True
 
 
 def _is_unread() -> bool:
