@@ -95,6 +95,11 @@ def detaches_output():
     return "detaches_output"
 
 
+def removes_folder():
+    shutil.rmtree(os.getcwd(), ignore_errors=True)
+    return "removes_folder"
+
+
 def closes_descriptor():
     os.close(1)
     return "closes_descriptor"

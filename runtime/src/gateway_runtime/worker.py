@@ -102,9 +102,9 @@ class _Worker:
             took = max(time.perf_counter() - began, 0.0)
             environment.restore()
             _flush()
-            os.chdir(self._state.home)
+            is_home = self._state.go_home()
         flags = 0
-        if self._state.has_changed() or _has_descendants():
+        if self._state.has_changed() or _has_descendants() or not is_home:
             flags |= Idle.LEFTOVERS.value
         if self._folders.has_changed():
             flags |= Idle.FILES.value
@@ -223,6 +223,14 @@ class _State:
         self._streams = (sys.stdout, sys.stderr)
         self._descriptors = _identities()
         self._threads = threading.active_count()
+
+    def go_home(self) -> bool:
+        """Whether the folder is still there; without a sandbox a function can remove it."""
+        try:
+            os.chdir(self.home)
+        except OSError:
+            return False
+        return True
 
     def has_changed(self) -> bool:
         """Whether the function replaced or closed its output, or left threads or an alarm behind."""

@@ -402,8 +402,8 @@ def test_a_worker_takes_only_its_share_of_the_machines_tables(folder, sandbox):
 def test_one_call_does_not_spoil_the_next(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
-            outputs = ("closes_output", "detaches_output", "odd_output")
-            for function in (*outputs, "closes_descriptor", "sets_alarm", "prints_later", "forks_both"):
+            outputs = ("closes_output", "closes_descriptor", "detaches_output", "odd_output", "prints_later")
+            for function in (*outputs, "sets_alarm", "forks_both", "removes_folder"):
                 assert value(await engine.call("attacks", function)) == function
                 answer = await engine.call("attacks", "prints", text=f"after {function}")
                 assert value(answer) == f"after {function}"
