@@ -33,6 +33,7 @@ RECENT = 256 << 10
 MOST = 64 << 20
 """Bytes of events that one job may have."""
 KEEP_ALIVE = 15.0
+_MARKS = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\x85\u2028\u2029")
 
 
 class _Envelope(msgspec.Struct):
@@ -349,7 +350,11 @@ def error(told: Mapping[str, Any], job_id: str, files: Mapping[str, Sequence[str
 
 
 def one_line(text: bytes) -> bytes:
-    """JSON text without line breaks, which stand only between its parts."""
+    """JSON text without line breaks, which stand only between its parts. What some readers take for line breaks,
+    too, such as the `iter_lines` of httpx, is escaped: it stands only within its texts."""
+    if not text.isascii():
+        for mark, escaped in _MARKS:
+            text = text.replace(mark, escaped)
     return text.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in text or b"\r" in text else text
 
 
