@@ -33,11 +33,13 @@ class GatewayFault(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL_SERVER_ERROR"
+    usual_wait: ClassVar[float | None] = None
+    """Seconds after which another try is worth it, where nobody knows better."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, **members: Any) -> None:
         super().__init__(message)
         self.message = message
-        self.retry_after = retry_after
+        self.retry_after = self.usual_wait if retry_after is None else retry_after
         self.members = members
 
     def detail(self) -> dict[str, Any]:
@@ -201,12 +203,14 @@ class ServiceUnavailable(GatewayFault):
     """Something that the gateway needs does not answer."""
 
     status, code = 503, "SERVICE_UNAVAILABLE"
+    usual_wait = 2.0
 
 
 class Overloaded(GatewayFault):
     """More work than the gateway takes at once."""
 
     status, code = 503, "OVERLOADED"
+    usual_wait = 2.0
 
 
 class DeadlineExceeded(GatewayFault):

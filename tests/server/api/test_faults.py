@@ -9,6 +9,7 @@ import pytest
 
 from gateway_server.api import faults
 from gateway_server.api.asgi import Receive, Send
+from gateway_server.errors import GatewayFault, Overloaded, ServiceUnavailable, from_detail
 
 SCOPE = {"type": "http", "method": "POST", "path": "/v1/run"}
 
@@ -54,3 +55,10 @@ def test_an_answer_without_a_mistake_passes() -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
 
     assert [message["status"] for message in answers(answers_once)] == [204]
+
+
+@pytest.mark.parametrize("kind", [ServiceUnavailable, Overloaded])
+def test_whoever_is_refused_for_the_moment_is_told_when_to_come_back(kind: type[GatewayFault]) -> None:
+    for fault in (kind("not now"), from_detail(kind("not now").detail())):
+        assert int(dict(faults.answer(fault)[1])[b"retry-after"]) >= 1
+    assert dict(faults.answer(kind("not now", retry_after=30))[1])[b"retry-after"] == b"30"

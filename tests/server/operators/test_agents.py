@@ -184,6 +184,7 @@ def test_an_agent_that_is_not_there(gateway: Gateway):
     name = add(gateway, gone.url)
     answer = gateway.request("GET", f"/v1/agents/{name}/x")
     assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
     assert answer.json()["detail"]["error_code"] == "SERVICE_UNAVAILABLE"
     assert name in answer.json()["detail"]["message"]
     unknown = gateway.request("POST", "/v1/agents/nobody/x")
