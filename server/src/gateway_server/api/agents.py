@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway_server.api.asking import parse_duration
 from gateway_server.api.auth import Identify
+from gateway_server.api.bodies import WholeBody
 from gateway_server.api.passing import PassedOn
 from gateway_server.calls.agent_health import Health
 from gateway_server.calls.agent_wire import Agent
@@ -71,7 +72,7 @@ class AgentList(BaseModel):
 
 def routes(*, agents: Agents, identify: Identify) -> APIRouter:
     """The routes below /v1/agents."""
-    router = APIRouter(prefix="/v1/agents", tags=["agents"])
+    router = APIRouter(prefix="/v1/agents", tags=["agents"], route_class=WholeBody)
     _add_registry(router, agents, identify)
     caller = Depends(identify)
 

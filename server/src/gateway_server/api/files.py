@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gateway_server.api import file_answers
 from gateway_server.api.auth import Identify
+from gateway_server.api.bodies import WholeBody
 from gateway_server.api.file_answers import (
     Cleaned,
     Completion,
@@ -62,7 +63,7 @@ def _form(fields: dict[str, Any]) -> dict[str, Any]:
 
 def routes(*, library: Library, uploads: Uploads, identify: Identify, settings: Settings) -> APIRouter:
     """The routes below /internal/files and /v1/files."""
-    router = APIRouter(tags=["files"])
+    router = APIRouter(tags=["files"], route_class=WholeBody)
     anybody = Depends(identify)
 
     async def reader(principal: Principal = anybody) -> Principal:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Authenticator
+from gateway_server.api.bodies import WholeBody
 from gateway_server.errors import Invalid, NotFound, Problem
 from gateway_server.identity import access
 from gateway_server.identity.keys import ApiKey, Keys
@@ -99,7 +100,7 @@ class SigningKeyList(BaseModel):
 
 def routes(*, keys: Keys, tokens: Tokens, signing: SigningKeys, users: Users, identify: Authenticator) -> APIRouter:
     """The routes /v1/keys, /v1/tokens, /v1/signing-keys and the conversion of keys."""
-    router = APIRouter(prefix="/v1", tags=["keys"])
+    router = APIRouter(prefix="/v1", tags=["keys"], route_class=WholeBody)
     _add_keys(router, keys, tokens, identify)
     _add_tokens(router, tokens, users, identify)
     _add_signing(router, signing, identify)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from gateway_server.api.auth import Identify
+from gateway_server.api.bodies import WholeBody
 from gateway_server.api.publishing import INCOMING, Environment, PrefabAnswer, add_publishing, checked, describe
 from gateway_server.errors import Invalid, NotFound, Problem
 from gateway_server.identity import access
@@ -70,7 +71,7 @@ class SettingNames(BaseModel):
 
 def routes(*, catalogue: Catalogue, publisher: Publisher, identify: Identify, settings: Settings) -> APIRouter:
     """The routes below /v1/prefabs and /v1/public/prefabs."""
-    router = APIRouter(prefix="/v1", tags=["prefabs"])
+    router = APIRouter(prefix="/v1", tags=["prefabs"], route_class=WholeBody)
     _add_reading(router, catalogue, identify)
     _add_public(router, catalogue)
     add_publishing(router, publisher, identify, settings.data / INCOMING)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Identify
+from gateway_server.api.bodies import WholeBody
 from gateway_server.calls.quotas import Quota, Quotas
 from gateway_server.calls.standings import Standings
 from gateway_server.errors import Invalid, Problem
@@ -48,7 +49,7 @@ class NewQuota(BaseModel):
 
 def routes(*, quotas: Quotas, standings: Standings, users: Users, identify: Identify) -> APIRouter:
     """The routes below /v1/quotas."""
-    router = APIRouter(prefix="/v1", tags=["quotas"])
+    router = APIRouter(prefix="/v1", tags=["quotas"], route_class=WholeBody)
     caller = Depends(identify)
 
     @router.get("/quotas")

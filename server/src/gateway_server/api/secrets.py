@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Identify
+from gateway_server.api.bodies import WholeBody
 from gateway_server.calls.vault import Vault
 from gateway_server.errors import Invalid, PayloadTooLarge, Problem
 from gateway_server.identity import access
@@ -50,7 +51,7 @@ class PrefabSecrets(BaseModel):
 
 def routes(*, vault: Vault, users: Users, identify: Identify) -> APIRouter:
     """The routes below /v1/secrets."""
-    router = APIRouter(prefix="/v1/secrets", tags=["secrets"])
+    router = APIRouter(prefix="/v1/secrets", tags=["secrets"], route_class=WholeBody)
     caller = Depends(identify)
 
     @router.post("", status_code=204)

@@ -1,0 +1,32 @@
+"""What the web framework reads whole is bounded, before anybody has said who they are."""
+
+import httpx
+import pytest
+from gateways import Gateway
+from wire import Wire
+
+from gateway_server.api.bodies import LONGEST
+
+HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("path", ["/v1/secrets", "/v1/keys", "/internal/files/generate_upload_url"])
+def test_no_more_is_held_of_a_body_than_it_may_have(gateway: Gateway, path: str) -> None:
+    piece = b"a" * (1 << 16)
+    pieces = (piece for _ in range(LONGEST // len(piece) + 2))
+    answer = httpx.post(gateway.url + path, content=pieces, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_a_body_that_stops_is_given_up(gateway: Gateway) -> None:
+    with Wire(gateway) as wire:
+        answer = wire.say(HEAD % b"/v1/secrets", b"Content-Length: 100\r\n\r\n{").hear()
+    assert (answer.status, answer.code) == (408, "REQUEST_TIMEOUT")
+
+
+def test_a_body_that_comes_in_pieces_is_taken(gateway: Gateway) -> None:
+    body = b'{"prefab_id": "any-prefab", "secret_name": "A", "secret_value": "b"}'
+    head = HEAD % b"/v1/secrets" + b"X-API-Key: %b\r\nContent-Length: %d\r\n\r\n"
+    with Wire(gateway) as wire:
+        wire.say(head % (gateway.admin_key.encode(), len(body)), body[:9], body[9:])
+        assert wire.head()[0] == 204
