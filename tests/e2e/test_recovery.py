@@ -244,6 +244,18 @@ def test_a_trusted_network_does_not_trust_functions(tmp_path: Path):
         assert item(run(gateway, call("asks", path="/v1/jobs")))["output"]["output"] == 401
 
 
+def test_a_stop_does_not_refuse_what_has_been_taken_in(tmp_path: Path):
+    with running_gateway(tmp_path / "data", command=(sys.executable, "-c", HURRIED)) as gateway:
+        publish(gateway, tmp_path / "odd")
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(run, gateway, call("sleeps", seconds=120.0), Prefer="respond-async, wait=100")
+            until(lambda: len(still_running(gateway)) == 1, 10, "the start of the job")
+            os.kill(gateway.pid, signal.SIGTERM)
+            assert waiting.result().status_code == 202, waiting.result().text
+        assert gateway.process is not None
+        gateway.process.wait(20)
+
+
 def test_a_stop_tells_every_caller(tmp_path: Path):
     with running_gateway(tmp_path / "data", command=(sys.executable, "-c", HURRIED)) as gateway:
         publish(gateway, tmp_path / "odd")

@@ -16,7 +16,7 @@ from gateway_server.calls.inputs import RunRequest, Submission, parse_run, parse
 from gateway_server.calls.jobs import Jobs
 from gateway_server.calls.requests import AlreadyKnown, RequestKey, request_key
 from gateway_server.calls.submissions import Accepted, Submissions
-from gateway_server.errors import GatewayFault
+from gateway_server.errors import GatewayFault, ServiceUnavailable
 from gateway_server.models import JobStatus, Principal
 from gateway_server.settings import Settings
 
@@ -83,9 +83,17 @@ class Submitting:
         settings = self._settings
         request = parse_run(body, size_limit=settings.request_limit, batch_limit=settings.batch_limit)
         job_id, status = await self._submit(principal, request, Submission(), deadline, key)
-        if preference.wait and await self._events.wait_for_end(job_id, preference.wait):
+        if preference.wait and await self._ends(job_id, preference.wait):
             return await self._recorded.reply(await self._jobs.find(job_id, principal))
         return _accepted(job_id, status, (b"preference-applied", b"respond-async"))
+
+    async def _ends(self, job_id: str, seconds: float) -> bool:
+        """Whether a job ends soon enough. Where the gateway stops first, the job goes on in its next life: a refusal
+        would have callers send it once more."""
+        try:
+            return await self._events.wait_for_end(job_id, seconds)
+        except ServiceUnavailable:
+            return False
 
     async def _submit(
         self,
