@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -252,6 +253,15 @@ def test_a_run_may_be_canceled_by_its_key(gateway: Gateway) -> None:
     assert gateway.request("POST", "/v1/jobs/long/cancel", key=key).json()["canceled"] is True
     thread.join(20)
     assert answers[0].json()["detail"]["error_code"] == "CANCELED"
+
+
+def test_any_key_is_good_for_that(gateway: Gateway) -> None:
+    key, name, submitted = gateway.key("cancels"), "orders/17/cancel", call("echo", text="a", seconds=30)
+    job = gateway.request("POST", "/v1/jobs", key=key, json=submitted, headers={"Idempotency-Key": name}).json()
+    answer = gateway.request("POST", f"/v1/jobs/{quote(name, safe='')}/cancel", key=key)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["canceled"] is True
+    assert gateway.request("GET", f"/v1/jobs/{job['job_id']}?wait=20", key=key).json()["status"] == "canceled"
 
 
 def test_code_inside_two_calls_has_keys_of_its_own(gateway: Gateway, tmp_path: Path) -> None:

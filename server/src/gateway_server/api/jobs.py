@@ -175,7 +175,7 @@ def _add_cancel(
     exchanges: Exchanges,
     caller: Principal,
 ) -> None:
-    @router.post("/v1/jobs/{job_id}/cancel", response_model=CancelAnswer)
+    @router.post("/v1/jobs/{job_id:path}/cancel", response_model=CancelAnswer)  # there may be slashes in a key
     @router.delete("/v1/jobs/{job_id}", response_model=CancelAnswer)
     async def cancel_job(job_id: str, principal: Principal = caller) -> CancelAnswer:
         """Ends a job with everything below it; one that has ended stays as it is.
