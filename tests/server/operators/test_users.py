@@ -1,12 +1,15 @@
 """Users come with their first key, can be shut out, and go with everything that is theirs."""
 
+import json
 import os
+import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -135,6 +138,23 @@ def test_disabling_ends_running_calls(gateway: Gateway, prefab: str, user: str):
     thread.join(10)
     assert outcomes
     assert "may not call any more" in str(outcomes[0])
+
+
+def test_a_batch_that_comes_in_while_its_user_is_deleted_leaves_nothing(gateway: Gateway, prefab: str, user: str):
+    call = {"prefab_id": prefab, "version": "1.0.0", "function_name": "keep", "inputs": {"parameters": {"text": "a"}}}
+    body = json.dumps({"calls": [call, call]}).encode()
+    head = f"POST /v1/run HTTP/1.1\r\nHost: x\r\nX-API-Key: {gateway.key(user)}\r\nContent-Length: {len(body)}\r\n"
+    address = urlsplit(gateway.url)
+    with socket.create_connection((address.hostname, address.port), 20) as connection:
+        connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        heard = b""
+        while b"100 Continue" not in heard:  # who calls is known by then
+            heard += connection.recv(4096)
+        ask(gateway, "DELETE", f"/v1/users/{user}")
+        connection.sendall(body)
+        answer = connection.recv(4096)
+    assert b"401 Unauthorized" in answer
+    assert ask(gateway, "GET", "/v1/jobs", params={"user": user})["jobs"] == []
 
 
 def test_nobody_locks_themselves_out(gateway: Gateway):

@@ -49,6 +49,7 @@ class Pipeline:
         self._standings = standings
         self.prepare = preparation.prepare
         self.check_still = preparation.check_still
+        self.check_caller = preparation.check_caller
         self.attempt: Callable[..., Awaitable[Outcome]] = attempts.make
         self.new_log: Callable[[], Log] = lambda: Log(log_limit)
         """Where what a call prints goes."""
@@ -159,9 +160,12 @@ class Pipeline:
         Raises:
             AlreadyKnown: the same request has been admitted before.
             IdempotencyConflict: the key came with another request.
+            Unauthenticated: the user has been disabled or deleted while the request came in.
         """
         is_below = principal.job_id is not None or principal.tree_id is not None  # the database counts those
-        if not is_below and (key is None or await self._ledger.is_new(key, self._jobs.knows)):
+        is_new = not is_below and (key is None or await self._ledger.is_new(key, self._jobs.knows))
+        self.check_caller(principal)
+        if is_new:
             opening = Opening(
                 id=batch_id,
                 parent_id=None,

@@ -63,6 +63,8 @@ class Preparation:
         self._library = library
         self._vault = vault
         self._users = users
+        self.check_caller = users.check_principal
+        """To be asked right before something is recorded for a caller who was identified a while ago."""
         self._quotas = quotas
         self._standings = standings
         self._running = running

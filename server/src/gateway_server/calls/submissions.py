@@ -116,6 +116,7 @@ class Submissions:
             raise deadline
         prepared = [await self._prepared(principal, call, deadline) for call in request.calls]
         prepared = [self._still(ready) for ready in prepared]
+        self._pipeline.check_caller(principal)
 
         def work(connection: Connection) -> JobStatus:
             status = JobStatus.QUEUED
