@@ -254,3 +254,17 @@ def test_an_agent_that_calls_itself_comes_to_an_end(gateway: Gateway):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_a_job_that_waits_for_a_place_has_not_started(gateway: Gateway, user: str):
+    limit(gateway, user, 1, "concurrent")
+    key = gateway.key(user)
+    call = {"prefab_id": METERED[0], "version": METERED[1], "function_name": "sleeps"}
+    ids = []
+    for _ in range(2):
+        body = {**call, "inputs": {"parameters": {"seconds": 2.0}}}
+        ids.append(gateway.request("POST", "/v1/jobs", key=key, json=body).json()["job_id"])
+    first, second = (gateway.request("GET", f"/v1/jobs/{job_id}?wait=30", key=key).json() for job_id in ids)
+    assert [first["attempt"], second["attempt"]] == [1, 1]
+    first, second = sorted((first, second), key=lambda job: job["ended_at"])
+    assert second["started_at"] >= first["ended_at"]

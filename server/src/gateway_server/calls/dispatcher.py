@@ -348,9 +348,7 @@ class Dispatcher:
             if not self._queue.put_back(connection, leased.job_id, at, interrupted=interrupted):
                 return None
             if untried:
-                connection.execute(
-                    _jobs.update().where(_jobs.c.id == leased.job_id).values(attempt=_jobs.c.attempt - 1)
-                )
+                self._jobs.take_attempt_back(connection, leased.job_id)
             self._pipeline.pause(connection, leased.job_id, ran)
             self._jobs.keep_log(connection, leased.job_id, log)
             return event_log.store(connection, leased.job_id, body) if body else None

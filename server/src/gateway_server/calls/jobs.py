@@ -205,6 +205,13 @@ class Jobs:
         )
         return connection.execute(change).scalar()
 
+    def take_attempt_back(self, connection: Connection, job_id: str) -> None:
+        """Notes, within a transaction, that nothing was tried after all; a job of which nothing ever was has not
+        started."""
+        change = _jobs.update().where(_jobs.c.id == job_id)
+        connection.execute(change.values(attempt=_jobs.c.attempt - 1))
+        connection.execute(change.where(_jobs.c.attempt == 0).values(started_at=None))
+
     def begin_batch(self, connection: Connection, batch_id: str) -> None:
         """Notes, within a transaction, that the first call of a submitted batch is tried."""
         change = _jobs.update().where(_jobs.c.id == batch_id, _jobs.c.status == JobStatus.QUEUED)
