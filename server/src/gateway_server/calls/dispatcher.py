@@ -227,11 +227,14 @@ class Dispatcher:
     async def _expire(self) -> None:
         """Ends what waited until its time was over."""
         for job_id in await self._queue.overdue():
-            fault = DeadlineExceeded("The job's time was over before it began.")
-            outcome = of_fault(job_id, fault, begun=False)
 
-            def work(connection: Connection, outcome: Outcome = outcome) -> bool:
-                return self._queue.drop_waiting(connection, outcome.job_id) and self._close(connection, outcome)
+            def work(connection: Connection, job_id: str = job_id) -> bool:
+                if not self._queue.drop_waiting(connection, job_id):
+                    return False
+                begun = bool(connection.execute(select(_jobs.c.attempt).where(_jobs.c.id == job_id)).scalar())
+                when = "between two attempts" if begun else "before it began"
+                fault = DeadlineExceeded(f"The job's time was over {when}.")
+                return self._close(connection, of_fault(job_id, fault, begun=begun))
 
             if await self._database.write(work):
                 await self._tell_end(job_id)

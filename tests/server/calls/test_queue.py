@@ -1,0 +1,81 @@
+"""Jobs that wait: for how long, and what is told of those whose time is over."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from gateway_server.calls.dispatcher import Dispatcher
+from gateway_server.calls.events import Events
+from gateway_server.calls.jobs import Ending, Jobs
+from gateway_server.calls.outcomes import Outcome
+from gateway_server.calls.queue import Order, Queue
+from gateway_server.calls.running import RunningCalls
+from gateway_server.models import Call, JobStatus, Principal
+from gateway_server.prefabs.retries import Retry
+from gateway_server.store import schema
+from gateway_server.store.database import Database
+
+ANN = Principal(user="ann", issued_at=0.0)
+CALL = Call("some-prefab", "1.0.0", "f", {})
+
+
+class Books:
+    """A queue over a real database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database.in_folder(folder)
+        self.jobs = Jobs(self.database)
+        self.queue = Queue(self.database, self.jobs)
+
+    async def submit(self, *, deadline: float | None = None, attempt: int = 0) -> None:
+        def work(connection: Connection) -> None:
+            status = JobStatus.QUEUED
+            self.jobs.open(connection, job_id="job", principal=ANN, call=CALL, status=status, started=False)
+            connection.execute(schema.jobs.update().values(attempt=attempt))
+            order = Order(principal=ANN, call=CALL, retry=Retry())
+            self.queue.add(connection, "job", order, priority=0, deadline=deadline)
+
+        await self.database.write(work)
+
+    def dispatcher(self) -> Dispatcher:
+        def close(connection: Connection, outcome: Outcome, _log: bytes, **_: Any) -> bool:
+            return self.jobs.close(connection, outcome.job_id, Ending(outcome.status, outcome.told_error()))
+
+        parts: Any = {"pipeline": SimpleNamespace(close=close), "tokens": None}
+        books = {"database": self.database, "queue": self.queue, "jobs": self.jobs}
+        return Dispatcher(workers=1, events=Events(self.database), running=RunningCalls(), **books, **parts)
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Books]:
+    books = Books(folder)
+    books.database.open()
+    try:
+        yield books
+    finally:
+        await books.database.close()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("attempt", "status"), [(0, JobStatus.EXPIRED), (1, JobStatus.TIMED_OUT)])
+def test_a_job_expires_that_was_never_tried(tmp_path: Path, attempt: int, status: JobStatus) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            await books.submit(deadline=time.time() - 1, attempt=attempt)
+            await books.dispatcher()._expire()
+            job = await books.jobs.find("job", ANN)
+            assert job.status is status
+            assert job.error is not None
+            assert ("before it began" in job.error["message"]) is (attempt == 0)
+
+    run(main)
