@@ -79,3 +79,20 @@ def test_a_job_expires_that_was_never_tried(tmp_path: Path, attempt: int, status
             assert ("before it began" in job.error["message"]) is (attempt == 0)
 
     run(main)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_clock_that_is_set_back_keeps_no_job_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            await books.submit()
+            if cut:  # a gateway that was at it has died
+                assert await Queue(books.database, books.jobs).take("ann")
+                assert await books.queue.take_over(alone=True) == 1
+            real = time.time
+            monkeypatch.setattr(time, "time", lambda: real() - 3600)
+            assert await books.queue.take("ann")
+
+    run(main)

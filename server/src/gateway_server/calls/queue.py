@@ -22,6 +22,8 @@ from gateway_server.store.database import Database
 
 LEASE = 30.0
 """Seconds that a lease lasts without being renewed."""
+AT_ONCE = 0.0
+"""When a job may begin that does not rest: whatever becomes of the clock."""
 MOST_WAITING = 10_000
 """Jobs of one user that may be in the queue."""
 _table = schema.job_queue
@@ -117,7 +119,7 @@ class Queue:
                 job_id=job_id,
                 user=order.principal.user,
                 priority=priority,
-                available_at=time.time(),
+                available_at=AT_ONCE,
                 deadline=deadline,
                 canceled=False,
                 order=order.dump(),
@@ -218,7 +220,7 @@ class Queue:
             found = list(connection.execute(wanted).scalars())
             for job_id in found:
                 change = update(_table).where(_table.c.job_id == job_id)
-                connection.execute(change.values(lease_owner=None, lease_until=None, available_at=time.time()))
+                connection.execute(change.values(lease_owner=None, lease_until=None, available_at=AT_ONCE))
                 self._jobs.set_status(connection, job_id, JobStatus.QUEUED, interrupted=True)
             return len(found)
 
