@@ -1,15 +1,19 @@
 """JSON from strangers arrives as it was sent, or is refused with a word on why."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from fuzz.wire import Line, Request
 from gateways import running_gateway
 from packages import write_package
 
-from gateway_server.calls.inputs import MOST_DEPTH, parse_object
+from gateway_server.calls.inputs import MOST_DEPTH, parse_object, parse_submission
+from gateway_server.calls.queue import Order
 from gateway_server.calls.texts import check_event, check_result
 from gateway_server.errors import Invalid, RuntimeCrashed
+from gateway_server.models import Principal
+from gateway_server.prefabs.retries import ONCE
 
 ECHO = "def echo(value):\n    return value\n"
 
@@ -25,6 +29,17 @@ def test_depth_has_a_limit(kind: str):
     for levels in (MOST_DEPTH, 400, 900, 5000, 200_000):
         with pytest.raises(Invalid, match=r"nested deeper than 254|not valid JSON"):
             parse_object(f'{{"a":{nested(levels, kind)}}}'.encode())
+
+
+@pytest.mark.parametrize("inputs", ['{"a":%s}', '{"parameters":{"a":%s}}'])
+def test_what_is_taken_in_as_a_job_is_not_too_deep_to_be_kept(inputs: str):
+    call, kept = '{"prefab_id":"p","version":"1.0.0","function_name":"f","inputs":%s}', 0
+    for levels in range(MOST_DEPTH - 6, MOST_DEPTH + 1):
+        body = (call % (inputs % nested(levels))).encode()
+        with suppress(Invalid):
+            (taken,) = parse_submission(body, size_limit=1 << 20, batch_limit=1)[0].calls
+            kept += bool(Order(principal=Principal(user="ann", issued_at=0.0), call=taken, retry=ONCE).dump())
+    assert 3 <= kept <= 6
 
 
 @pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 2**53 + 1, 0, 10**18, 1.5e300])

@@ -67,9 +67,13 @@ def parse_submission(body: bytes, *, size_limit: int, batch_limit: int) -> tuple
     """
     document = _read_document(body, size_limit)
     submission = _read_submission(document)
-    if "calls" not in document and "prefab_id" in document:
-        document = {"calls": [document]}
-    return _read_run(document, batch_limit), submission
+    if "calls" in document or "prefab_id" not in document:
+        return _read_run(document, batch_limit), submission
+    request = _read_run({"calls": [document]}, batch_limit)
+    (call,) = request.calls
+    if isinstance(call, Call) and body.count(b"[") + body.count(b"{") > SURELY_FLAT:
+        _check_depth({"call": {"parameters": call.parameters}})  # as it is kept, which may be a level deeper
+    return request, submission
 
 
 def _read_document(body: bytes, size_limit: int) -> dict[str, Any]:
