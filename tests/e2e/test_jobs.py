@@ -261,6 +261,14 @@ def test_the_events_of_a_plain_run_end_with_its_result(gateway: Gateway, key: st
     assert events(gateway, key, run["job_id"], 1) == []
 
 
+def test_the_events_of_a_plain_batch_end_as_those_of_a_submitted_one(gateway: Gateway, key: str) -> None:
+    body = {"calls": [call("add", a=1), call("add", a=2), call("nothing")]}
+    plain = gateway.request("POST", "/v1/run", key=key, json=body).json()["job_id"]
+    submitted = submit(gateway, key, body)
+    ends = [events(gateway, key, job_id)[-1][1] for job_id in (plain, submitted)]
+    assert ends[0] == ends[1] == {"type": "done", "data": {"succeeded": 2, "failed": 1}}
+
+
 def test_a_thousand_jobs_of_one_do_not_keep_another_waiting(gateway: Gateway) -> None:
     crowd, single = gateway.key("crowd"), gateway.key("single")
     batch = submit(gateway, crowd, {"calls": [call("sleeps", seconds=0.5)] * 200})

@@ -416,10 +416,14 @@ def _has_ended(connection: Connection, job_id: str) -> bool:
 
 
 def _recorded_end(connection: Connection, job_id: str) -> bytes:
-    wanted = select(_jobs.c.error, _results.c.body).outerjoin(_results, _results.c.job_id == _jobs.c.id)
-    row = connection.execute(wanted.where(_jobs.c.id == job_id)).first()
+    wanted = select(_jobs.c.prefab_id, _jobs.c.error, _results.c.body)
+    wanted = wanted.outerjoin(_results, _results.c.job_id == _jobs.c.id).where(_jobs.c.id == job_id)
+    row = connection.execute(wanted).first()
     if row is None:
         return b""
-    if row.error is None:
-        return done(row.body or b"null", bytes(_envelope.decode(row.body).files) if row.body else b"{}")
-    return error(orjson.loads(row.error), job_id, {})
+    if row.error is not None:
+        return error(orjson.loads(row.error), job_id, {})
+    if row.prefab_id is None:  # a batch
+        counts = select(_jobs.c.status, func.count()).where(_jobs.c.parent_id == job_id).group_by(_jobs.c.status)
+        return summed_up({JobStatus(status): count for status, count in connection.execute(counts)})
+    return done(row.body or b"null", bytes(_envelope.decode(row.body).files) if row.body else b"{}")
