@@ -255,6 +255,19 @@ def test_a_run_may_be_canceled_by_its_key(gateway: Gateway) -> None:
     assert answers[0].json()["detail"]["error_code"] == "CANCELED"
 
 
+def test_a_key_cancels_the_job_that_a_run_only_waits_for(gateway: Gateway) -> None:
+    key, body, answers = gateway.key("cancels"), plain(call("echo", text="a", seconds=30)), list[httpx.Response]()
+    headers = {"Prefer": "respond-async", "Idempotency-Key": "both"}
+    job = gateway.request("POST", "/v1/internal/run", key=key, json=body, headers=headers).json()["job_id"]
+    thread = threading.Thread(target=lambda: answers.append(run(gateway, key, body, "both")))
+    thread.start()
+    time.sleep(1)  # nothing tells that the run waits
+    assert gateway.request("POST", "/v1/jobs/both/cancel", key=key).json()["canceled"] is True
+    thread.join(20)
+    assert answers[0].json()["detail"]["error_code"] == "CANCELED"
+    assert gateway.request("GET", f"/v1/jobs/{job}?wait=10", key=key).json()["status"] == "canceled"
+
+
 def test_any_key_is_good_for_that(gateway: Gateway) -> None:
     key, name, submitted = gateway.key("cancels"), "orders/17/cancel", call("echo", text="a", seconds=30)
     job = gateway.request("POST", "/v1/jobs", key=key, json=submitted, headers={"Idempotency-Key": name}).json()

@@ -313,13 +313,12 @@ class Exchanges:
         if exchange.key is not None and self._live.get(exchange.key.key) is exchange:
             del self._live[exchange.key.key]  # where no other run has taken its place
 
-    def cancel(self, principal: Principal, key: str) -> bool:
-        """Ends the run that a key stands for, on its caller's word; False if none is under way."""
+    def cancel(self, principal: Principal, key: str) -> Exchange | None:
+        """Ends the run that a key stands for, on its caller's word, and gives it; None if none is under way."""
         live = self._live.get(place(principal, key))
-        if live is None:
-            return False
-        live.cancel(Canceled("The caller canceled the call."))
-        return True
+        if live is not None:
+            live.cancel(Canceled("The caller canceled the call."))
+        return live
 
     async def end_user(self, user: str, seconds: float = 10.0) -> None:
         """Ends the runs of a user, whatever stage they are at, and waits."""

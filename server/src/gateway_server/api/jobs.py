@@ -182,15 +182,20 @@ def _add_cancel(
 
         In the place of its id, a request may be named by its Idempotency-Key.
         """
-        if exchanges.cancel(principal, job_id):
-            return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=True)
+        is_over = CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=True)
+        live = exchanges.cancel(principal, job_id)
+        if live is not None and (live.job_id or principal.job_id is not None):
+            return is_over
         if principal.job_id is not None:  # code inside a call may end what it began, and look at nothing
             call = running.find(job_id)
             if call is None or not access.may_end_call(principal, call.caller_id):
                 raise JobNotFound(f"There is no running job {job_id[:60]} of this call.")
             return CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=running.cancel(job_id))
-        job = await jobs.find_by_place(place(principal, job_id)) or await jobs.find(job_id, principal)
-        canceled = await dispatcher.cancel(job)
+        job = await jobs.find_by_place(place(principal, job_id))  # a run may wait for a job that it did not begin
+        if job is None and live is not None:
+            return is_over
+        job = job or await jobs.find(job_id, principal)
+        canceled = await dispatcher.cancel(job) or live is not None
         if not canceled:
             job = await jobs.find(job.id, principal)
         if canceled and job.user != principal.user:
