@@ -364,8 +364,8 @@ class Gateway:
             redirect_slashes=False,  # a redirect would go to whatever host the request names
         )
         openapi.install(web)
-        faults.install(web)
         identify = self.authenticator
+        faults.install(web, identify)
         web.include_router(health_routes.routes(engine=self.engine, running=self.running))
         web.include_router(
             job_routes.routes(

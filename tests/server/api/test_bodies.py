@@ -18,6 +18,15 @@ def test_no_more_is_held_of_a_body_than_it_may_have(gateway: Gateway, path: str)
     assert (answer.status_code, answer.json()["detail"]["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
+@pytest.mark.parametrize("body", [b"{", b"{}"])
+def test_who_calls_is_asked_before_what_is_wrong(gateway: Gateway, body: bytes) -> None:
+    answers = [
+        httpx.post(gateway.url + "/v1/secrets", content=body, headers={"content-type": "application/json", **proof})
+        for proof in ({}, {"x-api-key": gateway.admin_key})
+    ]
+    assert [answer.json()["detail"]["error_code"] for answer in answers] == ["UNAUTHENTICATED", "VALIDATION_ERROR"]
+
+
 def test_a_body_that_stops_is_given_up(gateway: Gateway) -> None:
     with Wire(gateway) as wire:
         answer = wire.say(HEAD % b"/v1/secrets", b"Content-Length: 100\r\n\r\n{").hear()

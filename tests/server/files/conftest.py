@@ -76,7 +76,7 @@ class House:
         self.uploads = Uploads(self.library, self.database, self.objects, self.settings)
         self.signed_objects = SignedObjects(self.library, self.objects, self.settings)
         self.web = FastAPI()
-        faults.install(self.web)
+        faults.install(self.web, _identify)
         self.web.include_router(
             routes(library=self.library, uploads=self.uploads, identify=_identify, settings=self.settings)
         )

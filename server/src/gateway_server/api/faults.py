@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -43,6 +44,11 @@ async def on_fault(_request: Request, error: Exception) -> Response:
 async def on_invalid(request: Request, error: Exception) -> Response:
     """The framework's handler of requests that do not have the form of their route."""
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.__cause__, ValueError):  # of a body that is no JSON, which it reads before it asks who calls
+        try:
+            await request.app.state.identify(request)
+        except GatewayFault as fault:
+            return await on_fault(request, fault)
     problems = [Problem("/" + "/".join(map(str, told["loc"])), told["msg"]) for told in error.errors()]
     shown = "; ".join(f"{problem.pointer} {problem.message}" for problem in problems[:5])
     return await on_fault(request, Invalid(f"The request is not valid: {shown}.", problems))
@@ -91,8 +97,9 @@ def unexpected() -> InternalError:
     return InternalError("The gateway made a mistake; its log tells more.")
 
 
-def install(web: FastAPI) -> None:
-    """Makes every error of a route an answer of the one form."""
+def install(web: FastAPI, identify: Callable[[Request], Awaitable[object]]) -> None:
+    """Makes every error of a route an answer of the one form; `identify` finds out who calls."""
+    web.state.identify = identify
     web.add_exception_handler(GatewayFault, on_fault)
     web.add_exception_handler(RequestValidationError, on_invalid)
     web.add_exception_handler(HTTPException, on_http_error)
