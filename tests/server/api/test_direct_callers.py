@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from gateways import Gateway, memory_mb, running_gateway, until
 from wire import Answer, Caller, Wire, calls, echo
@@ -272,3 +273,11 @@ def test_keys_are_known_on_both_ways_and_both_paths(gateway: Gateway, ann: Calle
             assert answers[0].status == 200
             same(answers[0], answers[1])
             same(answers[1], answers[2])
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_preferences_may_come_in_several_headers(gateway: Gateway, is_direct: bool) -> None:
+    headers = [("x-api-key", gateway.admin_key), ("Prefer", "respond-async"), ("Prefer", "handling=lenient")]
+    body = echo("a")
+    answer = httpx.post(f"{gateway.url}/v1/run", content=body if is_direct else iter([body]), headers=headers)
+    assert answer.status_code == 202, answer.text

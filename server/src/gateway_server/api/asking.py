@@ -65,4 +65,7 @@ def parse_duration(text: str | None) -> float | None:
 
 def read_headers(scope: Mapping[str, Any]) -> dict[str, str]:
     """The headers of a request by their lower-case names."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    if "prefer" in found:  # may come in several pieces
+        found["prefer"] = ", ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"prefer")
+    return found

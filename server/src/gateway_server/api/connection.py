@@ -122,6 +122,8 @@ class Connection(HttpToolsProtocol):
                 if name in seen and name in ONCE:
                     self._refusal = Invalid(f"The request has more than one header {name.decode('latin-1')}.")
                     raise ValueError(name)
+                if name in seen and name == b"prefer":  # may come in several pieces
+                    value = seen[name] + b", " + value
                 seen[name] = value
                 if name == b"transfer-encoding" and value.lower() != b"chunked":
                     self._refusal = Invalid("The only Transfer-Encoding of a request is chunked.")
