@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -39,7 +40,7 @@ class Shop:
         self.catalogue = Catalogue(database, environments, folder)
 
     async def publish(
-        self, version: str, name: str = "Hello", *, digest: str = "0" * 64, replacing: bool = False
+        self, version: str, name: str = "Hello", *, digest: str = "0" * 64, replacing: bool = False, **members: Any
     ) -> None:
         self._revision += 1
         row = {
@@ -48,7 +49,7 @@ class Shop:
             "status": "deployed",
             "error": None,
             "warnings": "[]",
-            "manifest": json.dumps(manifest(version=version, name=name)),
+            "manifest": json.dumps(manifest(version=version, name=name, **members)),
             "digest": digest,
             "environment": "any",
             "settings": "{}",
@@ -178,3 +179,13 @@ async def test_who_mistypes_an_id_is_told_the_one_that_was_meant(shop: Shop) -> 
         with pytest.raises(NotFound) as caught:
             await shop.catalogue.find(wrong, "1.0.0")
         assert str(caught.value).endswith(told)
+
+
+async def test_a_manifest_that_is_longer_as_it_is_kept_is_read_all_the_same(shop: Shop) -> None:
+    """As it comes it may have no spaces, and keeps the catalogue readable for all in any case."""
+    short = json.dumps(manifest(tags=["a"] * 240_000), separators=(",", ":"))
+    assert parse_manifest(short)
+    await shop.publish("1.0.0")
+    await shop.publish("2.0.0", tags=["a"] * 240_000)
+    assert await shop.names() == {"1.0.0": "Hello", "2.0.0": "Hello"}
+    assert (await shop.catalogue.newest("hello-world")).version == "2.0.0"

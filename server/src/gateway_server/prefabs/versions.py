@@ -50,7 +50,7 @@ class Version:
 
 def from_row(row: Any, code: Path, packages: Path) -> Version:
     """A deployed version, from its row and where its parts lie."""
-    manifest = parse_manifest(row.manifest)
+    manifest = parse_manifest(json.loads(row.manifest))  # as text it may be longer than a package's may be
     deployment = Deployment(
         key=f"{row.prefab_id}@{row.version}#{row.digest[:16]}.{row.revision}",
         prefab_id=row.prefab_id,
