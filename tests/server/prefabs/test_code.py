@@ -180,3 +180,12 @@ def test_signatures_that_do_not_fit(
     (problem,) = check(write_files, code, {"src/work.py": "def greet(): ..."}, parameters=parameters)
     assert problem.pointer == f"/functions/0{pointer}"
     assert all(word in problem.message for word in words)
+
+
+def test_modules_that_import_all_of_each_other_are_read_once(write_files: WriteFiles) -> None:
+    count = 40  # and there are 2 ** 40 ways through them
+    both = "from .a{0} import *\nfrom .b{0} import *\n"
+    others = {f"src/{side}{n}.py": both.format(n + 1) for side in "ab" for n in range(count)}
+    others |= {f"src/{side}{count}.py": "" for side in "ab"}
+    with pytest.raises(PackageError, match="defines no 'greet'"):
+        check(write_files, both.format(0), others)

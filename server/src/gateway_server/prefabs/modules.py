@@ -79,11 +79,16 @@ class Modules:
             self._modules[name] = _read(name, path, self._files) if path else Module(name=name)
         return self._modules[name]
 
-    def find(self, module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> Found | None:
-        """Where a name of a module comes from; None if it is certain that nothing defines it."""
+    def find(self, module: str, name: str, seen: set[tuple[str, str]] | None = None) -> Found | None:
+        """Where a name of a module comes from; None if it is certain that nothing defines it.
+
+        `seen` is what has been looked at on the way, and needs no second look: there are as many ways through modules
+        that import all of each other as they like.
+        """
+        seen = set() if seen is None else seen
         if (module, name) in seen:
             return None
-        seen |= {(module, name)}
+        seen.add((module, name))
         try:
             content = self.read(module)
         except SourceError:
@@ -100,7 +105,7 @@ class Modules:
             return Found()
         return None
 
-    def _follow(self, module: Module, binding: Binding, seen: frozenset[tuple[str, str]]) -> Found | None:
+    def _follow(self, module: Module, binding: Binding, seen: set[tuple[str, str]]) -> Found | None:
         if isinstance(binding, FunctionNode):
             return Found(function=binding)
         if isinstance(binding, ast.Name):
