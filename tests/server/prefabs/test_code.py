@@ -189,3 +189,10 @@ def test_modules_that_import_all_of_each_other_are_read_once(write_files: WriteF
     others |= {f"src/{side}{count}.py": "" for side in "ab"}
     with pytest.raises(PackageError, match="defines no 'greet'"):
         check(write_files, both.format(0), others)
+
+
+def test_a_function_of_a_compiled_module_is_found(write_files: WriteFiles) -> None:
+    assert check(write_files, "from .fast import greet", {"src/fast.cpython-311-x86_64-linux-gnu.so": ""}) == ()
+    assert check(write_files, "from .deep.fast import *", {"src/deep/fast.abi3.so": ""}) == ()
+    with pytest.raises(PackageError):
+        check(write_files, "from .fast import greet", {"src/faster.so": ""})

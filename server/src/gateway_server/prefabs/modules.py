@@ -64,19 +64,20 @@ class Modules:
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._files = files
         self._folders = {parent.as_posix() for path in files for parent in PurePosixPath(path).parents}
+        self._compiled = {path.partition(".")[0] for path in files if path.endswith((".so", ".pyd"))}
         self._modules: dict[str, Module] = {}
 
     def exists(self, name: str) -> bool:
-        """Whether the package holds this module, or a folder of that name."""
-        return self._path(name) is not None or any(
-            path.startswith(f"{name.replace('.', '/')}/") for path in self._files
-        )
+        """Whether the package holds this module, perhaps compiled, or a folder of that name."""
+        stem = name.replace(".", "/")
+        return self._path(name) is not None or stem in self._folders or stem in self._compiled
 
     def read(self, name: str) -> Module:
-        """A module that exists; a folder without `__init__.py` is a module without names."""
+        """A module that exists; a folder without `__init__.py` is a module without names, a compiled one has any."""
         if name not in self._modules:
             path = self._path(name)
-            self._modules[name] = _read(name, path, self._files) if path else Module(name=name)
+            is_compiled = name.replace(".", "/") in self._compiled
+            self._modules[name] = _read(name, path, self._files) if path else Module(name=name, dynamic=is_compiled)
         return self._modules[name]
 
     def find(self, module: str, name: str, seen: set[tuple[str, str]] | None = None) -> Found | None:
