@@ -388,3 +388,16 @@ def test_damaged_archives_are_read_or_refused(data: st.DataObject, kind: str, tm
     with contextlib.suppress(PackageError):
         open_package(tmp_path / kind, scratch=tmp_path / "scratch").close()
     assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_what_tools_left_behind_may_hold_links(package_folder: Path, tmp_path: Path) -> None:
+    (package_folder / ".venv" / "bin").mkdir(parents=True)
+    (package_folder / ".venv" / "bin" / "python").symlink_to("/usr/bin/python3")
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as file:
+        file.add(package_folder, "hello")
+    with open_package(tmp_path / "x.tar.gz") as package:
+        assert package.digest == open_package(package_folder).digest
+    info = zipfile.ZipInfo("node_modules/.bin/tool")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with open_package(zip_of([(info, b"../tool.js")], tmp_path / "x.zip")) as package:
+        assert set(package.files) == {"prefab-manifest.json", "src/main.py"}

@@ -144,14 +144,13 @@ def _unpack_tar(file: IO[bytes], writer: _Writer) -> None:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # else every header would stay in memory
             path = writer.admit(member.name)
-            if member.isdir():
+            if path is None or member.isdir():  # what is not wanted may be anything: environments are full of links
                 continue
             if not member.isreg() or member.issparse():
                 raise PackageError.of(f"{show(member.name)} is a link, a device or another special file")
             source = archive.extractfile(member)
             assert source is not None
-            if path is not None:
-                writer.write(path, source)
+            writer.write(path, source)
     while stream.read(CHUNK):  # to the end, where the checksum stands
         pass
 
@@ -163,12 +162,11 @@ def _unpack_zip(file: IO[bytes], writer: _Writer) -> None:
             raise PackageError.of(f"the package is larger than {MAX_UNPACKED // 1024**2} MiB when unpacked")
         for info in archive.infolist():
             path = writer.admit(info.orig_filename)
-            if info.is_dir():
+            if path is None or info.is_dir():
                 continue
             _check_member(info)
-            if path is not None:
-                with archive.open(info) as source:
-                    writer.write(path, source)
+            with archive.open(info) as source:
+                writer.write(path, source)
 
 
 def _check_member(info: zipfile.ZipInfo) -> None:
