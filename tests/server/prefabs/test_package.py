@@ -401,3 +401,12 @@ def test_what_tools_left_behind_may_hold_links(package_folder: Path, tmp_path: P
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     with open_package(zip_of([(info, b"../tool.js")], tmp_path / "x.zip")) as package:
         assert set(package.files) == {"prefab-manifest.json", "src/main.py"}
+
+
+def test_metadata_of_another_kind(package_folder: Path, tmp_path: Path) -> None:
+    for value in ("5", "true", "'x'"):
+        text = PYPROJECT.replace("dependencies = [", f"dynamic = {value}\ndependencies = [", 1)
+        (package_folder / "pyproject.toml").write_text(text)
+        assert open_package(package_folder).requirements
+    members: list[tuple[zipfile.ZipInfo | str, bytes]] = [("x.dist-info/METADATA/x", b""), ("x.dist-info/WHEEL", b"")]
+    assert "exactly one" in refusal(zip_of(members, tmp_path / "x.whl"), tmp_path / "scratch")

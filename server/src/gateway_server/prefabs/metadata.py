@@ -44,7 +44,8 @@ def read_pyproject(root: Path, manifest: Manifest) -> Dependencies:
         raise PackageError.of(f"{PYPROJECT}: [project] must be a table")
     if not project:
         report.warn("/dependencies_file", f"{PYPROJECT} has no [project] table, so the package has no dependencies")
-    if "dependencies" in (project.get("dynamic") or ()):
+    dynamic = project.get("dynamic")
+    if isinstance(dynamic, list) and "dependencies" in dynamic:
         raise PackageError.of(f"{PYPROJECT}: the dependencies are dynamic; list them under [project].dependencies")
     _compare(project, manifest, report)
     texts = project.get("dependencies", [])
@@ -58,7 +59,7 @@ def read_pyproject(root: Path, manifest: Manifest) -> Dependencies:
 
 def read_wheel_metadata(root: Path, filename: str, manifest: Manifest) -> Dependencies:
     """METADATA of an unpacked wheel, whose version and name must be those of the manifest."""
-    found = sorted(root.glob("*.dist-info/METADATA"))
+    found = [path for path in sorted(root.glob("*.dist-info/METADATA")) if path.is_file()]
     if len(found) != 1:
         raise PackageError.of("the wheel must hold exactly one .dist-info/METADATA")
     raw, _ = parse_email(_read_bytes(found[0]))
