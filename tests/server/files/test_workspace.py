@@ -284,3 +284,9 @@ async def test_a_copy_that_is_cancelled_lets_go_of_its_file_first(house: House) 
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_inputs_lie_under_the_very_key_that_the_function_looks_under(house: House, workspace: Path) -> None:
+    file = await house.put()
+    await stage(house.objects, {"aux": [file], " spaced ": [file], "...": [file]}, workspace, None)
+    assert set(inputs(workspace)) == {"aux/a.txt", " spaced /a.txt", ".../a.txt"}

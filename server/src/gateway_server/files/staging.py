@@ -61,11 +61,16 @@ def _plan(files: Mapping[str, Sequence[StoredFile]]) -> dict[str, dict[str, Stor
     plan: dict[str, dict[str, StoredFile]] = {}
     names: dict[str, Names] = {}
     for key, group in files.items():
-        folder = safe_name(key)
+        folder = _folder(key)
         taken = names.setdefault(folder, Names())
         for file in group:
             plan.setdefault(folder, {})[taken.take(safe_name(file.name))] = file
     return plan
+
+
+def _folder(key: str) -> str:
+    """The key itself: it is under exactly this name that a function looks. A manifest has none that is no folder's."""
+    return safe_name(key) if key in ("", ".", "..") or set(key) & set("/\0") else key
 
 
 def _make_folder(workspace: Path, folder: str, owner: int | None) -> None:
