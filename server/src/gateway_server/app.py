@@ -141,7 +141,11 @@ class Gateway:
                 running=self.running,
             ),
             attempts=Attempts(
-                file_limit=settings.file_limit, library=self.library, tokens=self.tokens, engine=self.engine
+                file_limit=settings.file_limit,
+                outputs_limit=None if settings.sandbox == "off" else settings.workspace_limit,
+                library=self.library,
+                tokens=self.tokens,
+                engine=self.engine,
             ),
             quotas=self.quotas,
             jobs=self.jobs,

@@ -290,3 +290,18 @@ async def test_inputs_lie_under_the_very_key_that_the_function_looks_under(house
     file = await house.put()
     await stage(house.objects, {"aux": [file], " spaced ": [file], "...": [file]}, workspace, None)
     assert set(inputs(workspace)) == {"aux/a.txt", " spaced /a.txt", ".../a.txt"}
+
+
+def test_what_takes_nothing_on_the_disk_takes_room_among_the_outputs(workspace: Path) -> None:
+    """Files with holes, and names of the same file: as copies they would fill the disk of the gateway."""
+    top = workspace / "data/outputs"
+    for name in "ab":
+        with (top / name).open("wb") as file:
+            file.truncate(600)
+    (top / "c").write_bytes(b"x" * 300)
+    for name in "de":
+        os.link(top / "c", top / name)
+    found = collect(workspace, most=1000)
+    assert [output.relative for output in found.outputs] == ["a", "c"]
+    assert len(found.skipped) == 3
+    assert "at most 1000 bytes in all" in found.skipped[0]

@@ -52,8 +52,12 @@ FIRST = Order()
 class Attempts:
     """Makes attempts."""
 
-    def __init__(self, *, file_limit: int, library: Library, tokens: Tokens, engine: LocalEngine) -> None:
+    def __init__(
+        self, *, file_limit: int, outputs_limit: int | None, library: Library, tokens: Tokens, engine: LocalEngine
+    ) -> None:
+        """`outputs_limit` are the bytes that a function may leave, besides its inputs."""
         self._file_limit = file_limit
+        self._outputs_limit = outputs_limit
         self._library = library
         self._tokens = tokens
         self._engine = engine
@@ -148,8 +152,10 @@ class Attempts:
         with opened(worker.workspace, OUTPUTS) as folder, os.scandir(folder) as entries:
             if next(entries, None) is None:
                 return {}
-        limit = self._file_limit
-        collection = await asyncio.to_thread(collect, worker.workspace, owner=worker.owner, limit=limit)
+        limit, most = self._file_limit, self._outputs_limit
+        if most is not None:
+            most += worker.given
+        collection = await asyncio.to_thread(collect, worker.workspace, owner=worker.owner, limit=limit, most=most)
         for line in collection.skipped:
             call.log.write(f"output left out: {line}\n".encode())
         stored = await self._library.store_outputs(

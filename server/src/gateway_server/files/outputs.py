@@ -66,15 +66,18 @@ class Collection:
     """What was left out and why, a line each, for the job's log."""
 
 
-def collect(workspace: Path, *, owner: int | None = None, limit: int | None = None) -> Collection:
+def collect(
+    workspace: Path, *, owner: int | None = None, limit: int | None = None, most: int | None = None
+) -> Collection:
     """Walks `data/outputs`, in the order of names. Blocks.
 
     Args:
         workspace: the folder of the call.
         owner: the only uid whose files count; None where workers have none of their own.
         limit: most bytes of one file.
+        most: most bytes of all files together.
     """
-    walk = _Walk(workspace, owner, limit)
+    walk = _Walk(workspace, owner, limit, most)
     try:
         with opened(workspace, OUTPUTS) as top:
             walk.enter(top, "", "", 1)
@@ -86,12 +89,13 @@ def collect(workspace: Path, *, owner: int | None = None, limit: int | None = No
 class _Walk:
     """One walk over the outputs."""
 
-    def __init__(self, workspace: Path, owner: int | None, limit: int | None) -> None:
+    def __init__(self, workspace: Path, owner: int | None, limit: int | None, most: int | None) -> None:
         self.found: list[Output] = []
         self.skipped: list[str] = []
         self._workspace = workspace
         self._owner = owner
         self._limit = limit
+        self._most = self._left = most
 
     def skip(self, relative: str, reason: str) -> None:
         if len(self.skipped) < 100:
@@ -125,7 +129,11 @@ class _Walk:
             self.skip(relative, f"has more than {self._limit} bytes")
         elif len(relative.encode()) > LONGEST:
             self.skip(relative[:80] + "…", f"has a path of more than {LONGEST} bytes")
+        elif self._left is not None and status.st_size > self._left:  # holes and second names take nothing, copies do
+            self.skip(relative, f"has no room: what a call keeps has at most {self._most} bytes in all")
         else:
+            if self._left is not None:
+                self._left -= status.st_size
             self.found.append(Output(relative, status.st_size, self._workspace, path))
 
     def _descend(self, folder: int, name: str, path: str, relative: str, depth: int) -> None:
