@@ -132,6 +132,9 @@ class _Zygote:
         if functions.mentions_async(os.path.join(self._plan.paths[0], self._plan.entry_point)):
             functions.load_asyncio()  # before the package's own names can stand for those of the standard library
         sys.path[:0] = self._plan.paths[:1]
+        top, _, _ = self._plan.entry_point.partition("/")
+        if not os.path.exists(os.path.join(self._plan.paths[0], top, "__init__.py")):
+            importlib.import_module(top)  # else that of a library, which has such a file, would be taken for it
         for path in self._plan.paths[1:]:
             site.addsitedir(path)
 

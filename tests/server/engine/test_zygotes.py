@@ -318,3 +318,15 @@ def test_a_call_that_has_not_begun_gets_another_zygote_where_its_own_has_ended(f
             assert not ended[0].alive
 
     run(main())
+
+
+def test_a_library_that_brings_a_src_of_its_own_is_not_taken_for_the_package(folder):
+    async def main():
+        async with running_engine(folder) as engine:
+            deployment = engine.deployment("behaves")
+            (deployment.code / "src" / "__init__.py").unlink()
+            (deployment.packages / "src").mkdir(mode=0o755)
+            (deployment.packages / "src" / "__init__.py").write_text("")
+            assert value(await engine.call("behaves", "count")) == 1
+
+    run(main())
