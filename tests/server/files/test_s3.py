@@ -462,3 +462,14 @@ async def test_an_output_that_nobody_wants_leaves_no_file_open(tmp_path: Path) -
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(opened[0])
     await store.close()
+
+
+@pytest.mark.anyio
+async def test_nothing_stays_of_outputs_of_a_deleted_user_that_a_kill_has_cut(
+    house: House, store: S3Objects, library: Library
+) -> None:
+    keys = {user: f"prefab-outputs/{user}/2025/11/07/job/big" for user in ("alice", "alice2")}
+    begun_by = {user: await store.begin(Assembly(id=user, key=key, size=4, part_size=4)) for user, key in keys.items()}
+    await house.database.write(lambda c: announce(c, keys.items(), house.clock.timestamp()))
+    await library.erase("alice")
+    assert await begun(store) == [begun_by["alice2"]]

@@ -17,6 +17,12 @@ async def erase(database: Database, objects: Objects, user: str) -> None:
             await objects.discard(records.assembly_of(row))
     prefixes = [area_prefix(area, user) for area in Area]
     for prefix in prefixes:
+        begun = select(pending_objects.c.key).where(
+            pending_objects.c.key >= prefix, pending_objects.c.key < after(prefix)
+        )
+        cut = await database.read(lambda c, begun=begun: list(c.execute(begun).scalars()))  # type: ignore[misc]
+        if cut:
+            await objects.wipe(cut)  # parts of these are no objects yet
         await objects.delete_below(prefix)
     gone = [delete(uploads).where(uploads.c.user == user), delete(files).where(files.c.user == user)]
     for table in (job_files, pending_objects):
