@@ -230,3 +230,15 @@ def test_there_are_never_too_many_parts(size: int) -> None:
     bytes_each = part_size(size, 16 << 20)
     assert bytes_each >= 16 << 20
     assert -(-size // bytes_each) <= MOST_PARTS
+
+
+async def test_an_upload_that_was_complete_but_not_recorded_leaves_nothing_when_it_is_aborted(house: House) -> None:
+    upload = await house.uploads.create(AGENT, wish(Area.OUTPUTS, "a"), 4)
+    part = await house.objects.parts.receive(upload.id, 1, 0, 4)
+    await part.write(b"data")
+    await part.commit()
+    await house.uploads.complete(AGENT, upload.id, None)
+    await house.database.write(lambda c: c.execute(files.delete()))  # as if the gateway had died before
+    await house.database.write(lambda c: c.execute(uploads.update().values(completed=False)))
+    await house.uploads.abort(AGENT, upload.id)
+    assert house.on_disk() == []

@@ -206,6 +206,8 @@ class Uploads:
         if not row.completed:
             await self._objects.discard(records.assembly_of(row))
             await self._end(identifier)
+            if not await self._database.read(lambda c: records.recorded(c, [row.key])):
+                await self._objects.delete([row.key])  # it was complete, and the gateway died before that was recorded
 
     async def _end(self, identifier: str) -> None:
         await self._database.write(lambda c: room.end_uploads(c, uploads.c.id == identifier))
