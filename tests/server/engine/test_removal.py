@@ -1,5 +1,8 @@
 """Folders that packages have filled go away, and nothing else does."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,25 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_passed_over(tmp_path: Path) -> None:
     assert not removal.is_large(tmp_path / "none")
     removal.remove(tmp_path / "none")
+
+
+@pytest.mark.parametrize("count", [1, 3 * removal.FEW])
+def test_folders_that_nobody_may_write_to_are_removed_without_root(count: int) -> None:
+    top = Path(tempfile.mkdtemp())
+    if os.geteuid() == 0:
+        os.chown(top, 65534, 65534)
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            fill(top / "folder", count, top)
+            for name, mode in (("a/b", 0), ("a", 0o500)):
+                (top / "folder" / name).chmod(mode)
+            removal.remove(top / "folder")
+            os._exit((top / "folder").exists())
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(child, 0)
+    shutil.rmtree(top)
+    assert os.waitstatus_to_exitcode(status) == 0
