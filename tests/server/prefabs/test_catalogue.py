@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from packages import write_package
@@ -19,6 +19,7 @@ from gateway_server.models import Principal, Scope
 from gateway_server.prefabs import catalogue as module
 from gateway_server.prefabs import versions
 from gateway_server.prefabs.catalogue import Catalogue
+from gateway_server.prefabs.environments import Resolution
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.store.database import Database
@@ -189,3 +190,27 @@ async def test_a_manifest_that_is_longer_as_it_is_kept_is_read_all_the_same(shop
     await shop.publish("2.0.0", tags=["a"] * 240_000)
     assert await shop.names() == {"1.0.0": "Hello", "2.0.0": "Hello"}
     assert (await shop.catalogue.newest("hello-world")).version == "2.0.0"
+
+
+async def test_the_settings_of_a_publish_that_was_left_at_its_end_count(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments = AsyncMock()
+    environments.resolve.return_value = Resolution(key="any", lock="")
+    publisher = Publisher(shop.database, environments, shop.catalogue, lambda _principal: None)
+    package = write_package(tmp_path / "package", "def f():\n    return 1\n", prefab_id="hello-world")
+    await publisher.publish(package, ANN)
+    hand_over = shop.database.hand_over
+
+    def hands_over_and_is_left(work: Any, *, durable: bool = True) -> Any:
+        publish.cancel()
+        return hand_over(work, durable=durable)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.database, "hand_over", hands_over_and_is_left)
+        publish = asyncio.create_task(publisher.publish(package, ANN, settings={"MODE": "new"}))
+        with pytest.raises(asyncio.CancelledError):
+            await publish
+    found = await shop.catalogue.find("hello-world", "1.0.0")
+    assert found.deployment is not None
+    assert found.deployment.settings == {"MODE": "new"}

@@ -20,6 +20,7 @@ from gateway_server.prefabs.package import Package, PackageError, open_package
 from gateway_server.prefabs.versions import BUILDING, DEPLOYED, FAILED, Version, checked_settings, insert, other_content
 from gateway_server.store import schema
 from gateway_server.store.database import Database
+from gateway_server.threads import until_done
 
 REMEMBERED_FAILURES = 100
 Progress = Callable[[str], None]
@@ -136,8 +137,12 @@ class Publisher:
             "size": package.size,
         }
         self._check_principal(principal)  # environments take their time
-        await self._database.write(lambda connection: insert(connection, row, principal, replacing=replacing))
-        self._catalogue.forget(manifest.id, manifest.version)
+        writing = self._database.hand_over(lambda connection: insert(connection, row, principal, replacing=replacing))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            await until_done(writing)  # a caller who hangs up now does not call it back
+            self._catalogue.forget(manifest.id, manifest.version)
         return await self._catalogue.find(manifest.id, manifest.version)
 
     async def _owner(self, prefab_id: str) -> str | None:
