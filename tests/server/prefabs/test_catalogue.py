@@ -19,7 +19,7 @@ from gateway_server.models import Principal, Scope
 from gateway_server.prefabs import catalogue as module
 from gateway_server.prefabs import versions
 from gateway_server.prefabs.catalogue import Catalogue
-from gateway_server.prefabs.environments import Resolution
+from gateway_server.prefabs.environments import Environments, Resolution
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.store.database import Database
@@ -214,3 +214,12 @@ async def test_the_settings_of_a_publish_that_was_left_at_its_end_count(
     found = await shop.catalogue.find("hello-world", "1.0.0")
     assert found.deployment is not None
     assert found.deployment.settings == {"MODE": "new"}
+
+
+async def test_environments_that_no_version_needs_go_at_the_start(shop: Shop, tmp_path: Path) -> None:
+    environments = Environments(tmp_path / "environments", Mock())
+    for name in ("any", "other"):
+        (tmp_path / "environments" / name).mkdir(parents=True)
+    await shop.publish("1.0.0")
+    await Catalogue(shop.database, environments, tmp_path / "prefabs").start()
+    assert [path.name for path in (tmp_path / "environments").iterdir()] == ["any"]

@@ -64,12 +64,12 @@ class Catalogue:
         """Called when a version's processes have to end: it was removed or replaced."""
 
     async def start(self) -> None:
-        """Removes what interrupted publishes left behind."""
+        """Removes what interrupted publishes left behind, and environments that no version needs any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
         rows = await self._database.read(lambda c: c.execute(select(schema.versions)).all())
         wanted = {self.code(row.prefab_id, row.version, row.digest) for row in rows}
         await asyncio.to_thread(self._sweep, wanted)
-        await asyncio.to_thread(self._environments.sweep)
+        await asyncio.to_thread(self._environments.prune, {row.environment for row in rows})
 
     async def find(self, prefab_id: str, version: str) -> Version:
         """The deployed version; for `LATEST` the newest.
