@@ -21,6 +21,7 @@ from gateway_server.prefabs import versions
 from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.environments import Environments, Resolution
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
+from gateway_server.prefabs.package import pack_folder
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.store.database import Database
 
@@ -223,3 +224,18 @@ async def test_environments_that_no_version_needs_go_at_the_start(shop: Shop, tm
     await shop.publish("1.0.0")
     await Catalogue(shop.database, environments, tmp_path / "prefabs").start()
     assert [path.name for path in (tmp_path / "environments").iterdir()] == ["any"]
+
+
+async def test_a_publish_unpacks_where_it_is_told_to(shop: Shop, tmp_path: Path) -> None:
+    """What a kill leaves there is removed at the next start; of the system's folder nobody does that."""
+    environments, unpacked = AsyncMock(), list[Path]()
+    environments.resolve.side_effect = lambda *_: unpacked.extend((tmp_path / "scratch").iterdir())
+    package = write_package(tmp_path / "package", "def f():\n    return 1\n", prefab_id="hello-world")
+    with (tmp_path / "package.tar.gz").open("wb") as archive:
+        pack_folder(package, archive)
+    (tmp_path / "scratch").mkdir()
+    publisher = Publisher(shop.database, environments, shop.catalogue, lambda _principal: None)
+    with pytest.raises(AttributeError):
+        await publisher.publish(tmp_path / "package.tar.gz", ANN, scratch=tmp_path / "scratch")
+    assert len(unpacked) == 1
+    assert list((tmp_path / "scratch").iterdir()) == []

@@ -117,7 +117,7 @@ async def _publish(request: Request, principal: Principal, publisher: Publisher,
             kept = stack.pop_all()
             return _Told(_events(publisher, archive, principal, settings, kept), kept)
         began = time.time()
-        version = await publisher.publish(archive, principal, settings=settings)
+        version = await publisher.publish(archive, principal, settings=settings, scratch=archive.parent)
         status = 201 if version.created_at >= began else 200
         return Response(describe(version).model_dump_json(), status, media_type="application/json")
 
@@ -239,7 +239,9 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     """Lines of progress as they come, then the end. A caller who hangs up ends the publish."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()
-    publish = asyncio.create_task(publisher.publish(archive, principal, settings=settings, progress=lines.put_nowait))
+    publish = asyncio.create_task(
+        publisher.publish(archive, principal, settings=settings, progress=lines.put_nowait, scratch=archive.parent)
+    )
     publish.add_done_callback(lambda _: lines.put_nowait(None))
     try:
         while True:

@@ -20,7 +20,7 @@ from gateway_server.prefabs.package import Package, PackageError, open_package
 from gateway_server.prefabs.versions import BUILDING, DEPLOYED, FAILED, Version, checked_settings, insert, other_content
 from gateway_server.store import schema
 from gateway_server.store.database import Database
-from gateway_server.threads import until_done
+from gateway_server.threads import finished, until_done
 
 REMEMBERED_FAILURES = 100
 Progress = Callable[[str], None]
@@ -50,10 +50,12 @@ class Publisher:
         settings: Mapping[str, str] | None = None,
         replacing: bool = False,
         progress: Progress | None = None,
+        scratch: Path | None = None,
     ) -> Version:
         """Publishes a folder, wheel or archive. The same content again changes nothing.
 
-        `replacing` lets other content take the place of a version, which only development may do.
+        `replacing` lets other content take the place of a version, which only development may do. Archives are unpacked
+        below `scratch`, else in the system's temporary folder.
 
         Raises:
             Invalid: the package is wrong; every reason is told.
@@ -63,7 +65,7 @@ class Publisher:
         say = progress or (lambda _line: None)
         say("Reading the package")
         try:
-            package = await asyncio.to_thread(open_package, path)
+            package = await finished(open_package, path, scratch=scratch)  # nothing may come there after its end
         except PackageError as error:
             raise _refusal(error) from error
         with package:
