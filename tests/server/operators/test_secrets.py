@@ -59,7 +59,7 @@ def test_an_admin_sets_them_for_others(gateway: Gateway):
         ({"secret_value": "x" * (64 * 1024 + 1)}, 413, None),
         ({"secret_value": "é" * (32 * 1024 + 1)}, 413, None),
         ({"secret_name": "lower"}, 422, "/secret_name"),
-        ({"secret_name": "9A"}, 422, "/secret_name"),
+        ({"secret_name": "A-B"}, 422, "/secret_name"),
         ({"secret_name": "A\n"}, 422, "/secret_name"),
         ({"secret_name": "A" * 129}, 422, "/secret_name"),
         ({"secret_name": "PATH"}, 422, "/secret_name"),
@@ -75,6 +75,12 @@ def test_what_is_refused(gateway: Gateway, ann: str, changes: dict[str, str], st
     if pointer:
         assert answer.json()["detail"]["errors"][0]["pointer"] == pointer
     assert changes.get("secret_value", "no")[:100] not in answer.text or not changes.get("secret_value")
+
+
+def test_a_name_may_begin_with_a_digit(gateway: Gateway, ann: str):
+    assert put(gateway, ann, secret_name="2CAPTCHA_KEY").status_code == 204
+    gone = gateway.request("DELETE", "/v1/secrets/some-prefab/2CAPTCHA_KEY", key=ann)
+    assert gone.status_code == 204
 
 
 def test_a_value_as_long_as_allowed(gateway: Gateway, ann: str):

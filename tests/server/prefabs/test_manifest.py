@@ -394,3 +394,7 @@ def test_what_is_wrong_can_be_told_even_where_names_are_no_text():
         parse_manifest(b'{"\\ud800": {"\\u0000": 1}, "id": "\\udc00"}')
     for problem in caught.value.problems:
         f"{problem.pointer} {problem.message}".encode()
+
+
+def test_a_secret_may_begin_with_a_digit() -> None:
+    assert [secret.name for secret in one(secrets=[{"name": "2CAPTCHA_KEY"}]).secrets] == ["2CAPTCHA_KEY"]

@@ -16,7 +16,7 @@ from gateway_server.models import Principal
 from gateway_server.prefabs.functions import RESERVED_NAMES
 
 MAX_VALUE = 64 << 10
-_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,127}\Z")
+_NAME = re.compile(r"[A-Z0-9_]{1,128}\Z")
 ForUser = Annotated[str | None, Query(description="For an admin: whose secrets are meant.")]
 
 

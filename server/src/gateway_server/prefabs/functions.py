@@ -204,7 +204,7 @@ def _read_secret(raw: object, pointer: str, report: Report) -> Secret:
     if not isinstance(raw, dict):
         raise Unreadable(pointer, f"a secret must be an object, not {show(raw)}")
     name = raw.get("name")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Z0-9_]{1,128}", name):
         raise Unreadable(step(pointer, "name"), f"a secret is named with A-Z, 0-9 and _, not {show(name)}")
     if name in RESERVED_NAMES:
         raise Unreadable(step(pointer, "name"), f"{name} has a meaning of its own and cannot be a secret")
