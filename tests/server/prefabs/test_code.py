@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway_server.prefabs import modules
 from gateway_server.prefabs.code import check_code
 from gateway_server.prefabs.manifest import PackageError, parse_manifest
 from gateway_server.prefabs.problems import Problem
@@ -196,3 +197,13 @@ def test_a_function_of_a_compiled_module_is_found(write_files: WriteFiles) -> No
     assert check(write_files, "from .deep.fast import *", {"src/deep/fast.abi3.so": ""}) == ()
     with pytest.raises(PackageError):
         check(write_files, "from .fast import greet", {"src/faster.so": ""})
+
+
+def test_code_that_takes_long_to_read_is_trusted(write_files: WriteFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "MAX_SOURCE", 1000)
+    monkeypatch.setattr(modules, "MAX_SOURCES", 2500)
+    assert check(write_files, "x = [" + "0," * 500 + "]") == ()
+    others = {f"src/a{n}.py": f"from .a{n + 1} import *\n" + "#" * 700 for n in range(9)}
+    assert check(write_files, "from .a0 import *", others) == ()
+    with pytest.raises(PackageError, match="defines no 'greet'"):
+        check(write_files, "from .a0 import *", {"src/a0.py": "from .a1 import *", "src/a1.py": "#" * 1000})

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-MAX_SOURCE = 4 * 1024**2
+#: Longer modules, and all after so much, are not read, but trusted to define what they should: to parse them may take
+#: ten seconds and gigabytes, and all of the process waits meanwhile.
+MAX_SOURCE = 256 * 1024
+MAX_SOURCES = 2 * 1024**2
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -66,6 +69,7 @@ class Modules:
         self._folders = {parent.as_posix() for path in files for parent in PurePosixPath(path).parents}
         self._compiled = {path.partition(".")[0] for path in files if path.endswith((".so", ".pyd"))}
         self._modules: dict[str, Module] = {}
+        self._left = MAX_SOURCES
 
     def exists(self, name: str) -> bool:
         """Whether the package holds this module, perhaps compiled, or a folder of that name."""
@@ -76,9 +80,17 @@ class Modules:
         """A module that exists; a folder without `__init__.py` is a module without names, a compiled one has any."""
         if name not in self._modules:
             path = self._path(name)
-            is_compiled = name.replace(".", "/") in self._compiled
-            self._modules[name] = _read(name, path, self._files) if path else Module(name=name, dynamic=is_compiled)
+            if path is not None and self._has_room(self._files[path]):
+                self._modules[name] = _read(name, path, self._files)
+            else:
+                is_compiled = name.replace(".", "/") in self._compiled
+                self._modules[name] = Module(name=name, dynamic=path is not None or is_compiled)
         return self._modules[name]
+
+    def _has_room(self, source: Path) -> bool:
+        size = source.stat().st_size
+        self._left -= min(size, MAX_SOURCE)
+        return size <= MAX_SOURCE and self._left >= 0
 
     def find(self, module: str, name: str, seen: set[tuple[str, str]] | None = None) -> Found | None:
         """Where a name of a module comes from; None if it is certain that nothing defines it.
@@ -138,8 +150,6 @@ def _read(name: str, path: str, files: Mapping[str, Path]) -> Module:
 
 def parse(source: Path, path: str) -> ast.Module:
     """The syntax tree of a file; SourceError, with file and line, if it has none."""
-    if source.stat().st_size > MAX_SOURCE:
-        raise SourceError(f"{path} is larger than {MAX_SOURCE // 1024**2} MiB")
     try:
         with _parsing, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the code is warned of is not our concern
