@@ -410,3 +410,13 @@ def test_metadata_of_another_kind(package_folder: Path, tmp_path: Path) -> None:
         assert open_package(package_folder).requirements
     members: list[tuple[zipfile.ZipInfo | str, bytes]] = [("x.dist-info/METADATA/x", b""), ("x.dist-info/WHEEL", b"")]
     assert "exactly one" in refusal(zip_of(members, tmp_path / "x.whl"), tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(".".join("a" * 20_000) + " = 1", "dots on one line"), ("#" * 600_000, "larger than 512 KiB")],
+)
+def test_a_pyproject_that_would_take_gigabytes_to_read(package_folder: Path, text: str, expected: str) -> None:
+    (package_folder / "pyproject.toml").write_text(f"{PYPROJECT}\n{text}\n")
+    with pytest.raises(PackageError, match=expected):
+        open_package(package_folder)

@@ -19,6 +19,10 @@ from gateway_server.prefabs.problems import PackageError, Problem, Report, show
 from gateway_server.prefabs.requirements import OWN, RequirementRefused, name_of, needs_extra, normalise
 
 MAX_BYTES = 4 * 1024**2
+MAX_TOML = 512 * 1024
+#: A key of as many parts as this on one line takes the parser their square in time and memory: gigabytes for a few
+#: ten thousand.
+MAX_DOTS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,15 +150,18 @@ def _same_version(found: object, version: str) -> bool:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
+    data = _read_bytes(file, MAX_TOML)
+    if any(line.count(b".") > MAX_DOTS for line in data.split(b"\n")):
+        raise PackageError.of(f"{PYPROJECT} has more than {MAX_DOTS} dots on one line")
     try:
-        return tomllib.loads(_read_bytes(file).decode())
+        return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise PackageError.of(f"{PYPROJECT} cannot be read: {error}") from error
 
 
-def _read_bytes(file: Path) -> bytes:
+def _read_bytes(file: Path, most: int = MAX_BYTES) -> bytes:
     with file.open("rb") as content:
-        data = content.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise PackageError.of(f"{file.name} is larger than {MAX_BYTES // 1024**2} MiB")
+        data = content.read(most + 1)
+    if len(data) > most:
+        raise PackageError.of(f"{file.name} is larger than {most // 1024} KiB")
     return data
