@@ -420,3 +420,9 @@ def test_a_pyproject_that_would_take_gigabytes_to_read(package_folder: Path, tex
     (package_folder / "pyproject.toml").write_text(f"{PYPROJECT}\n{text}\n")
     with pytest.raises(PackageError, match=expected):
         open_package(package_folder)
+
+
+def test_metadata_that_would_take_hours_to_read(tmp_path: Path) -> None:
+    headers = b"".join(b"k%x:\n" % number for number in range(100_000))
+    members: list[tuple[zipfile.ZipInfo | str, bytes]] = [("x.dist-info/METADATA", headers), ("x.dist-info/WHEEL", b"")]
+    assert "lines of headers" in refusal(zip_of(members, tmp_path / "x.whl"), tmp_path / "scratch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ MAX_TOML = 512 * 1024
 #: A key of as many parts as this on one line takes the parser their square in time and memory: gigabytes for a few
 #: ten thousand.
 MAX_DOTS = 1000
+#: Lines before the description of a wheel; the parser compares each with each.
+MAX_HEADERS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,10 @@ def read_wheel_metadata(root: Path, filename: str, manifest: Manifest) -> Depend
     found = [path for path in sorted(root.glob("*.dist-info/METADATA")) if path.is_file()]
     if len(found) != 1:
         raise PackageError.of("the wheel must hold exactly one .dist-info/METADATA")
-    raw, _ = parse_email(_read_bytes(found[0]))
+    data = _read_bytes(found[0])
+    if sum(1 for _ in takewhile(bool, data.splitlines())) > MAX_HEADERS:
+        raise PackageError.of(f"the wheel's METADATA has more than {MAX_HEADERS} lines of headers")
+    raw, _ = parse_email(data)
     _check_wheel_version(raw.get("version"), manifest)
     _check_filename(filename, manifest)
     report = Report()

@@ -25,10 +25,10 @@ class RequirementRefused(ValueError):
 
 def normalise(texts: Iterable[str]) -> tuple[str, ...]:
     """The requirements in one spelling, sorted, each once."""
-    requirements = sorted({_normalise(text) for text in texts})
-    if len(requirements) > MAX_REQUIREMENTS:
+    different = set(texts)
+    if len(different) > MAX_REQUIREMENTS:
         raise RequirementRefused(f"more than {MAX_REQUIREMENTS} requirements")
-    return tuple(requirements)
+    return tuple(sorted({_normalise(text) for text in different}))
 
 
 def needs_extra(text: str) -> bool:
