@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from uv import find_uv_bin
 
 from gateway_server.prefabs import archives, paths
+from gateway_server.prefabs.archives import CHUNK
 from gateway_server.prefabs.package import Package, PackageError, open_package, pack_folder
 
 from .conftest import PYPROJECT, WriteFiles, manifest
@@ -426,3 +428,21 @@ def test_metadata_that_would_take_hours_to_read(tmp_path: Path) -> None:
     headers = b"".join(b"k%x:\n" % number for number in range(100_000))
     members: list[tuple[zipfile.ZipInfo | str, bytes]] = [("x.dist-info/METADATA", headers), ("x.dist-info/WHEEL", b"")]
     assert "lines of headers" in refusal(zip_of(members, tmp_path / "x.whl"), tmp_path / "scratch")
+
+
+def test_a_tar_header_that_would_take_long_to_read(tmp_path: Path) -> None:
+    pax = member("pax", type=tarfile.XHDTYPE, size=CHUNK)
+    archive = tmp_path / "x.tar.gz"
+    with gzip.open(archive, "wb") as file:
+        file.write(pax.tobuf(tarfile.USTAR_FORMAT) + b"1" * CHUNK + member("src/a").tobuf())
+    began = time.monotonic()
+    assert "take long" in refusal(archive, tmp_path / "scratch")
+    assert time.monotonic() - began < 2  # without a look it is ten seconds, in which nothing else goes on
+
+
+def test_contents_of_digits_are_no_header(tmp_path: Path) -> None:
+    archive = tar_of(
+        [(member(name, size=300_000), b"1" * 300_000) for name in ("src/digits", ".venv/digits")], tmp_path / "x.tar.gz"
+    )
+    with open_package(archive) as package:
+        assert package.files["src/digits"].stat().st_size == 300_000

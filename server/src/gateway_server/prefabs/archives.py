@@ -9,6 +9,7 @@ import errno
 import gzip
 import io
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -25,8 +26,11 @@ MAX_ENTRIES = 2 * MAX_FILES
 MAX_RATIO = 200
 #: Below this size a high compression ratio is nothing to worry about.
 RATIO_FLOOR = 32 * 1024**2
-MAX_HEADER = 1024**2
 CHUNK = 64 * 1024
+MAX_HEADER = CHUNK
+#: Before Python 3.11.10 and 3.12.6 the parser of tar headers looks at a row of digits as often as it is long
+#: (CVE-2024-6232), and the whole process waits meanwhile. Nothing in a header needs so many.
+MANY_DIGITS = re.compile(rb"[0-9]{256}")
 
 _END_OF_ZIP = b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
@@ -110,6 +114,8 @@ class _Inflated(io.RawIOBase):
         super().__init__()
         self._source = gzip.GzipFile(fileobj=source)
         self._position = 0
+        self.is_in_content = False
+        """Whether what is read is a file, and not a header."""
 
     def readable(self) -> bool:
         return True
@@ -122,7 +128,13 @@ class _Inflated(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_HEADER:
-            raise PackageError.of("the archive holds a header of more than 1 MiB")
+            raise PackageError.of(f"the archive holds a header of more than {MAX_HEADER // 1024} KiB")
+        data = self._take(size)
+        if not self.is_in_content and MANY_DIGITS.search(data):
+            raise PackageError.of("the archive holds a header that would take long to read")
+        return data
+
+    def _take(self, size: int) -> bytes:
         data = self._source.read(size)
         self._position += len(data)
         # Headers and padding of many small files come on top of the contents.
@@ -133,7 +145,7 @@ class _Inflated(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence != io.SEEK_SET or offset < self._position:
             raise PackageError.of("the archive cannot be read from beginning to end")
-        while self._position < offset and self.read(min(CHUNK, offset - self._position)):
+        while self._position < offset and self._take(min(CHUNK, offset - self._position)):
             pass
         return self._position
 
@@ -150,7 +162,9 @@ def _unpack_tar(file: IO[bytes], writer: _Writer) -> None:
                 raise PackageError.of(f"{show(member.name)} is a link, a device or another special file")
             source = archive.extractfile(member)
             assert source is not None
+            stream.is_in_content = True
             writer.write(path, source)
+            stream.is_in_content = False
     while stream.read(CHUNK):  # to the end, where the checksum stands
         pass
 
