@@ -15,6 +15,9 @@ from gateway_server.prefabs.retries import Retry, read_retry
 from gateway_server.prefabs.schemas import files_schema, parameters_schema
 
 MOST_PROBLEMS = 100
+MOST_VALUES = 5000
+"""Values in the arguments of which every violation is told. Of more it is the first one: the validator looks for all at
+once, which takes half a minute and a gigabyte for a million, while all others wait."""
 MOST_PRIORITY = 10
 LONGEST_TEXT = 300
 """Characters of a pointer or message; they repeat what was sent, which may be long."""
@@ -220,11 +223,30 @@ class Validator:
         raise Invalid(f"{self._function.name}: {_summary(problems)}", problems)
 
     def _violations(self, validator: Any, value: Mapping[str, Any], prefix: str) -> list[Problem]:
-        return [
-            problem
-            for error in validator.iter_errors(value)
-            for problem in _explain(error, prefix, [p.name for p in self._function.parameters])
-        ]
+        known = [parameter.name for parameter in self._function.parameters]
+        errors = _first_error(validator, value) if _has_many(value) else validator.iter_errors(value)
+        return [problem for error in errors for problem in _explain(error, prefix, known)]
+
+
+def _first_error(validator: Any, value: Mapping[str, Any]) -> list[Any]:
+    try:
+        validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        return [error]
+    return []
+
+
+def _has_many(value: object) -> bool:
+    """Whether there are more values in something than all violations are told of."""
+    left, waiting = MOST_VALUES, [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            left -= len(one)
+            if left < 0:
+                return True
+            waiting.extend(one.values() if isinstance(one, dict) else one)
+    return False
 
 
 def _explain(error: Any, prefix: str, known: list[str]) -> list[Problem]:
@@ -235,7 +257,7 @@ def _explain(error: Any, prefix: str, known: list[str]) -> list[Problem]:
         of_parameters = prefix == "/parameters"
         takes = ", ".join(known) if of_parameters else ""
         what = f"unknown parameter; the function takes {takes or 'none'}" if of_parameters else "unknown file key"
-        return [Problem(f"{pointer}/{_escape(name)}", what) for name in kind.unexpected]
+        return [Problem(f"{pointer}/{_escape(name)}", what) for name in kind.unexpected[:MOST_PROBLEMS]]
     if kind.name == "required":
         return [Problem(f"{pointer}/{_escape(str(kind.property))}", "is required")]
     return [Problem(pointer, error.message)]
