@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_server.prefabs import problems
 from gateway_server.prefabs.manifest import (
     Function,
     Manifest,
@@ -398,3 +399,10 @@ def test_what_is_wrong_can_be_told_even_where_names_are_no_text():
 
 def test_a_secret_may_begin_with_a_digit() -> None:
     assert [secret.name for secret in one(secrets=[{"name": "2CAPTCHA_KEY"}]).secrets] == ["2CAPTCHA_KEY"]
+
+
+def test_guesses_are_made_only_as_long_as_somebody_hears_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses = []
+    monkeypatch.setattr(problems.difflib, "get_close_matches", lambda word, _known, n: guesses.append(word) or [])
+    parsed = parse_manifest(manifest(functions=[function(**{f"odd{number}": 0 for number in range(5000)})]))
+    assert len(parsed.warnings) == len(guesses) == problems.MAX_PROBLEMS

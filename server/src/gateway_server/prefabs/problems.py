@@ -51,6 +51,8 @@ class Report:
     def check_keys(self, raw: Mapping[str, Any], known: Collection[str], pointer: str) -> None:
         """Warns of members that nobody will read: as a rule, misspelled ones. Notes begin with `$`, `_` or `x-`."""
         for key in raw:
+            if len(self.warnings) >= MAX_PROBLEMS:  # a guess that nobody hears of takes as long as any
+                return
             if key not in known and not key.startswith(("$", "_", "x-")):
                 close = difflib.get_close_matches(key.lower(), known, n=1)
                 guess = f"; did you mean {close[0]!r}?" if close else ""
