@@ -1,7 +1,5 @@
 """Events, folding and encoding: the pure part of running a function."""
 
-import asyncio
-import contextvars
 import dataclasses
 import datetime
 import decimal
@@ -9,7 +7,6 @@ import json
 import math
 import subprocess
 import sys
-import threading
 from enum import Enum
 from pathlib import Path
 
@@ -167,47 +164,6 @@ def test_an_async_generator_and_a_coroutine_run_like_the_others():
 
     assert run(tell, n=3)[1] == {"content": "012"}
     assert run(answer)[1] == 5
-
-
-def test_the_calls_of_a_process_share_an_event_loop():
-    """Or a client that a package makes once, at import, would be of no use from the second call on."""
-    loops, seen = set(), contextvars.ContextVar("seen", default=0)
-
-    async def where():
-        loops.add(asyncio.get_running_loop())
-        seen.set(seen.get() + 1)
-        return [len(loops), seen.get()]
-
-    assert [run(where)[1] for _ in range(3)] == [[1, 1]] * 3
-
-
-def test_a_call_leaves_nothing_running_at_the_event_loop():
-    ended = []
-
-    async def lasts():
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            ended.append("task")
-
-    async def leaves():
-        ended.append(asyncio.create_task(lasts()))
-        return await asyncio.to_thread(threading.active_count)
-
-    async def tells():
-        try:
-            yield {"type": "progress", "data": object()}
-        finally:
-            ended.append("generator")
-
-    before = threading.active_count()
-    for _ in range(2):
-        assert run(leaves)[1] == before + 1
-        assert threading.active_count() == before
-        with pytest.raises(TypeError):
-            run(tells, stream=True)
-    assert ended[1::3] == ["task"] * 2
-    assert ended[2::3] == ["generator"] * 2
 
 
 def test_code_after_done_runs_and_its_events_are_dropped(capsys):

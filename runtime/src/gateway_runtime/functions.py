@@ -4,7 +4,6 @@ A function may be plain, a coroutine, a generator or an async generator. A calle
 as it comes; any other gets one result, folded from the events by the rules that `fold` states.
 """
 
-import contextvars
 import dataclasses
 import datetime
 import enum
@@ -14,14 +13,14 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import Any
 
+from gateway_runtime import coroutines
+
 EVENT_TYPES = frozenset({"start", "content", "progress", "done", "error"})
-_OURS = tuple(sys.path)
-_runner: Any = None
 Emit = Callable[[str, bytes], None]
 """Takes an event's type and its JSON text."""
 
@@ -39,7 +38,7 @@ def load(entry_point: str) -> ModuleType:
     third of all that a process of most prefabs would hold, and not needed there."""
     module = importlib.import_module(entry_point.removesuffix(".py").replace("/", "."))
     if any(_is_async(member) for member in vars(module).values()):
-        load_asyncio()
+        coroutines.load_asyncio()
     return module
 
 
@@ -50,19 +49,6 @@ def mentions_async(file: str) -> bool:
             return b"async " in source.read()
     except OSError:
         return False
-
-
-def load_asyncio() -> ModuleType:
-    """`asyncio`, whose own imports shall find nothing of the package, which may have a `queue.py` of its own."""
-    if (known := sys.modules.get("asyncio")) is not None and "concurrent.futures.thread" in sys.modules:
-        return known
-    path = sys.path[:]
-    sys.path[:] = _OURS
-    try:
-        importlib.import_module("concurrent.futures.thread")  # asyncio would, when it is too late
-        return importlib.import_module("asyncio")
-    finally:
-        sys.path[:] = path
 
 
 def _is_async(member: object) -> bool:
@@ -98,37 +84,16 @@ def call(
     """
     outcome = function(**parameters)
     if inspect.iscoroutine(outcome):
-        outcome = _run(outcome)
+        outcome = coroutines.run(outcome)
     is_async = inspect.isasyncgen(outcome)
     if not is_async and not _is_generator(outcome):
         return False, encode(outcome)
     events = _Events(emit if stream else None, keep=fold or not stream)
     if is_async:
-        _run(_exhaust_async(outcome, events))
+        coroutines.run(_exhaust_async(outcome, events))
     else:
         _exhaust(outcome, events)
     return stream and not fold, events.result()
-
-
-def _run(main: Coroutine[Any, Any, object]) -> object:
-    """What a coroutine gives, at the one event loop of this process: to it is bound what a package keeps from call to
-    call, such as a client with its connections. Tasks and threads end with their call."""
-    global _runner
-    asyncio = load_asyncio()  # as a rule it is there since `load`
-    if _runner is None:
-        # Given its loop, a runner leaves the thread's own alone, which is for functions that are no coroutines.
-        _runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-    loop = _runner.get_loop()
-    threads = sys.modules["concurrent.futures.thread"].ThreadPoolExecutor(thread_name_prefix="asyncio")
-    loop.set_default_executor(threads)
-    try:
-        return _runner.run(main, context=contextvars.copy_context())
-    finally:
-        if left := asyncio.all_tasks(loop):
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        threads.shutdown()
 
 
 def _is_generator(value: object) -> bool:

@@ -22,7 +22,7 @@ import sys
 from dataclasses import dataclass
 from types import ModuleType
 
-from gateway_runtime import family, functions, groups, linux, seccomp, worker, workspace
+from gateway_runtime import coroutines, family, functions, groups, linux, seccomp, worker, workspace
 from gateway_runtime.protocol import CONTROL_LIMIT, PROTOCOL
 
 CONTROL = 3
@@ -130,7 +130,7 @@ class _Zygote:
             _limit_resources(is_alone=False)
         site.setquit()
         if functions.mentions_async(os.path.join(self._plan.paths[0], self._plan.entry_point)):
-            functions.load_asyncio()  # before the package's own names can stand for those of the standard library
+            coroutines.load_asyncio()  # before the package's own names can stand for those of the standard library
         sys.path[:0] = self._plan.paths[:1]
         top, _, _ = self._plan.entry_point.partition("/")
         if not os.path.exists(os.path.join(self._plan.paths[0], top, "__init__.py")):

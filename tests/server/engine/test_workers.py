@@ -125,14 +125,6 @@ def test_failures_of_user_code_are_data(folder, sandbox):
     run(main())
 
 
-ENDS = {
-    "exits_hard": "code 3",
-    "killed": "SIGKILL|137",
-    "killed_without_a_name": "signal 40|168",
-    "segfaults": "SIGSEGV|139",
-}
-
-
 def test_a_long_message_of_a_failure_is_cut_and_told(folder, sandbox):
     async def main():
         async with running_engine(folder, sandbox=sandbox) as engine:
@@ -142,6 +134,14 @@ def test_a_long_message_of_a_failure_is_cut_and_told(folder, sandbox):
                 assert answer.last.error["message"].startswith(text * 1000)
 
     run(main())
+
+
+ENDS = {
+    "exits_hard": "code 3",
+    "killed": "SIGKILL|137",
+    "killed_without_a_name": "signal 40|168",
+    "segfaults": "SIGSEGV|139",
+}
 
 
 def test_a_dead_worker_is_told_and_replaced(folder, sandbox):

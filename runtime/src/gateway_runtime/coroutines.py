@@ -1,0 +1,70 @@
+"""The event loop of this process, at which its coroutines run, call after call.
+
+To it is bound what a package keeps from one call to the next, such as a client with its connections. What a call
+itself leaves there ends with it: tasks, asynchronous generators, threads and the values of context variables.
+"""
+
+import importlib
+import sys
+from collections.abc import AsyncGenerator, Coroutine
+from types import ModuleType
+from typing import Any
+from weakref import WeakSet
+
+_OURS = tuple(sys.path)
+_loop: Any = None
+
+
+def load_asyncio() -> ModuleType:
+    """`asyncio`, whose own imports shall find nothing of the package, which may have a `queue.py` of its own."""
+    if (known := sys.modules.get("asyncio")) is not None and "concurrent.futures.thread" in sys.modules:
+        return known
+    path = sys.path[:]
+    sys.path[:] = _OURS
+    try:
+        importlib.import_module("concurrent.futures.thread")  # asyncio would, when it is too late
+        return importlib.import_module("asyncio")
+    finally:
+        sys.path[:] = path
+
+
+def run(main: Coroutine[Any, Any, object]) -> object:
+    """What a coroutine gives.
+
+    Raises:
+        BaseException: whatever it raises.
+    """
+    global _loop
+    asyncio = load_asyncio()  # as a rule it is there since the package was imported
+    if _loop is None or _loop.is_closed():
+        _loop = asyncio.new_event_loop()  # not the thread's own, which is for functions that are no coroutines
+    threads = sys.modules["concurrent.futures.thread"].ThreadPoolExecutor(thread_name_prefix="asyncio")
+    _loop.set_default_executor(threads)
+    generators: WeakSet[AsyncGenerator[Any, Any]] = WeakSet()
+    try:
+        return _loop.run_until_complete(_noting(generators, main))
+    finally:
+        if (tasks := asyncio.all_tasks(_loop)) or generators:
+            _loop.run_until_complete(_end(asyncio, tasks, generators))
+        threads.shutdown()
+
+
+async def _noting(generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine[Any, Any, object]) -> object:
+    """The same, and which asynchronous generators begin meanwhile: `shutdown_asyncgens` is for the end of a loop."""
+    begin, _ = sys.get_asyncgen_hooks()
+
+    def note(generator: AsyncGenerator[Any, Any]) -> None:
+        generators.add(generator)
+        if begin is not None:
+            begin(generator)
+
+    sys.set_asyncgen_hooks(firstiter=note)  # for as long as the loop runs now
+    return await main
+
+
+async def _end(asyncio: ModuleType, tasks: set[Any], generators: WeakSet[AsyncGenerator[Any, Any]]) -> None:
+    """Ends what a call has left; what that raises nobody wants to know any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(generator.aclose() for generator in generators), return_exceptions=True)

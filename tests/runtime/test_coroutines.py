@@ -1,0 +1,77 @@
+"""The event loop at which the coroutines of a process run."""
+
+import asyncio
+import contextvars
+import threading
+
+import pytest
+
+from gateway_runtime.coroutines import run
+
+
+def test_the_calls_of_a_process_share_an_event_loop():
+    """Or a client that a package makes once, at import, would be of no use from the second call on."""
+    loops, seen = set(), contextvars.ContextVar("seen", default=0)
+
+    async def where():
+        loops.add(asyncio.get_running_loop())
+        seen.set(seen.get() + 1)
+        return [len(loops), seen.get()]
+
+    assert [run(where()) for _ in range(3)] == [[1, 1]] * 3
+
+
+def test_a_call_leaves_nothing_running_at_the_event_loop():
+    ended = []
+
+    async def lasts():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("task")
+
+    async def leaves():
+        ended.append(asyncio.create_task(lasts()))
+        return await asyncio.to_thread(threading.active_count)
+
+    async def counts():
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.append("generator")
+
+    async def breaks():
+        kept = counts()  # else it would end when it is forgotten, which is not always at once
+        async for _ in kept:
+            break
+        ended.append(kept)
+
+    before = threading.active_count()
+    for _ in range(2):
+        assert run(leaves()) == before + 1
+        assert threading.active_count() == before
+        run(breaks())
+        assert ended[1::2] == ["task", "generator"]
+        ended.clear()
+
+
+def test_a_loop_that_was_closed_is_replaced():
+    async def where():
+        return asyncio.get_running_loop()
+
+    run(where()).close()
+    assert not run(where()).is_closed()
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, asyncio.CancelledError])
+def test_whatever_a_coroutine_raises_is_raised_and_the_next_one_runs(error):
+    async def raises():
+        raise error
+
+    async def answers():
+        return 5
+
+    with pytest.raises(error):
+        run(raises())
+    assert run(answers()) == 5
