@@ -116,7 +116,11 @@ def test_a_file_is_not_truncated_before_anything_was_written(tmp_path, monkeypat
 
 def test_a_body_that_httpx_gives_at_once_goes_through_little_room():
     body = os.urandom(1000)
-    reply = HttpxReply(httpx.Response(200, content=body), Request("GET", "http://h/", {}), Patience(1.0))
+    reply = HttpxReply(
+        httpx.Response(200, content=body, request=httpx.Request("GET", "http://h/")),
+        Request("GET", "http://h/", {}),
+        Patience(1.0),
+    )
     room, got = memoryview(bytearray(300)), b""
     while count := reply.into(room):
         got += room[:count]

@@ -229,12 +229,13 @@ def test_nothing_is_begun_after_the_end() -> None:
         await with_spare(spares, zygote)
         await begin(spares, zygote)
         spares.close()
+        await settled()
         assert spares.are_ready
-        on_its_way = begin(other := Spares(), zygote)
-        await zygote.has_begun(3)
-        zygote.has_forked(2)
+        on_its_way = begin(other := Spares(), zygote := FakeZygote())
+        await zygote.has_begun(1)
+        zygote.has_forked(0)
         await on_its_way
-        await zygote.has_begun(4)
+        await zygote.has_begun(2)
         other.close()
         await settled()
         assert other.are_ready
