@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from gateway_server.calls import events as module
 from gateway_server.calls.events import Events, store
@@ -137,6 +138,28 @@ def test_what_another_gateway_writes_is_found(tmp_path: Path, monkeypatch: pytes
                 await asyncio.sleep(0)
             await say(events, [b"3"])
             await end(database, Events(database))
+            assert [text for _, text in await follower] == [b"1", b"2", b"3", b'"end"']
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_what_a_full_disk_refuses_is_stored_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AGAIN", 0.01)
+
+    async def scenario() -> None:
+        async with a_job(tmp_path) as (database, events):
+            write, refusals = database.write, iter(range(3))
+
+            async def refuses(*arguments: Any, **options: Any) -> Any:
+                if next(refusals, None) is not None:
+                    raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+                return await write(*arguments, **options)
+
+            monkeypatch.setattr(database, "write", refuses)
+            follower = asyncio.create_task(read(events, 0))
+            await say(events, [b"1", b"2"])
+            await say(events, [b"3"])
+            await end(database, events)
             assert [text for _, text in await follower] == [b"1", b"2", b"3", b'"end"']
 
     asyncio.run(asyncio.wait_for(scenario(), 30))

@@ -40,3 +40,11 @@ def test_one_that_cannot_be_measured_does_not_hide_the_others(
     dog = Watchdog(list, tmp_path, most_files=10, reserve=0)
     assert [doomed for doomed, _ in dog.look([odd, plain])] == [plain]
     assert not errors
+
+
+def test_the_room_of_a_disk_leaves_its_reserve_free(tmp_path, monkeypatch):
+    told = os.statvfs_result((4096, 4096, 1000, 600, 500, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(watchdog.os, "statvfs", lambda _folder: told)
+    for reserve, free in ((0, 500), (40 * 4096, 460), (1 << 60, 450)):  # never more than a twentieth of the disk
+        dog = watchdog.Watchdog(list, tmp_path, most_files=10, reserve=reserve)
+        assert dog.room() == free * 4096

@@ -19,7 +19,7 @@ from gateway_server.calls.texts import check_event
 from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.engine.local.worker import NotBegun, Worker
 from gateway_server.engine.local.zygotes import ImportFailed
-from gateway_server.errors import DeadlineExceeded, GatewayFault, InternalError
+from gateway_server.errors import DeadlineExceeded, GatewayFault, InternalError, ServiceUnavailable
 from gateway_server.files.library import Library
 from gateway_server.files.outputs import collect, group
 from gateway_server.files.staging import stage
@@ -112,12 +112,22 @@ class Attempts:
                 root_id = ready.principal.root_job_id or call.job_id
                 await self._library.hand(root_id, [file for files in ready.files.values() for file in files])
                 worker.has_files = True
+                self._check_room(ready)
                 await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
                 await worker.measure_inputs()
             told = self._told(ready, call, order, is_stream=emit is not None)
             last = await worker.run(told, call.log.write, emit and _checked(emit), alone=alone)
             files = await self._outputs(worker, ready, call) if last.has_files or ready.files else {}
             return self._outcome(call, last, files)
+
+    def _check_room(self, ready: Ready) -> None:
+        """Refuses inputs for which there is no room: the same file may be named as often as the caller likes.
+
+        Raises:
+            ServiceUnavailable: there is none.
+        """
+        if sum(file.size for files in ready.files.values() for file in files) > self._engine.room():
+            raise ServiceUnavailable("There is no room for the inputs of the call.")
 
     def _told(self, ready: Ready, call: Running, order: Order, *, is_stream: bool) -> dict[str, Any]:
         """What the worker is told."""

@@ -6,6 +6,7 @@ database. Nobody waits for a slow follower.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
 
 from gateway_server.calls.outcomes import Outcome
 from gateway_server.errors import PayloadTooLarge, ServiceUnavailable
@@ -33,7 +35,10 @@ RECENT = 256 << 10
 MOST = 64 << 20
 """Bytes of events that one job may have."""
 KEEP_ALIVE = 15.0
+AGAIN = 1.0
+"""Seconds after which it is tried again where the database failed."""
 _MARKS = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\x85\u2028\u2029")
+logger = logging.getLogger("gateway")
 
 
 class _Envelope(msgspec.Struct):
@@ -190,11 +195,22 @@ class Events:
             while channel.pending:
                 texts, channel.pending, channel.pending_bytes = channel.pending, [], 0
                 for body in _in_rows(texts):
-                    first = await self._database.write(lambda c, b=body: store(c, job_id, b), durable=False)  # type: ignore[misc]
-                    channel.keep(first, body, ends=False)
+                    channel.keep(await self._stored(job_id, body), body, ends=False)
         finally:
             channel.flushing = None
             self._drop(job_id, channel)
+
+    async def _stored(self, job_id: str, body: bytes) -> int:
+        """The number of the first of some events, once they are stored. Where the database takes nothing, as on a full
+        disk, it is tried again: what was said must not be missing from a job that ends well."""
+        while True:
+            try:
+                return await self._database.write(lambda c: store(c, job_id, body), durable=False)
+            except OperationalError:
+                if self._closing:
+                    raise
+                logger.exception("events of the job %s could not be stored; it is tried again", job_id)
+                await asyncio.sleep(AGAIN)
 
     def told(self, job_id: str, first: int, body: bytes, *, ends: bool) -> None:
         """Events were stored in a transaction of somebody else's."""

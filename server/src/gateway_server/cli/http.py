@@ -184,7 +184,7 @@ def _detail(status: int, content: bytes, asked: str, if_none: str) -> dict[str, 
     except (ValueError, AttributeError):
         detail = None
     is_none, base = status == 404, base_url()
-    if not isinstance(detail, dict):
+    if not isinstance(detail, dict) or "message" not in detail:
         told = f"{asked} gives HTTP {status}, not as a gateway does."
         return {"message": f"{told}\nIs it at GATEWAY_BASE_URL={base}?"}
     if is_none and urlsplit(base).path:

@@ -90,6 +90,14 @@ class LocalEngine:
         """Whether calls are taken."""
         return not self._closed and self._sweeper is not None
 
+    def room(self) -> int:
+        """Bytes that calls may still put on the disk.
+
+        Raises:
+            OSError: it cannot be told.
+        """
+        return self._watchdog.room()
+
     def count_workers(self) -> int:
         """Live worker processes, idle and busy."""
         return len(self._idle) + sum(host.busy for host in self._hosts.values())

@@ -211,14 +211,27 @@ class Watchdog:
             return taken, f"its workspace exceeded the limit of {size(family.disk)}"
         return taken, None
 
+    def room(self) -> int:
+        """Bytes of the disk that may still be taken: a part of it stays free.
+
+        Raises:
+            OSError: it cannot be told.
+        """
+        free, reserve = self._free()
+        return max(0, free - reserve)
+
+    def _free(self) -> tuple[int, int]:
+        """Bytes that are free, and those that are to stay so."""
+        told = os.statvfs(self._folder)
+        reserve = min(self._reserve, int(told.f_blocks * told.f_frsize * RESERVE_SHARE))
+        return told.f_bavail * told.f_frsize, reserve
+
     def _make_space(self, families: list[Family], taken: dict[int, int]) -> list[tuple[Family, str]]:
         """Ends the one that takes most of a disk that is about to be full."""
         try:
-            told = os.statvfs(self._folder)
+            free, reserve = self._free()
         except OSError:
             return []
-        free = told.f_bavail * told.f_frsize
-        reserve = min(self._reserve, int(told.f_blocks * told.f_frsize * RESERVE_SHARE))
         self._pause = BUSY if free > 4 * reserve else NEARLY_FULL
         if free >= reserve or not taken:
             return []
