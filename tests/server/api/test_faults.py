@@ -9,7 +9,7 @@ import pytest
 
 from gateway_server.api import faults
 from gateway_server.api.asgi import Receive, Send
-from gateway_server.errors import GatewayFault, Overloaded, ServiceUnavailable, from_detail
+from gateway_server.errors import GatewayFault, Invalid, Overloaded, Problem, ServiceUnavailable, from_detail
 
 SCOPE = {"type": "http", "method": "POST", "path": "/v1/run"}
 
@@ -55,6 +55,12 @@ def test_an_answer_without_a_mistake_passes() -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
 
     assert [message["status"] for message in answers(answers_once)] == [204]
+
+
+def test_what_a_request_said_is_repeated_whatever_it_was() -> None:
+    half = "\ud800"
+    _, _, body = faults.answer(Invalid("No such name.", [Problem(f"/settings/{half}", "is none")]))
+    assert json.loads(body)["detail"]["errors"][0]["pointer"] == f"/settings/{half}"
 
 
 @pytest.mark.parametrize("kind", [ServiceUnavailable, Overloaded])

@@ -1,5 +1,6 @@
 """A fault as an HTTP answer; the same on every route."""
 
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -20,13 +21,20 @@ logger = logging.getLogger("gateway")
 
 def answer(fault: GatewayFault, **members: object) -> tuple[int, Headers, bytes]:
     """Status, headers and body; `members` join the detail."""
-    body = orjson.dumps({"detail": {**fault.detail(), **members}}, default=str)
+    body = _as_json({"detail": {**fault.detail(), **members}})
     headers = list(JSON)
     if fault.retry_after is not None:
         headers.append((b"retry-after", str(math.ceil(fault.retry_after)).encode()))
     if fault.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return fault.status, headers, body
+
+
+def _as_json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:  # it repeats what a request said, in whose JSON half of a surrogate pair may stand
+        return json.dumps(value, default=str).encode()
 
 
 async def send_fault(fault: GatewayFault, send: Send) -> None:
