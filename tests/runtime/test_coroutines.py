@@ -75,3 +75,23 @@ def test_whatever_a_coroutine_raises_is_raised_and_the_next_one_runs(error):
     with pytest.raises(error):
         run(raises())
     assert run(answers()) == 5
+
+
+def test_a_thread_that_a_call_has_left_may_wait_for_the_event_loop():
+    told = []
+
+    async def takes_the_first():
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue()
+
+        def produces():
+            for number in range(3):
+                asyncio.run_coroutine_threadsafe(queue.put(number), loop).result(timeout=5)
+                told.append(number)
+
+        loop.run_in_executor(None, produces)
+        return await queue.get()
+
+    before = threading.active_count()
+    assert run(takes_the_first()) == 0
+    assert told == [0, 1, 2]
+    assert threading.active_count() == before

@@ -44,9 +44,8 @@ def run(main: Coroutine[Any, Any, object]) -> object:
     try:
         return _loop.run_until_complete(_noting(generators, main))
     finally:
-        if (tasks := asyncio.all_tasks(_loop)) or generators:
-            _loop.run_until_complete(_end(asyncio, tasks, generators))
-        threads.shutdown()
+        if (tasks := asyncio.all_tasks(_loop)) or generators or threads._threads:
+            _loop.run_until_complete(_end(asyncio, tasks, generators, threads))
 
 
 async def _noting(generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine[Any, Any, object]) -> object:
@@ -62,9 +61,17 @@ async def _noting(generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine
     return await main
 
 
-async def _end(asyncio: ModuleType, tasks: set[Any], generators: WeakSet[AsyncGenerator[Any, Any]]) -> None:
+async def _end(
+    asyncio: ModuleType, tasks: set[Any], generators: WeakSet[AsyncGenerator[Any, Any]], threads: Any
+) -> None:
     """Ends what a call has left; what that raises nobody wants to know any more."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.gather(*(generator.aclose() for generator in generators), return_exceptions=True)
+    threads.shutdown(wait=False)
+    pause = 0.0
+    while alive := [thread for thread in threads._threads if thread.is_alive()]:
+        alive[0].join(0.002)  # most end at once; others may wait for something that the loop is to do
+        await asyncio.sleep(pause)
+        pause = min(pause + 0.001, 0.05)
