@@ -95,3 +95,30 @@ def test_a_thread_that_a_call_has_left_may_wait_for_the_event_loop():
     assert run(takes_the_first()) == 0
     assert told == [0, 1, 2]
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_what_begins_when_a_task_is_ended_is_ended_too(times):
+    begun = []
+
+    async def lasts():
+        await asyncio.sleep(3600)
+
+    def begin(_=None):
+        if len(begun) <= times:
+            begun.append(asyncio.get_running_loop().create_task(lasts()))
+            begun[-1].add_done_callback(begin)
+
+    async def leaves():
+        begin()
+        await asyncio.sleep(0)
+
+    async def goes_on():
+        await asyncio.sleep(0)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    run(leaves())
+    count = len(begun)
+    assert count > 1
+    assert run(goes_on()) == set()
+    assert len(begun) == count

@@ -44,8 +44,17 @@ def run(main: Coroutine[Any, Any, object]) -> object:
     try:
         return _loop.run_until_complete(_noting(generators, main))
     finally:
-        if (tasks := asyncio.all_tasks(_loop)) or generators or threads._threads:
-            _loop.run_until_complete(_end(asyncio, tasks, generators, threads))
+        _leave(asyncio, threads, generators)
+
+
+def _leave(asyncio: ModuleType, threads: Any, generators: WeakSet[AsyncGenerator[Any, Any]]) -> None:
+    """Ends what a call has left."""
+    try:
+        if threads._threads or generators or asyncio.all_tasks(_loop):
+            _loop.run_until_complete(_end(asyncio, threads, generators))
+    finally:
+        if asyncio.all_tasks(_loop):  # those that come again whenever they are cancelled, else
+            _loop.close()
 
 
 async def _noting(generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine[Any, Any, object]) -> object:
@@ -61,13 +70,9 @@ async def _noting(generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine
     return await main
 
 
-async def _end(
-    asyncio: ModuleType, tasks: set[Any], generators: WeakSet[AsyncGenerator[Any, Any]], threads: Any
-) -> None:
-    """Ends what a call has left; what that raises nobody wants to know any more."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _end(asyncio: ModuleType, threads: Any, generators: WeakSet[AsyncGenerator[Any, Any]]) -> None:
+    """The same at the loop; what that raises nobody wants to know any more."""
+    await _cancel(asyncio)
     await asyncio.gather(*(generator.aclose() for generator in generators), return_exceptions=True)
     threads.shutdown(wait=False)
     pause = 0.0
@@ -75,3 +80,14 @@ async def _end(
         alive[0].join(0.002)  # most end at once; others may wait for something that the loop is to do
         await asyncio.sleep(pause)
         pause = min(pause + 0.001, 0.05)
+    await _cancel(asyncio)
+
+
+async def _cancel(asyncio: ModuleType) -> None:
+    for _ in range(3):  # what is cancelled may leave something, too
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if not tasks:
+            break
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
