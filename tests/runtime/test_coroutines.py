@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 import threading
 
 import pytest
@@ -122,3 +123,27 @@ def test_what_begins_when_a_task_is_ended_is_ended_too(times):
     assert count > 1
     assert run(goes_on()) == set()
     assert len(begun) == count
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 and later: fork with threads
+def test_a_forked_copy_ends_nothing_of_its_parent(tmp_path):
+    async def lasts():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            with (tmp_path / "ended").open("a") as file:
+                file.write(f"{os.getpid()}\n")
+
+    async def forks():
+        asyncio.get_running_loop().create_task(lasts())
+        await asyncio.sleep(0)
+        return os.fork()
+
+    parent = os.getpid()
+    try:
+        child = run(forks())
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / "ended").read_text() == f"{parent}\n"

@@ -5,6 +5,7 @@ itself leaves there ends with it: tasks, asynchronous generators, threads and th
 """
 
 import importlib
+import os
 import sys
 from collections.abc import AsyncGenerator, Coroutine
 from types import ModuleType
@@ -41,10 +42,12 @@ def run(main: Coroutine[Any, Any, object]) -> object:
     threads = sys.modules["concurrent.futures.thread"].ThreadPoolExecutor(thread_name_prefix="asyncio")
     _loop.set_default_executor(threads)
     generators: WeakSet[AsyncGenerator[Any, Any]] = WeakSet()
+    process = os.getpid()
     try:
         return _loop.run_until_complete(_noting(generators, main))
     finally:
-        _leave(asyncio, threads, generators)
+        if os.getpid() == process:  # what a forked copy has is the loop of its parent
+            _leave(asyncio, threads, generators)
 
 
 def _leave(asyncio: ModuleType, threads: Any, generators: WeakSet[AsyncGenerator[Any, Any]]) -> None:
