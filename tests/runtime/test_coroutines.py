@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import os
+import socket
 import threading
 
 import pytest
@@ -147,3 +148,26 @@ def test_a_forked_copy_ends_nothing_of_its_parent(tmp_path):
             os._exit(0)
     os.waitpid(child, 0)
     assert (tmp_path / "ended").read_text() == f"{parent}\n"
+
+
+def test_a_client_that_is_kept_hears_first_what_has_ended_since():
+    """Or it would send the next request where nobody is any more."""
+    kept = []
+
+    async def connects(port):
+        kept.extend(await asyncio.get_running_loop().create_connection(ClosedAtEnd, "127.0.0.1", port))
+
+    async def looks():
+        return kept[0].is_closing(), kept[1].is_lost
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        run(connects(server.getsockname()[1]))
+        server.accept()[0].close()
+    assert run(looks()) == (True, True)
+
+
+class ClosedAtEnd(asyncio.Protocol):
+    is_lost = False
+
+    def connection_lost(self, _error):
+        self.is_lost = True

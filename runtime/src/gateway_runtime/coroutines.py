@@ -44,7 +44,7 @@ def run(main: Coroutine[Any, Any, object]) -> object:
     generators: WeakSet[AsyncGenerator[Any, Any]] = WeakSet()
     process = os.getpid()
     try:
-        return _loop.run_until_complete(_noting(generators, main))
+        return _loop.run_until_complete(_noting(asyncio.sleep, generators, main))
     finally:
         if os.getpid() == process:  # what a forked copy has is the loop of its parent
             _leave(asyncio, threads, generators)
@@ -60,7 +60,9 @@ def _leave(asyncio: ModuleType, threads: Any, generators: WeakSet[AsyncGenerator
             _loop.close()
 
 
-async def _noting(generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine[Any, Any, object]) -> object:
+async def _noting(
+    sleep: Any, generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine[Any, Any, object]
+) -> object:
     """The same, and which asynchronous generators begin meanwhile: `shutdown_asyncgens` is for the end of a loop."""
     begin, _ = sys.get_asyncgen_hooks()
 
@@ -70,6 +72,8 @@ async def _noting(generators: WeakSet[AsyncGenerator[Any, Any]], main: Coroutine
             begin(generator)
 
     sys.set_asyncgen_hooks(firstiter=note)  # for as long as the loop runs now
+    for _ in range(3):  # a client that is kept hears now which of its connections have ended since the last call
+        await sleep(0)
     return await main
 
 
