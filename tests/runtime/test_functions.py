@@ -146,6 +146,15 @@ def test_a_generator_may_fill_the_same_event_again():
     assert [event["data"]["found"] for event in run(count)[1]["events"]] == [[0], [0, 1]]
 
 
+@pytest.mark.parametrize("content", [datetime.date(2025, 11, 7), Path("2025-11-07"), b"2025-11-07"])
+def test_contents_that_are_no_texts_are_not_joined(content):
+    def tell():
+        yield content
+        yield content
+
+    assert run(tell)[1] == {"events": [{"type": "content", "data": "2025-11-07"}] * 2}
+
+
 def test_a_done_without_an_object_leaves_the_text():
     def tell():
         yield {"type": "content", "data": "a"}

@@ -206,6 +206,8 @@ def _as_it_is(event: dict[str, object]) -> dict[str, object]:
         copied: dict[str, object] = json.loads(encode(event))
     except (TypeError, ValueError, RecursionError):  # told at the end, if it is needed there
         return event
+    if isinstance(copied["data"], str) and not isinstance(event["data"], str):
+        copied["data"] = event["data"]  # a date or a path is no text that is joined with others
     return copied
 
 
