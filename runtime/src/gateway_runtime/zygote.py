@@ -20,6 +20,7 @@ import site
 import socket
 import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from types import ModuleType
 
 from gateway_runtime import coroutines, family, functions, groups, linux, seccomp, worker, workspace
@@ -133,8 +134,9 @@ class _Zygote:
             coroutines.load_asyncio()  # before the package's own names can stand for those of the standard library
         sys.path[:0] = self._plan.paths[:1]
         top, _, _ = self._plan.entry_point.partition("/")
-        if not os.path.exists(os.path.join(self._plan.paths[0], top, "__init__.py")):
-            importlib.import_module(top)  # else that of a library, which has such a file, would be taken for it
+        found = PathFinder.find_spec(top, self._plan.paths[:1])
+        if found is not None and found.loader is None:
+            importlib.import_module(top)  # else that of a library, which has an `__init__`, would be taken for it
         for path in self._plan.paths[1:]:
             site.addsitedir(path)
 

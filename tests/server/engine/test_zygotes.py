@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import py_compile
 import signal
 import threading
 
@@ -327,6 +328,20 @@ def test_a_library_that_brings_a_src_of_its_own_is_not_taken_for_the_package(fol
             (deployment.code / "src" / "__init__.py").unlink()
             (deployment.packages / "src").mkdir(mode=0o755)
             (deployment.packages / "src" / "__init__.py").write_text("")
+            assert value(await engine.call("behaves", "count")) == 1
+
+    run(main())
+
+
+def test_a_package_that_is_compiled_finds_its_libraries(folder):
+    async def main():
+        async with running_engine(folder) as engine:
+            deployment = engine.deployment("behaves")
+            init = deployment.code / "src" / "__init__.py"
+            init.write_text("import library")
+            py_compile.compile(str(init), str(init.with_suffix(".pyc")))
+            init.unlink()
+            (deployment.packages / "library.py").write_text("")
             assert value(await engine.call("behaves", "count")) == 1
 
     run(main())
