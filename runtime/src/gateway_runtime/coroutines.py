@@ -87,6 +87,8 @@ async def _end(asyncio: ModuleType, threads: Any, generators: WeakSet[AsyncGener
         alive[0].join(0.002)  # most end at once; others may wait for something that the loop is to do
         await asyncio.sleep(pause)
         pause = min(pause + 0.001, 0.05)
+        if pause > 0.01:  # what has not come by now may never come, as room in a queue from which nobody takes
+            await _cancel(asyncio)
     await _cancel(asyncio)
 
 
