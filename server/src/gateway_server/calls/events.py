@@ -331,7 +331,7 @@ def retried(told: Mapping[str, Any], attempt: int, retry_at: str) -> bytes:
     """An attempt has failed, and there will be another."""
     data = told.get("message", "The attempt failed.")
     event = {"type": "retry", "data": data, "attempt": attempt, "retry_at": retry_at, "error": told}
-    return orjson.dumps(event, default=str)
+    return one_line(orjson.dumps(event, default=str))
 
 
 def ended(outcome: Outcome) -> bytes:
@@ -362,7 +362,7 @@ def error(told: Mapping[str, Any], job_id: str, files: Mapping[str, Sequence[str
     told = dict(told)
     message, code = told.pop("message", "The call failed."), told.pop("error_code", "PREFAB_ERROR")
     event = {"type": "error", "data": message, "error_code": code, "job_id": job_id, "files": files, "error": told}
-    return orjson.dumps(event, default=str)
+    return one_line(orjson.dumps(event, default=str))
 
 
 def one_line(text: bytes) -> bytes:
