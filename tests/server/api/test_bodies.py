@@ -18,7 +18,7 @@ def test_no_more_is_held_of_a_body_than_it_may_have(gateway: Gateway, path: str)
     assert (answer.status_code, answer.json()["detail"]["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
-@pytest.mark.parametrize("body", [b"{", b"{}"])
+@pytest.mark.parametrize("body", [b"{", b"{}", b"\xff", b"[" * 10_000, b"1" * 5_000])
 def test_who_calls_is_asked_before_what_is_wrong(gateway: Gateway, body: bytes) -> None:
     answers = [
         httpx.post(gateway.url + "/v1/secrets", content=body, headers={"content-type": "application/json", **proof})

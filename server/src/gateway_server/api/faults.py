@@ -52,14 +52,20 @@ async def on_fault(_request: Request, error: Exception) -> Response:
 async def on_invalid(request: Request, error: Exception) -> Response:
     """The framework's handler of requests that do not have the form of their route."""
     assert isinstance(error, RequestValidationError)
-    if isinstance(error.__cause__, ValueError):  # of a body that is no JSON, which it reads before it asks who calls
-        try:
-            await request.app.state.identify(request)
-        except GatewayFault as fault:
-            return await on_fault(request, fault)
+    if isinstance(error.__cause__, ValueError) and (refusal := await _refusal_of_caller(request)):
+        return await on_fault(request, refusal)
     problems = [Problem("/" + "/".join(map(str, told["loc"])), told["msg"]) for told in error.errors()]
     shown = "; ".join(f"{problem.pointer} {problem.message}" for problem in problems[:5])
     return await on_fault(request, Invalid(f"The request is not valid: {shown}.", problems))
+
+
+async def _refusal_of_caller(request: Request) -> GatewayFault | None:
+    """What comes before the fault of a body that is no JSON, which the framework reads before it asks who calls."""
+    try:
+        await request.app.state.identify(request)
+    except GatewayFault as fault:
+        return fault
+    return None
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -70,8 +76,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         fault = NotFound(f"There is no {request.url.path}; /docs lists what there is.")
     elif error.status_code == 405:
         fault = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
-    else:
-        fault = Invalid(str(error.detail))
+    else:  # no UTF-8, too deep, or a number of too many digits
+        fault = await _refusal_of_caller(request) or Invalid(str(error.detail))
     return await on_fault(request, fault)
 
 
