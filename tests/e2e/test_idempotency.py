@@ -268,10 +268,11 @@ def test_a_key_cancels_the_job_that_a_run_only_waits_for(gateway: Gateway) -> No
     assert gateway.request("GET", f"/v1/jobs/{job}?wait=10", key=key).json()["status"] == "canceled"
 
 
-def test_any_key_is_good_for_that(gateway: Gateway) -> None:
+@pytest.mark.parametrize(("method", "rest"), [("POST", "/cancel"), ("DELETE", "")])
+def test_any_key_is_good_for_that(gateway: Gateway, method: str, rest: str) -> None:
     key, name, submitted = gateway.key("cancels"), "orders/17/cancel", call("echo", text="a", seconds=30)
     job = gateway.request("POST", "/v1/jobs", key=key, json=submitted, headers={"Idempotency-Key": name}).json()
-    answer = gateway.request("POST", f"/v1/jobs/{quote(name, safe='')}/cancel", key=key)
+    answer = gateway.request(method, f"/v1/jobs/{quote(name, safe='')}{rest}", key=key)
     assert answer.status_code == 200, answer.text
     assert answer.json()["canceled"] is True
     assert gateway.request("GET", f"/v1/jobs/{job['job_id']}?wait=20", key=key).json()["status"] == "canceled"

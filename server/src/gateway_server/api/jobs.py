@@ -176,7 +176,7 @@ def _add_cancel(
     caller: Principal,
 ) -> None:
     @router.post("/v1/jobs/{job_id:path}/cancel", response_model=CancelAnswer)  # there may be slashes in a key
-    @router.delete("/v1/jobs/{job_id}", response_model=CancelAnswer)
+    @router.delete("/v1/jobs/{job_id:path}", response_model=CancelAnswer)
     async def cancel_job(job_id: str, principal: Principal = caller) -> CancelAnswer:
         """Ends a job with everything below it; one that has ended stays as it is.
 
