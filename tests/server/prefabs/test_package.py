@@ -446,3 +446,16 @@ def test_contents_of_digits_are_no_header(tmp_path: Path) -> None:
     )
     with open_package(archive) as package:
         assert package.files["src/digits"].stat().st_size == 300_000
+
+
+def test_contents_may_be_read_in_pieces_larger_than_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python 3.14 does."""
+    content = tarfile.ExFileObject
+
+    def large(*arguments: object) -> io.BufferedReader:
+        return io.BufferedReader(content(*arguments).detach(), 2 * CHUNK)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tarfile.TarFile, "fileobject", staticmethod(large))
+    archive = tar_of([(member("src/data", size=300_000), b"a" * 300_000)], tmp_path / "x.tar.gz")
+    with open_package(archive) as package:
+        assert package.files["src/data"].stat().st_size == 300_000
