@@ -416,12 +416,25 @@ def test_metadata_of_another_kind(package_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(".".join("a" * 20_000) + " = 1", "dots on one line"), ("#" * 600_000, "larger than 512 KiB")],
+    [
+        (".".join("a" * 20_000) + " = 1", "more than 16 parts"),
+        (f"[{'.'.join('a' * 999)}]\n" + "".join(f"b{n}.{'.'.join('a' * 998)} = 1\n" for n in range(9)), "16 parts"),
+        ('x = {k = """\n \' """, ' + ' . "b" . b . "\\""' * 9 + " = 1}", "more than 16 parts"),
+        ("#" * 600_000, "larger than 512 KiB"),
+    ],
 )
 def test_a_pyproject_that_would_take_gigabytes_to_read(package_folder: Path, text: str, expected: str) -> None:
     (package_folder / "pyproject.toml").write_text(f"{PYPROJECT}\n{text}\n")
     with pytest.raises(PackageError, match=expected):
         open_package(package_folder)
+
+
+def test_a_pyproject_may_have_as_many_dots_as_it_likes(package_folder: Path) -> None:
+    many = ", ".join(f'"package-{number}==1.2.3"' for number in range(600))
+    notes = f'[tool.notes]\na = "{"x." * 2_000}"\nb = """\n{"y." * 2_000}"""\n# {"z." * 2_000}\n'
+    text = PYPROJECT.replace("dependencies = [", f"dependencies = [{many}, ", 1) + notes
+    (package_folder / "pyproject.toml").write_text(text)
+    assert len(open_package(package_folder).requirements) >= 600
 
 
 def test_metadata_that_would_take_hours_to_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,9 +22,15 @@ from gateway_server.prefabs.requirements import OWN, RequirementRefused, name_of
 
 MAX_BYTES = 4 * 1024**2
 MAX_TOML = 512 * 1024
-#: A key of as many parts as this on one line takes the parser their square in time and memory: gigabytes for a few
-#: ten thousand.
-MAX_DOTS = 1000
+#: What follows the first part of a key that has too many: the parser takes their square in time and memory, which is
+#: gigabytes for a few ten thousand, or for a few hundred where many lines have as many.
+LONG_KEY = re.compile(rb"(?:\.[ \t]*+[A-Za-z0-9_-]*+[ \t]*+){16}")
+#: Comments and texts, in which dots are no part of a key.
+QUOTED = re.compile(
+    rb"""#[^\n]*+|\"{3}(?:[^"\\]++|\\.|"{1,2}(?!"))*+(?:"{3,5})?|'{3}(?:[^']++|'{1,2}(?!'))*+(?:'{3,5})?"""
+    rb"""|"(?:[^"\\\n]++|\\.)*+"?|'[^'\n]*+'?""",
+    re.DOTALL,
+)
 #: Lines before the description of a wheel; the parser compares each with each.
 MAX_HEADERS = 5000
 
@@ -157,8 +164,8 @@ def _same_version(found: object, version: str) -> bool:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     data = _read_bytes(file, MAX_TOML)
-    if any(line.count(b".") > MAX_DOTS for line in data.split(b"\n")):
-        raise PackageError.of(f"{PYPROJECT} has more than {MAX_DOTS} dots on one line")
+    if LONG_KEY.search(QUOTED.sub(b"", data)):
+        raise PackageError.of(f"{PYPROJECT} has a key of more than 16 parts")
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
