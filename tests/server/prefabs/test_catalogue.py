@@ -19,7 +19,7 @@ from gateway_server.models import Principal, Scope
 from gateway_server.prefabs import catalogue as module
 from gateway_server.prefabs import versions
 from gateway_server.prefabs.catalogue import Catalogue
-from gateway_server.prefabs.environments import Environments, Resolution
+from gateway_server.prefabs.environments import MARKER, Environments, Resolution
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
 from gateway_server.prefabs.package import pack_folder
 from gateway_server.prefabs.publisher import Publisher
@@ -221,6 +221,7 @@ async def test_environments_that_no_version_needs_go_at_the_start(shop: Shop, tm
     environments = Environments(tmp_path / "environments", Mock())
     for name in ("any", "other"):
         (tmp_path / "environments" / name).mkdir(parents=True)
+        (tmp_path / "environments" / name / MARKER).touch()
     await shop.publish("1.0.0")
     await Catalogue(shop.database, environments, tmp_path / "prefabs").start()
     assert [path.name for path in (tmp_path / "environments").iterdir()] == ["any"]

@@ -120,10 +120,10 @@ class Environments:
                 _Workshop(folder=folder, lock=lock).close()
 
     def prune(self, keep: set[str]) -> None:
-        """Removes all environments but those named."""
+        """Removes all environments but those named. What else lies there, such as the lost+found of a volume, stays."""
         self.sweep()
         for folder in self._root.iterdir() if self._root.is_dir() else ():
-            if folder.is_dir() and not folder.name.startswith(".") and folder.name not in keep:
+            if folder.name not in keep and os.path.isfile(folder / MARKER):  # no, too, where it may not look
                 self._discard(folder)
 
     async def _compile(self, wanted: list[str]) -> str:
