@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from gateway_server.calls.dispatcher import Dispatcher
 from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Ending, Jobs
+from gateway_server.calls.logs import Log
 from gateway_server.calls.outcomes import Outcome
 from gateway_server.calls.queue import Order, Queue
 from gateway_server.calls.running import RunningCalls
@@ -44,11 +45,12 @@ class Books:
 
         await self.database.write(work)
 
-    def dispatcher(self) -> Dispatcher:
+    def dispatcher(self, **steps: Any) -> Dispatcher:
         def close(connection: Connection, outcome: Outcome, _log: bytes, **_: Any) -> bool:
             return self.jobs.close(connection, outcome.job_id, Ending(outcome.status, outcome.told_error()))
 
-        parts: Any = {"pipeline": SimpleNamespace(close=close), "tokens": None}
+        tokens = SimpleNamespace(check=lambda _principal: None)
+        parts: Any = {"pipeline": SimpleNamespace(close=close, **steps), "tokens": tokens}
         books = {"database": self.database, "queue": self.queue, "jobs": self.jobs}
         return Dispatcher(workers=1, events=Events(self.database), running=RunningCalls(), **books, **parts)
 
@@ -91,6 +93,29 @@ def test_a_clock_that_is_set_back_keeps_no_job_waiting(
             if cut:  # a gateway that was at it has died
                 assert await Queue(books.database, books.jobs).take("ann")
                 assert await books.queue.take_over(alone=True) == 1
+            real = time.time
+            monkeypatch.setattr(time, "time", lambda: real() - 3600)
+            assert await books.queue.take("ann")
+
+    run(main)
+
+
+def test_nor_one_that_a_gateway_was_at_when_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as books:
+            await books.submit()
+            begun = asyncio.Event()
+
+            async def prepare(*_: Any, **__: Any) -> None:
+                begun.set()
+                await asyncio.Event().wait()
+
+            steps = {"new_log": lambda: Log(100), "prepare": prepare, "pause": lambda *_: None}
+            dispatcher = books.dispatcher(**steps)
+            await dispatcher.start()
+            async with asyncio.timeout(10):
+                await begun.wait()
+            await dispatcher.stop()
             real = time.time
             monkeypatch.setattr(time, "time", lambda: real() - 3600)
             assert await books.queue.take("ann")

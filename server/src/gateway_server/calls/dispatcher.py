@@ -19,7 +19,7 @@ from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Ending, Job, Jobs
 from gateway_server.calls.outcomes import Outcome, of_cancel, of_fault
 from gateway_server.calls.pipeline import Pipeline
-from gateway_server.calls.queue import LEASE, Leased, Queue, below
+from gateway_server.calls.queue import AT_ONCE, LEASE, Leased, Queue, below
 from gateway_server.calls.running import Running, RunningCalls
 from gateway_server.errors import (
     DeadlineExceeded,
@@ -220,9 +220,8 @@ class Dispatcher:
 
     async def _free(self, strays: Set[str]) -> None:
         """Gives jobs back that this gateway leased, and that it lost by a failure of its own."""
-        at = time.time()
         for job_id in strays - self._attempts.keys():
-            await self._database.write(lambda c, j=job_id: self._queue.put_back(c, j, at, interrupted=True))  # type: ignore[misc]
+            await self._database.write(lambda c, j=job_id: self._queue.put_back(c, j, AT_ONCE, interrupted=True))  # type: ignore[misc]
 
     async def _expire(self) -> None:
         """Ends what waited until its time was over."""
@@ -348,7 +347,7 @@ class Dispatcher:
             body = event_log.retried(failed.told_error(), leased.attempt, rfc3339_at(at))
 
         def work(connection: Connection) -> int | None:
-            if not self._queue.put_back(connection, leased.job_id, at, interrupted=interrupted):
+            if not self._queue.put_back(connection, leased.job_id, at if rest else AT_ONCE, interrupted=interrupted):
                 return None
             if untried:
                 self._jobs.take_attempt_back(connection, leased.job_id)
