@@ -69,12 +69,19 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("leased", [False, True])
 @pytest.mark.parametrize(("attempt", "status"), [(0, JobStatus.EXPIRED), (1, JobStatus.TIMED_OUT)])
-def test_a_job_expires_that_was_never_tried(tmp_path: Path, attempt: int, status: JobStatus) -> None:
+def test_a_job_expires_that_was_never_tried(tmp_path: Path, attempt: int, status: JobStatus, leased: bool) -> None:
     async def main() -> None:
         async with opened(tmp_path) as books:
             await books.submit(deadline=time.time() - 1, attempt=attempt)
-            await books.dispatcher()._expire()
+            dispatcher = books.dispatcher(new_log=lambda: Log(100))
+            if leased:  # it was next before anybody looked at its time
+                order = await books.queue.take("ann")
+                assert order is not None
+                await dispatcher._attempt(order)
+            else:
+                await dispatcher._expire()
             job = await books.jobs.find("job", ANN)
             assert job.status is status
             assert job.error is not None

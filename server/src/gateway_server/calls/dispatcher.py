@@ -231,9 +231,7 @@ class Dispatcher:
                 if not self._queue.drop_waiting(connection, job_id):
                     return False
                 begun = bool(connection.execute(select(_jobs.c.attempt).where(_jobs.c.id == job_id)).scalar())
-                when = "between two attempts" if begun else "before it began"
-                fault = DeadlineExceeded(f"The job's time was over {when}.")
-                return self._close(connection, of_fault(job_id, fault, begun=begun))
+                return self._close(connection, _over(job_id, begun=begun))
 
             if await self._database.write(work):
                 await self._tell_end(job_id)
@@ -276,8 +274,7 @@ class Dispatcher:
             return of_fault(leased.job_id, RuntimeCrashed(text))
         moment = time.time()
         if leased.deadline is not None and leased.deadline <= moment:
-            fault = DeadlineExceeded("The job's time was over before it began.")
-            return of_fault(leased.job_id, fault, begun=leased.attempt > 1)
+            return _over(leased.job_id, begun=leased.attempt > 1)
         clock = asyncio.get_running_loop().time()
         deadline = None if leased.deadline is None else clock + leased.deadline - moment
         try:
@@ -389,6 +386,12 @@ class Dispatcher:
         )
         if parent is not None:
             self._events.ended(parent)
+
+
+def _over(job_id: str, *, begun: bool) -> Outcome:
+    """The end of a job whose time was over while nobody was at it."""
+    when = "between two attempts" if begun else "before it began"
+    return of_fault(job_id, DeadlineExceeded(f"The job's time was over {when}."), begun=begun)
 
 
 def _is_worth_retrying(outcome: Outcome) -> bool:
