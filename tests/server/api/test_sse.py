@@ -5,17 +5,17 @@ import json
 import httpx
 import pytest
 
-from gateway_server.api import sse
+from gateway_server.api import publishing, sse
 from gateway_server.calls import events
 
 
 @pytest.mark.parametrize("mark", ["\n", "\r", "\u0085", "\u2028", "\u2029", "é\u2028", "\\"])
 def test_a_frame_is_one_line_to_every_reader(mark: str) -> None:
     event = {"type": "content", "data": f"a{mark}b"}
-    frame = sse.frame(json.dumps(event, ensure_ascii=False).encode())
-    line, *rest = httpx.Response(200, content=frame).iter_lines()
-    assert not any(rest)
-    assert json.loads(line.removeprefix("data: ")) == event
+    for frame in (sse.frame(json.dumps(event, ensure_ascii=False).encode()), publishing._frame(event)):
+        line, *rest = httpx.Response(200, content=frame).iter_lines()
+        assert not any(rest)
+        assert json.loads(line.removeprefix("data: ")) == event
 
 
 @pytest.mark.parametrize("mark", ["\u0085", "\u2028", "\u2029"])

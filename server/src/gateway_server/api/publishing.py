@@ -16,6 +16,7 @@ from starlette import types
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway_server.api import sse
 from gateway_server.api.auth import Identify
 from gateway_server.api.faults import logger, unexpected
 from gateway_server.api.forms import FileForm
@@ -272,4 +273,4 @@ def _ending(publish: "asyncio.Task[Version]") -> dict[str, Any]:
 
 
 def _frame(event: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(event, default=str) + b"\n\n"
+    return sse.frame(orjson.dumps(event, default=str))
