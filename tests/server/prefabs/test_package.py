@@ -443,14 +443,24 @@ def test_metadata_that_would_take_hours_to_read(tmp_path: Path) -> None:
     assert "lines of headers" in refusal(zip_of(members, tmp_path / "x.whl"), tmp_path / "scratch")
 
 
-def test_a_tar_header_that_would_take_long_to_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", [b"1" * CHUNK, b"1" * 255 + b" hdrcharset="])
+def test_a_tar_header_that_would_take_long_to_read(tmp_path: Path, row: bytes) -> None:
     pax = member("pax", type=tarfile.XHDTYPE, size=CHUNK)
     archive = tmp_path / "x.tar.gz"
     with gzip.open(archive, "wb") as file:
-        file.write(pax.tobuf(tarfile.USTAR_FORMAT) + b"1" * CHUNK + member("src/a").tobuf())
+        file.write(pax.tobuf(tarfile.USTAR_FORMAT) + (row * CHUNK)[:CHUNK] + member("src/a").tobuf())
     began = time.monotonic()
     assert "take long" in refusal(archive, tmp_path / "scratch")
     assert time.monotonic() - began < 2  # without a look it is ten seconds, in which nothing else goes on
+
+
+def test_tar_headers_that_are_many_and_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_HEADERS", 9_000)
+    contents = [(member("src/b", size=20_000), b"a" * 20_000)]
+    with open_package(tar_of(contents, tmp_path / "few.tar.gz")) as package:
+        assert "src/b" in package.files
+    long = [(member(f"src/a{number}", pax_headers={"comment": "x" * 600}), b"") for number in range(9)]
+    assert "take long" in refusal(tar_of(long, tmp_path / "many.tar.gz"), tmp_path / "scratch")
 
 
 def test_contents_of_digits_are_no_header(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ MAX_HEADER = CHUNK
 #: Before Python 3.11.10 and 3.12.6 the parser of tar headers looks at a row of digits as often as it is long
 #: (CVE-2024-6232), and the whole process waits meanwhile. Nothing in a header needs so many.
 MANY_DIGITS = re.compile(rb"[0-9]{256}")
+#: They look from each of these to the end of the header, too; one is enough for any.
+CHARSET = b"hdrcharset="
+#: What headers take besides their contents, in all: they are many, or long, but not both.
+MAX_HEADERS = MAX_ENTRIES * 2048
 
 _END_OF_ZIP = b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
@@ -114,6 +118,7 @@ class _Inflated(io.RawIOBase):
         super().__init__()
         self._source = gzip.GzipFile(fileobj=source)
         self._position = 0
+        self._in_headers = 0
         self.is_in_content = False
         """Whether what is read is a file, and not a header."""
 
@@ -132,15 +137,16 @@ class _Inflated(io.RawIOBase):
         if not 0 <= size <= MAX_HEADER:
             raise PackageError.of(f"the archive holds a header of more than {MAX_HEADER // 1024} KiB")
         data = self._take(size)
-        if MANY_DIGITS.search(data):
-            raise PackageError.of("the archive holds a header that would take long to read")
+        self._in_headers += len(data)
+        if self._in_headers > MAX_HEADERS or data.count(CHARSET) > 1 or MANY_DIGITS.search(data):
+            raise PackageError.of("the archive holds headers that would take long to read")
         return data
 
     def _take(self, size: int) -> bytes:
         data = self._source.read(size)
         self._position += len(data)
         # Headers and padding of many small files come on top of the contents.
-        if self._position > MAX_UNPACKED + MAX_ENTRIES * 2048:
+        if self._position > MAX_UNPACKED + MAX_HEADERS:
             raise PackageError.of(f"the package is larger than {MAX_UNPACKED // 1024**2} MiB when unpacked")
         return data
 
@@ -167,6 +173,7 @@ def _unpack_tar(file: IO[bytes], writer: _Writer) -> None:
             stream.is_in_content = True
             writer.write(path, source)
             stream.is_in_content = False
+    stream.is_in_content = True
     while stream.read(CHUNK):  # to the end, where the checksum stands
         pass
 
