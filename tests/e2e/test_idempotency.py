@@ -261,7 +261,8 @@ def test_a_key_cancels_the_job_that_a_run_only_waits_for(gateway: Gateway) -> No
     job = gateway.request("POST", "/v1/internal/run", key=key, json=body, headers=headers).json()["job_id"]
     thread = threading.Thread(target=lambda: answers.append(run(gateway, key, body, "both")))
     thread.start()
-    time.sleep(1)  # nothing tells that the run waits
+    for _ in range(50):  # nothing tells that the run waits, but it has had its turns beside as many others
+        gateway.request("GET", f"/v1/jobs/{job}", key=key)
     assert gateway.request("POST", "/v1/jobs/both/cancel", key=key).json()["canceled"] is True
     thread.join(20)
     assert answers[0].json()["detail"]["error_code"] == "CANCELED"
