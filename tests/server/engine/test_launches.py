@@ -1,4 +1,4 @@
-"""The launcher is there once, however many ask for it."""
+"""The launcher is there once, however many ask for it, and another is there when it has ended."""
 
 import asyncio
 import errno
@@ -13,6 +13,7 @@ from gateway_server.engine.local import launches
 from gateway_server.engine.local.launches import Launcher
 from gateway_server.engine.local.zygotes import ImportFailed
 from gateway_server.errors import ServiceUnavailable
+from gateway_server.models import Failure
 from gateway_server.prefabs.environments import lay_out_support
 
 
@@ -110,5 +111,45 @@ def test_the_end_of_the_launcher_is_the_end_of_functions_with_all_that_they_star
             os.kill(launcher.pid, signal.SIGKILL)
             await until(lambda: not any(map(commands, below)), 5)
             await asyncio.wait([call])
+
+    run(main())
+
+
+def test_a_launcher_that_was_stopped_is_replaced(folder, sandbox, monkeypatch):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            os.kill(engine.local._launcher.pid, signal.SIGSTOP)
+            with monkeypatch.context() as patch:
+                patch.setattr(launches, "LAUNCH", 0.2)
+                with pytest.raises(ServiceUnavailable, match="does not answer"):
+                    await engine.call("behaves", "count")
+            await until(lambda: not engine.local._launcher.is_alive)
+            assert value(await engine.call("behaves", "count")) == 1
+
+    run(main())
+
+
+def test_a_gateway_stops_though_its_launcher_was(folder, sandbox, monkeypatch):
+    monkeypatch.setattr(launches, "PATIENCE", 0.2)
+
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            assert value(await engine.call("behaves", "count")) == 1
+            os.kill(engine.local._launcher.pid, signal.SIGSTOP)
+            left = alive_below(engine.local._launcher.pid)
+        await until(lambda: not any(map(commands, left)))
+
+    run(main())
+
+
+def test_a_launcher_that_dies_is_replaced(folder, sandbox):
+    async def main():
+        async with running_engine(folder, sandbox=sandbox) as engine:
+            await engine.call("behaves", "count")
+            os.kill(engine.local._launcher.pid, signal.SIGKILL)
+            await until(lambda: not engine.local._launcher.is_alive)
+            async with asyncio.timeout(10):
+                answer = await engine.call("misbehaves", "raises")
+            assert isinstance(answer.last, Failure)
 
     run(main())

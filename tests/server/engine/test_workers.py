@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pytest
 from engine.conftest import run, running_engine, value
 
 from gateway_runtime import seccomp
-from gateway_server.engine.local import launches
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.zygotes import ImportFailed
-from gateway_server.errors import RuntimeCrashed, ServiceUnavailable
+from gateway_server.errors import RuntimeCrashed
 from gateway_server.models import Failure, Result
 
 
@@ -469,45 +467,5 @@ def test_versions_never_share_uids_or_folders(folder):
                 slots.append(engine.local._hosts[package].zygote.slot)
             assert len(set(slots)) == 3
             assert value(await engine.call("behaves", "count")) == 2
-
-    run(main())
-
-
-def test_a_launcher_that_was_stopped_is_replaced(folder, sandbox, monkeypatch):
-    async def main():
-        async with running_engine(folder, sandbox=sandbox) as engine:
-            os.kill(engine.local._launcher.pid, signal.SIGSTOP)
-            with monkeypatch.context() as patch:
-                patch.setattr(launches, "LAUNCH", 0.2)
-                with pytest.raises(ServiceUnavailable, match="does not answer"):
-                    await engine.call("behaves", "count")
-            await until(lambda: not engine.local._launcher.is_alive)
-            assert value(await engine.call("behaves", "count")) == 1
-
-    run(main())
-
-
-def test_a_gateway_stops_though_its_launcher_was(folder, sandbox, monkeypatch):
-    monkeypatch.setattr(launches, "PATIENCE", 0.2)
-
-    async def main():
-        async with running_engine(folder, sandbox=sandbox) as engine:
-            assert value(await engine.call("behaves", "count")) == 1
-            os.kill(engine.local._launcher.pid, signal.SIGSTOP)
-            left = alive_below(engine.local._launcher.pid)
-        await until(lambda: not any(map(commands, left)))
-
-    run(main())
-
-
-def test_a_launcher_that_dies_is_replaced(folder, sandbox):
-    async def main():
-        async with running_engine(folder, sandbox=sandbox) as engine:
-            await engine.call("behaves", "count")
-            os.kill(engine.local._launcher.pid, signal.SIGKILL)
-            await until(lambda: not engine.local._launcher.is_alive)
-            async with asyncio.timeout(10):
-                answer = await engine.call("misbehaves", "raises")
-            assert isinstance(answer.last, Failure)
 
     run(main())

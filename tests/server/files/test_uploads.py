@@ -12,7 +12,7 @@ import pytest
 
 from gateway_server.errors import FileNotFound, Invalid
 from gateway_server.files.keys import Area
-from gateway_server.files.uploads import MOST_PARTS, part_size
+from gateway_server.files.uploads import MOST_PARTS, Upload, part_size
 from gateway_server.files.wishes import wish
 from gateway_server.store.schema import files, uploads
 
@@ -212,7 +212,8 @@ async def test_uploads_of_one_microsecond_have_their_own_keys(house: House, clie
     assert len(urls) == 4
 
 
-async def test_a_completion_that_was_cut_before_its_record_is_done_again(house: House) -> None:
+async def complete_and_unrecorded(house: House) -> Upload:
+    """An upload of `data` that is one object, of which the gateway has no record: as if it had died before that."""
     upload = await house.uploads.create(AGENT, wish(Area.OUTPUTS, "a"), 4)
     part = await house.objects.parts.receive(upload.id, 1, 0, 4)
     await part.write(b"data")
@@ -220,6 +221,11 @@ async def test_a_completion_that_was_cut_before_its_record_is_done_again(house: 
     await house.uploads.complete(AGENT, upload.id, None)
     await house.database.write(lambda c: c.execute(files.delete()))
     await house.database.write(lambda c: c.execute(uploads.update().values(completed=False)))
+    return upload
+
+
+async def test_a_completion_that_was_cut_before_its_record_is_done_again(house: House) -> None:
+    upload = await complete_and_unrecorded(house)
     file = await house.uploads.complete(AGENT, upload.id, None)
     assert file.sha256 == hashlib.sha256(b"data").hexdigest()
     assert await house.library.find(AGENT, file.s3_url) == file
@@ -233,12 +239,6 @@ def test_there_are_never_too_many_parts(size: int) -> None:
 
 
 async def test_an_upload_that_was_complete_but_not_recorded_leaves_nothing_when_it_is_aborted(house: House) -> None:
-    upload = await house.uploads.create(AGENT, wish(Area.OUTPUTS, "a"), 4)
-    part = await house.objects.parts.receive(upload.id, 1, 0, 4)
-    await part.write(b"data")
-    await part.commit()
-    await house.uploads.complete(AGENT, upload.id, None)
-    await house.database.write(lambda c: c.execute(files.delete()))  # as if the gateway had died before
-    await house.database.write(lambda c: c.execute(uploads.update().values(completed=False)))
+    upload = await complete_and_unrecorded(house)
     await house.uploads.abort(AGENT, upload.id)
     assert house.on_disk() == []
