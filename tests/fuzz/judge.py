@@ -34,8 +34,8 @@ class Judge:
         if operation is None or not request.method.isupper():
             return [] if answer.status < 300 else self._blame_error(answer, is_head=request.method == "HEAD")
         documented = operation["responses"].get(str(answer.status)) or operation["responses"].get("default")
-        if documented is None and answer.status == 405 and any("/" in unquote(part) for part in request.parts.values()):
-            return self._blame_error(answer)  # a slash, however it is written, makes it another path
+        if documented is None and answer.status == 405 and _is_another_path(request):
+            return self._blame_error(answer)
         if documented is None:
             return [f"{answer.status} is not documented: {answer.body[:200]!r}"]
         if str(answer.status) not in operation["responses"]:
@@ -83,6 +83,11 @@ class Judge:
         if answer.status in (429, 503) and not answer.headers.get("retry-after", "0").isdigit():
             found.append("Retry-After is no number")
         return found
+
+
+def _is_another_path(request: Request) -> bool:
+    """Whether a slash, however it is written, stands in a part of the path, or nothing does."""
+    return any("/" in unquote(part) or not part for part in request.parts.values())
 
 
 def _blame_events(body: bytes) -> list[str]:

@@ -40,12 +40,19 @@ def test_what_breaks_its_word_is_found(tmp_path: Path):
     json = {"content-type": "application/json"}
     events = {"content-type": "text/event-stream; charset=utf-8"}
     error = b'{"detail":{"error_code":"NOT_FOUND","message":"no"}}'
+    result, nothing, slash = (
+        Request(method="GET", template="/v1/jobs/{job_id}/result", parts={"job_id": part}) for part in ("j", "", "a%2Fb")
+    )
+    other = error.replace(b"NOT_FOUND", b"METHOD_NOT_ALLOWED")  # as DELETE takes whatever is below /v1/jobs/
     good = [
+        (nothing, 405, json, other),
+        (slash, 405, json, other),
         (health, 200, json, b'{"status":"ok","version":"1"}'),
         (run, 404, json, error),
         (run, 200, events, b'data: {"type":"start"}\n\n: keep-alive\n\ndata: {"type":"done"}\n\n'),
     ]
     bad = [
+        (result, 405, json, other),
         (health, 500, json, b'{"detail":{"error_code":"INTERNAL_SERVER_ERROR","message":"no"}}'),
         (health, 200, json, b'{"status":1}'),
         (health, 200, {"content-type": "text/html"}, b"<p>"),
