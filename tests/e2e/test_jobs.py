@@ -253,6 +253,13 @@ def test_nobody_else_sees_or_ends_a_job(gateway: Gateway, key: str) -> None:
         assert (answer.status_code, answer.json()["detail"]["error_code"]) == (404, "JOB_NOT_FOUND"), path
 
 
+@pytest.mark.parametrize("name", ["a%2Fb", "a//b", "%0A", "a%0Ab", "a%0D%0Ab%0A", "%E2%80%A8"])
+def test_no_name_of_a_job_makes_it_another_address(gateway: Gateway, key: str, name: str) -> None:
+    for method, path in (("POST", "/cancel"), ("DELETE", "")):
+        answer = gateway.request(method, f"/v1/jobs/{name}{path}", key=key)
+        assert (answer.status_code, answer.json()["detail"]["error_code"]) == (404, "JOB_NOT_FOUND"), path
+
+
 def test_the_events_of_a_plain_run_end_with_its_result(gateway: Gateway, key: str) -> None:
     body = {"calls": [call("add", a=1)]}
     run = gateway.request("POST", "/v1/internal/run", key=key, json=body).json()

@@ -45,10 +45,10 @@ def claims(told: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_method_path_query_and_body_arrive_as_they_were(gateway: Gateway, agent_id: str, method: str):
-    place = "a%2Fb/%E4%BD%A0//c?q=%zz&q=1+2"
+    place = "a%2Fb/%0A/%E4%BD%A0//c?q=%zz&q=1+2"
     told = gateway.request(method, f"/v1/agents/{agent_id}/{place}", content=b"\xff\x00body").json()
     assert told["method"] == method
-    assert told["path"] == "/a%2Fb/%E4%BD%A0//c"
+    assert told["path"] == "/a%2Fb/%0A/%E4%BD%A0//c"
     assert told["query"] == "q=%zz&q=1+2"
     assert told["body"] == "\xff\x00body"
 

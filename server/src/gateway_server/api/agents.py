@@ -14,6 +14,7 @@ from gateway_server.api.asking import parse_duration
 from gateway_server.api.auth import Identify
 from gateway_server.api.bodies import WholeBody
 from gateway_server.api.passing import PassedOn
+from gateway_server.api.paths import REST
 from gateway_server.calls.agent_health import Health
 from gateway_server.calls.agent_wire import Agent
 from gateway_server.calls.agent_wishes import Wish
@@ -89,7 +90,7 @@ def routes(*, agents: Agents, identify: Identify) -> APIRouter:
     for method in METHODS:
         name = f"call_agent_{method.lower()}"
         router.add_api_route(
-            "/{agent_id}/{path:path}",
+            f"/{{agent_id}}/{{path{REST}}}",
             call_agent,
             methods=[method],
             name=name,

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.exchange import Exchanges
+from gateway_server.api.paths import REST
 from gateway_server.api.replies import Recorded
 from gateway_server.calls.dispatcher import Dispatcher
 from gateway_server.calls.events import Events
@@ -175,8 +176,10 @@ def _add_cancel(
     exchanges: Exchanges,
     caller: Principal,
 ) -> None:
-    @router.post("/v1/jobs/{job_id:path}/cancel", response_model=CancelAnswer)  # there may be slashes in a key
-    @router.delete("/v1/jobs/{job_id:path}", response_model=CancelAnswer)
+    job_id_or_key = f"/v1/jobs/{{job_id{REST}}}"  # there may be slashes in a key
+
+    @router.post(f"{job_id_or_key}/cancel", response_model=CancelAnswer)
+    @router.delete(job_id_or_key, response_model=CancelAnswer)
     async def cancel_job(job_id: str, principal: Principal = caller) -> CancelAnswer:
         """Ends a job with everything below it; one that has ended stays as it is.
 

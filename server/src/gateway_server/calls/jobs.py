@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,14 +35,17 @@ def new_id() -> str:
     return f"{moment[:8]}-{moment[8:]}-7{noise[:3]}-{variant}{noise[4:7]}-{noise[7:19]}"
 
 
-def _pieces(size: int = 10) -> Iterator[str]:
+_noises: list[str] = []
+
+
+def _noise(size: int = 10) -> str:
     """Random bytes, as hexadecimal; the kernel is asked for many at once, as it takes longer than the rest of an id."""
-    while True:
+    try:
+        return _noises.pop()  # in one step, as the database's thread makes ids, too
+    except IndexError:
         many = os.urandom(size * 200).hex()
-        yield from (many[at : at + 2 * size] for at in range(0, len(many), 2 * size))
-
-
-_noise = _pieces().__next__
+        _noises.extend([many[at : at + 2 * size] for at in range(2 * size, len(many), 2 * size)])
+        return many[: 2 * size]
 
 
 @dataclass(frozen=True, kw_only=True)
