@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from gateway_server.api.calls import PATHS
+from gateway_server.api.paths import REST
 from gateway_server.api.submitting import PATH as SUBMIT_PATH
 from gateway_server.app import create_app
 from gateway_server.settings import Settings
@@ -224,7 +225,7 @@ def test_the_api_description_lists_what_is_served(tmp_path):
     by_hand = {("POST", path) for path in (*PATHS, SUBMIT_PATH)} | {("GET", "/v1/jobs/{job_id}/events")}
     by_hand |= {("GET", "/objects/{key}"), ("PUT", "/objects/{key}")}
     served = {
-        (method, route.path.replace(":path}", "}"))
+        (method, route.path.replace(f"{REST}}}", "}"))
         for route in _routes(gateway.web)
         if route.include_in_schema
         for method in route.methods

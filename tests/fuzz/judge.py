@@ -80,6 +80,8 @@ class Judge:
             code = answer.json()["detail"]["error_code"]
             if code not in CODES or code == "INTERNAL_SERVER_ERROR":
                 found.append(f"error_code {code}")
+        if answer.status == 405 and not answer.headers.get("allow"):
+            found.append("no Allow")
         if answer.status in (429, 503) and not answer.headers.get("retry-after", "0").isdigit():
             found.append("Retry-After is no number")
         return found

@@ -45,14 +45,15 @@ def test_what_breaks_its_word_is_found(tmp_path: Path):
     nothing, slash = (replace(result, parts={"job_id": part}) for part in ("", "a%2Fb"))
     other = error.replace(b"NOT_FOUND", b"METHOD_NOT_ALLOWED")  # as DELETE takes whatever is below /v1/jobs/
     good = [
-        (nothing, 405, json, other),
-        (slash, 405, json, other),
+        (nothing, 405, {**json, "allow": "DELETE"}, other),
+        (slash, 405, {**json, "allow": "DELETE"}, other),
         (health, 200, json, b'{"status":"ok","version":"1"}'),
         (run, 404, json, error),
         (run, 200, events, b'data: {"type":"start"}\n\n: keep-alive\n\ndata: {"type":"done"}\n\n'),
     ]
     bad = [
-        (result, 405, json, other),
+        (result, 405, {**json, "allow": "DELETE"}, other),
+        (slash, 405, json, other),
         (health, 500, json, b'{"detail":{"error_code":"INTERNAL_SERVER_ERROR","message":"no"}}'),
         (health, 200, json, b'{"status":1}'),
         (health, 200, {"content-type": "text/html"}, b"<p>"),

@@ -241,7 +241,7 @@ class Gateway:
         path: str = scope["path"]
         if path in PATHS:
             return self.runs
-        if path == SUBMIT_PATH and scope["method"] == "POST":
+        if path == SUBMIT_PATH and scope["method"] != "GET":
             return self._submitting
         if EVENTS_PATH.match(path):
             return self._job_events

@@ -122,6 +122,12 @@ class MethodNotAllowed(GatewayFault):
     """The address exists, and does not take this method."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
+    allowed = ""
+    """As the header Allow has it."""
+
+    def __init__(self, path: str, method: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"{path} does not take {method}; it takes {self.allowed}.")
 
 
 class RequestTimeout(GatewayFault):

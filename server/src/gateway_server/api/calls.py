@@ -73,7 +73,7 @@ class RunRoutes:
         """One request."""
         try:
             if scope["method"] != "POST":
-                raise MethodNotAllowed(f"{scope['path']} takes POST.")
+                raise MethodNotAllowed(scope["path"], scope["method"], ["POST"])
             headers = read_headers(scope)
             principal = await self._authenticator.identify(headers, scope.get("client"))
             async with self._intake.body(receive, principal.user) as body:

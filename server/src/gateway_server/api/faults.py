@@ -3,7 +3,8 @@
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPMethod
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 
 from gateway_server.api.asgi import JSON, Application, Headers, Receive, Reply, Send, send_reply
 from gateway_server.errors import GatewayFault, InternalError, Invalid, MethodNotAllowed, NotFound, Problem
@@ -27,6 +29,8 @@ def answer(fault: GatewayFault, **members: object) -> tuple[int, Headers, bytes]
         headers.append((b"retry-after", str(math.ceil(fault.retry_after)).encode()))
     if fault.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(fault, MethodNotAllowed):
+        headers.append((b"allow", fault.allowed.encode()))
     return fault.status, headers, body
 
 
@@ -75,10 +79,17 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         fault = NotFound(f"There is no {request.url.path}; /docs lists what there is.")
     elif error.status_code == 405:
-        fault = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
+        fault = MethodNotAllowed(request.url.path, request.method, _allowed(request))
     else:  # no UTF-8, too deep, or a number of too many digits
         fault = await _refusal_of_caller(request) or Invalid(str(error.detail))
     return await on_fault(request, fault)
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of all routes of an address; the framework itself names those of the first."""
+    routes: Sequence[BaseRoute] = request.app.routes
+    scopes = ({**request.scope, "method": method} for method in HTTPMethod)
+    return {asked["method"] for asked in scopes if any(route.matches(asked)[0] is Match.FULL for route in routes)}
 
 
 async def on_mistake(request: Request, error: Exception) -> Response:

@@ -10,6 +10,9 @@ from gateway_server import __version__
 from gateway_server.calls.running import RunningCalls
 from gateway_server.engine.local.pool import LocalEngine
 
+SOON = 1
+"""Seconds after which it is worth asking a gateway again that takes no work."""
+
 
 class Health(BaseModel):
     """The process answers."""
@@ -54,7 +57,9 @@ def routes(*, engine: LocalEngine, running: RunningCalls) -> APIRouter:
     @router.get("/ready", response_model=Readiness)
     async def ready(response: Response) -> Readiness:
         """200 while work is taken, else 503."""
-        response.status_code = 200 if engine.is_open else 503
+        if not engine.is_open:
+            response.status_code = 503
+            response.headers["retry-after"] = str(SOON)
         refused = {level.value: reason for level, reason in engine.refused.items()}
         return Readiness(
             ready=engine.is_open,

@@ -34,7 +34,7 @@ class JobEvents:
         job_id = found[1]
         try:
             if scope["method"] != "GET":
-                raise MethodNotAllowed(f"{scope['path']} takes GET.")
+                raise MethodNotAllowed(scope["path"], scope["method"], ["GET"])
             headers = read_headers(scope)
             principal = await self._authenticator.identify(headers, scope.get("client"))
             await self._jobs.find(job_id, principal)

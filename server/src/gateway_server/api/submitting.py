@@ -16,7 +16,7 @@ from gateway_server.calls.inputs import RunRequest, Submission, parse_run, parse
 from gateway_server.calls.jobs import Jobs
 from gateway_server.calls.requests import AlreadyKnown, RequestKey, request_key
 from gateway_server.calls.submissions import Accepted, Submissions
-from gateway_server.errors import GatewayFault, ServiceUnavailable
+from gateway_server.errors import GatewayFault, MethodNotAllowed, ServiceUnavailable
 from gateway_server.models import JobStatus, Principal
 from gateway_server.settings import Settings
 
@@ -24,7 +24,7 @@ PATH = "/v1/jobs"
 
 
 class Submitting:
-    """An ASGI application for POST of `PATH`, and the part of the run routes for callers who prefer a job."""
+    """An ASGI application for `PATH` without GET, and the part of the run routes for callers who prefer a job."""
 
     def __init__(
         self,
@@ -47,8 +47,10 @@ class Submitting:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """One submission."""
-        headers = read_headers(scope)
         try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(scope["path"], scope["method"], ["GET", "POST"])
+            headers = read_headers(scope)
             principal = await self._authenticator.identify(headers, scope.get("client"))
             async with self._intake.body(receive, principal.user) as body:
                 job = await self._take(principal, headers, body)
