@@ -217,6 +217,19 @@ async def test_the_settings_of_a_publish_that_was_left_at_its_end_count(
     assert found.deployment.settings == {"MODE": "new"}
 
 
+async def test_settings_that_change_at_the_same_time_are_all_kept(shop: Shop) -> None:
+    await shop.publish("1.0.0")
+    changes: list[dict[str, str | None]] = [{f"NAME_{number}": str(number)} for number in range(20)]
+    await shop.catalogue.set_settings("hello-world", "1.0.0", {"GONE": "1", "KEPT": "1"}, ANN)
+    change_settings = shop.catalogue.change_settings
+    await asyncio.gather(
+        *(change_settings("hello-world", "1.0.0", change, ANN) for change in [*changes, {"GONE": None}])
+    )
+    found = await shop.catalogue.find("hello-world", "1.0.0")
+    assert found.deployment is not None
+    assert found.deployment.settings == {"KEPT": "1"} | {f"NAME_{number}": str(number) for number in range(20)}
+
+
 async def test_environments_that_no_version_needs_go_at_the_start(shop: Shop, tmp_path: Path) -> None:
     environments = Environments(tmp_path / "environments", Mock())
     for name in ("any", "other"):

@@ -16,7 +16,7 @@ from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.functions import Function
 from gateway_server.prefabs.problems import is_plain
 from gateway_server.prefabs.publisher import Publisher
-from gateway_server.prefabs.versions import DEPLOYED
+from gateway_server.prefabs.versions import DEPLOYED, Version
 from gateway_server.settings import Settings
 
 
@@ -165,32 +165,28 @@ def _add_changing(router: APIRouter, catalogue: Catalogue, identify: Identify) -
     @router.get(f"{place}/settings")
     async def list_settings(prefab_id: str, version: str, principal: Principal = caller) -> SettingNames:
         """The names of the settings."""
-        return SettingNames(names=sorted(await current(prefab_id, version, principal)))
+        found = await catalogue.find(prefab_id, version)
+        access.may_publish(principal, found.owner, prefab_id)
+        return names(found)
 
     @router.put(f"{place}/settings")
     async def replace_settings(
         prefab_id: str, version: str, settings: Environment, principal: Principal = caller
     ) -> SettingNames:
         """Replaces all settings: environment, not secret, that the code sees from its import on."""
-        await current(prefab_id, version, principal)
-        await catalogue.set_settings(prefab_id, version, checked(settings), principal)
-        return SettingNames(names=sorted(settings))
+        return names(await catalogue.set_settings(prefab_id, version, checked(settings), principal))
 
     @router.patch(f"{place}/settings")
     async def change_settings(
         prefab_id: str, version: str, changes: dict[str, str | None], principal: Principal = caller
     ) -> SettingNames:
         """Sets some of the settings and leaves the others; null removes one."""
-        merged = {**await current(prefab_id, version, principal), **changes}
-        settings = {name: value for name, value in merged.items() if value is not None}
-        await catalogue.set_settings(prefab_id, version, checked(settings), principal)
-        return SettingNames(names=sorted(settings))
+        checked({name: value for name, value in changes.items() if value is not None})
+        return names(await catalogue.change_settings(prefab_id, version, changes, principal))
 
-    async def current(prefab_id: str, version: str, principal: Principal) -> Environment:
-        found = await catalogue.find(prefab_id, version)
-        access.may_publish(principal, found.owner, prefab_id)
+    def names(found: Version) -> SettingNames:
         assert found.deployment is not None
-        return dict(found.deployment.settings)
+        return SettingNames(names=sorted(found.deployment.settings))
 
 
 async def _functions(catalogue: Catalogue, prefab_id: str, version: str | None) -> list[Function]:

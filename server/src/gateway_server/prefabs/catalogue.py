@@ -38,6 +38,8 @@ _REMEMBERED_REMOVALS = 10_000
 _NEIGHBOURS = 20
 """Ids on either side of one that is not there, among which the one that was meant is looked for."""
 _REMEMBERED_ROWS = 5_000
+_Change = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""What the audit log is told, and the columns that change."""
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
 
@@ -209,7 +211,7 @@ class Catalogue:
             PermissionDenied: it is somebody else's.
         """
         found = await self._changeable(prefab_id, version, principal)
-        await self._change(found, principal, "prefab.mark", dict(marks), marks)
+        await self._change(found, principal, "prefab.mark", lambda _settings: (dict(marks), marks))
         return await self.find(prefab_id, version)
 
     async def set_settings(
@@ -221,10 +223,38 @@ class Catalogue:
             NotFound: there is no such version.
             PermissionDenied: it is somebody else's.
         """
+        return await self._settle(prefab_id, version, principal, lambda _before: settings)
+
+    async def change_settings(
+        self, prefab_id: str, version: str, changes: Mapping[str, str | None], principal: Principal
+    ) -> Version:
+        """Sets some of the operator's settings of a version, and leaves the others; None removes one.
+
+        Raises:
+            NotFound: there is no such version.
+            PermissionDenied: it is somebody else's.
+        """
+
+        def changed(before: Mapping[str, str]) -> dict[str, str]:
+            return {name: value for name, value in {**before, **changes}.items() if value is not None}
+
+        return await self._settle(prefab_id, version, principal, changed)
+
+    async def _settle(
+        self,
+        prefab_id: str,
+        version: str,
+        principal: Principal,
+        decide: Callable[[Mapping[str, str]], Mapping[str, str]],
+    ) -> Version:
         found = await self._changeable(prefab_id, version, principal)
-        kept = json.dumps(checked_settings(settings))
-        changes = {"settings": kept, "revision": schema.versions.c.revision + 1}
-        await self._change(found, principal, "prefab.settings", {"names": sorted(settings)}, changes)
+
+        def change(settings: Mapping[str, str]) -> _Change:
+            decided = checked_settings(decide(settings))
+            revision = schema.versions.c.revision + 1
+            return {"names": sorted(decided)}, {"settings": json.dumps(decided), "revision": revision}
+
+        await self._change(found, principal, "prefab.settings", change)
         self.on_gone(found)
         return await self.find(prefab_id, version)
 
@@ -237,12 +267,17 @@ class Catalogue:
         return found
 
     async def _change(
-        self, version: Version, principal: Principal, action: str, told: Mapping[str, Any], values: Mapping[str, Any]
+        self, version: Version, principal: Principal, action: str, change: Callable[[Mapping[str, str]], _Change]
     ) -> None:
+        """`change` decides in the transaction, from the settings that the version has there."""
         table = schema.versions
         place = (table.c.prefab_id == version.prefab_id, table.c.version == version.version)
 
         def work(connection: Connection) -> None:
+            settings = connection.execute(select(table.c.settings).where(*place)).scalar_one_or_none()
+            if settings is None:
+                return  # removed meanwhile
+            told, values = change(json.loads(settings))
             connection.execute(update(table).where(*place).values(**values))
             audit.record(connection, principal, action, f"{version.prefab_id}@{version.version}", **told)
 
