@@ -209,9 +209,9 @@ class AsyncConnection:
     def abort(self) -> None:
         """End the connection at once, from any thread or task. One that waits for bytes is woken."""
         self._aborted = True
-        if self._receiving and self._generation == self.pool.generation:
-            self.socket.interrupt()
-        else:
+        if self._generation == self.pool.generation:
+            self.socket.interrupt()  # first: another thread may begin to wait at any moment
+        if not self._receiving or self._generation != self.pool.generation:
             self.socket.close()
 
 

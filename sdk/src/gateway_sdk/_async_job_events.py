@@ -69,22 +69,28 @@ class AsyncJobEvents:
         return event
 
     async def _fill(self) -> None:
-        if self._reply is None:
+        reply = self._reply  # `close` of another thread or task takes it away
+        if reply is None:
             headers = self._session._headers()
             if self._after:
                 headers["Last-Event-ID"] = str(self._after)
             request = Request("GET", f"{self._session.base_url}{self._path}/events", headers)
-            self._reply, _ = await self._session._as_caller(request, stream=True)
-            self._decoder, self._has_spoken = EventDecoder(), False
-        self._reply.patience = Patience(_SILENCE)
-        chunk = await self._reply.chunk()
+            reply, _ = await self._session._as_caller(request, stream=True)
+            self._reply, self._decoder, self._has_spoken = reply, EventDecoder(), False
+            if self._over:
+                self._hang_up()
+                return
+        reply.patience = Patience(_SILENCE)
+        chunk = await reply.chunk()
+        if self._over:
+            return
         if chunk:
             self._has_spoken = True
             self._events.extend(self._decoder.feed(chunk))
             return
         self._hang_up()  # the gateway stops, or there is nothing behind what has been seen
-        if not self._has_spoken:
-            self._over = await self._has_ended()
+        if not self._has_spoken and await self._has_ended():
+            self._over = True
 
     async def _has_ended(self) -> bool:
         job = await self._session._ask("GET", self._path)

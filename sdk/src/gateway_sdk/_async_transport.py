@@ -93,7 +93,7 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    for transport in _shared.values():
+    for transport in list(_shared.values()):  # threads go on meanwhile
         transport.forget()
 
 

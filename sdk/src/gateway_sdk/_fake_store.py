@@ -161,7 +161,7 @@ class FakeStore:
         return self._page(asked, self._area("agent-workspace") + (f"{session_id}/" if session_id else ""))
 
     def _page(self, asked: Asked, area: str) -> Answer:
-        found = sorted(url for url in self.files if url.startswith(area + asked.query.get("prefix", "")))
+        found = sorted(url for url in list(self.files) if url.startswith(area + asked.query.get("prefix", "")))
         start = int(asked.query.get("continuation_token", "0"))
         end = start + int(asked.query.get("limit", "100"))
         page: dict[str, Any] = {"files": [self._entry(url) for url in found[start:end]]}
@@ -172,7 +172,7 @@ class FakeStore:
     def _cleanup(self, asked: Asked) -> Answer:
         session_id = asked.query.get("session_id")
         area = self._area("agent-workspace") + (f"{session_id}/" if session_id else "")
-        gone = [url for url in self.files if url.startswith(area)]
+        gone = [url for url in list(self.files) if url.startswith(area)]
         for url in gone:
             del self.files[url]
         return json_answer({"deleted_count": len(gone)})

@@ -94,7 +94,7 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    for transport in _shared.values():
+    for transport in list(_shared.values()):  # threads go on meanwhile
         transport.forget()
 
 
