@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway_server.api import objects
 from gateway_server.errors import FileNotFound
 from gateway_server.files.keys import Area
 from gateway_server.files.records import StoredFile
 from gateway_server.store.local_objects import LocalIncoming
-from gateway_server.store.objects import Written
+from gateway_server.store.objects import BLOCK, Written
 from gateway_server.store.schema import quotas
 
 from .conftest import PRINCIPALS, House
@@ -240,3 +242,29 @@ async def test_no_record_stays_of_an_input_whose_bytes_were_replaced_and_refused
         await house.library.find(PRINCIPALS["person"], s3_url)
     assert len(house.on_disk()) == 1
     await house.put(b"z" * 40)  # there is room again
+
+
+async def test_a_download_that_is_ended_twice_still_waits_for_its_thread() -> None:
+    """Else the file would be closed, and the thread would read from whatever got its number next."""
+    reads, may_read = asyncio.Event(), asyncio.Event()
+
+    async def read(at: int, count: int) -> bytes:
+        if at:
+            reads.set()
+            await may_read.wait()
+        return bytes(count)
+
+    async def never(*_: Any) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    opened: Any = SimpleNamespace(read=read)
+    sending = asyncio.create_task(objects._send_bytes(opened, 0, 2 * BLOCK, never, never))
+    await reads.wait()
+    for _ in range(3):
+        sending.cancel()
+        await asyncio.wait([sending], timeout=0.01)
+        assert not sending.done()
+    may_read.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sending

@@ -143,3 +143,29 @@ async def test_another_master_key_is_told_with_what_to_do(tmp_path: Path) -> Non
             Invalid, match=r"another master key.*--forget-secrets.*API keys, files, jobs and prefabs stay"
         ):
             await gateway(database, b"o" * 32)
+
+
+async def test_what_was_read_before_a_key_was_revoked_does_not_bring_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as database:
+        keys, _ = await gateway(database)
+        revoked, read, has_read, held = keys.signer[0], database.read, asyncio.Event(), asyncio.Event()
+
+        async def reads_late(work: Callable[[object], object]) -> object:
+            monkeypatch.setattr(database, "read", read)  # the others are read at once
+            rows = await read(work)
+            has_read.set()
+            await held.wait()
+            return rows
+
+        monkeypatch.setattr(database, "read", reads_late)
+        monkeypatch.setattr(keys, "_looked", -signing.LOOK_EVERY)
+        looking = asyncio.create_task(keys.look_again())
+        await has_read.wait()
+        rotating = asyncio.create_task(keys.rotate(ADMIN, revoke_old=True))
+        await asyncio.wait([rotating], timeout=0.2)  # it may have to wait for the other
+        held.set()
+        await asyncio.gather(looking, rotating)
+        assert keys.find(revoked) is None
+        assert keys.signer[0] != revoked

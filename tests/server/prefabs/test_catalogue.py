@@ -21,7 +21,7 @@ from gateway_server.prefabs import versions
 from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.environments import MARKER, Environments, Resolution
 from gateway_server.prefabs.manifest import Manifest, parse_manifest
-from gateway_server.prefabs.package import pack_folder
+from gateway_server.prefabs.package import Package, pack_folder
 from gateway_server.prefabs.publisher import Publisher
 from gateway_server.store.database import Database
 
@@ -215,6 +215,33 @@ async def test_the_settings_of_a_publish_that_was_left_at_its_end_count(
     found = await shop.catalogue.find("hello-world", "1.0.0")
     assert found.deployment is not None
     assert found.deployment.settings == {"MODE": "new"}
+
+
+async def test_a_publish_that_was_left_does_not_meet_the_next_one(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments = AsyncMock()
+    environments.resolve.return_value = Resolution(key="any", lock="")
+    publisher = Publisher(shop.database, environments, shop.catalogue, lambda _principal: None)
+    package = write_package(tmp_path / "package", "def f():\n    return 1\n", prefab_id="hello-world")
+    writes, may_write, write_to = threading.Event(), threading.Event(), Package.write_to
+
+    def writes_late(self: Package, folder: Path) -> None:
+        writes.set()
+        may_write.wait(20)
+        write_to(self, folder)
+
+    monkeypatch.setattr(Package, "write_to", writes_late)
+    left = asyncio.create_task(publisher.publish(package, ANN))
+    await asyncio.to_thread(writes.wait, 20)
+    left.cancel()
+    await asyncio.wait([left], timeout=0.05)
+    with pytest.raises(VersionExists, match="right now"):
+        await publisher.publish(package, ANN)
+    may_write.set()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    assert (await publisher.publish(package, ANN)).version == "1.0.0"
 
 
 async def test_settings_that_change_at_the_same_time_are_all_kept(shop: Shop) -> None:

@@ -12,9 +12,11 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
+from gateway_server.prefabs import environments as module
 from gateway_server.prefabs.environments import EnvironmentBuildError, Environments, Resolution, sdk_wheel
 from gateway_server.prefabs.uv import explain
 
@@ -197,6 +199,31 @@ def test_an_environment_that_is_being_finished_is_whole_or_not_there(
     built = asyncio.run(story())
     assert os.listdir(tmp_path / "environments") == [built.name]
     assert os.listdir(built) == [".complete"]
+
+
+def test_a_build_that_is_canceled_while_its_scripts_are_written_leaves_nothing(
+    environments: Environments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes, may_write = threading.Event(), threading.Event()
+
+    def tidy(built: Path) -> None:
+        writes.set()
+        may_write.wait(20)
+        (built / "late").write_text("x")
+
+    async def story() -> None:
+        monkeypatch.setattr(module, "run_tool", AsyncMock(return_value=""))
+        monkeypatch.setattr(module, "_tidy", tidy)
+        alone = asyncio.create_task(environments.build(Resolution(key="any", lock="humanize==4.0")))
+        await asyncio.to_thread(writes.wait, 20)
+        alone.cancel()
+        await asyncio.wait([alone], timeout=0.05)
+        may_write.set()
+        with pytest.raises(asyncio.CancelledError):
+            await alone
+
+    asyncio.run(story())
+    assert os.listdir(tmp_path / "environments") == []
 
 
 KILLED = """

@@ -16,6 +16,7 @@ from gateway_server.files.library import UNKNOWN_TYPE, Library
 from gateway_server.settings import Settings
 from gateway_server.store.local_objects import LocalObjects, OpenObject
 from gateway_server.store.objects import BLOCK, Objects
+from gateway_server.threads import until_done
 
 PREFIX = b"/objects/"
 Scope = dict[str, Any]
@@ -129,7 +130,7 @@ async def _send_bytes(opened: OpenObject, start: int, end: int, receive: Receive
     finally:
         leaving.cancel()
         if reading is not None:
-            await asyncio.wait([reading])
+            await until_done(reading)
 
 
 async def _leaves(receive: Receive) -> None:

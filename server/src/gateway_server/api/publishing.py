@@ -165,7 +165,7 @@ async def _received(request: Request, scratch: Path) -> AsyncIterator[tuple[Path
     """The archive under its own name in a folder of its own, and the settings that came with it."""
     form = FileForm(request.headers.get("content-type"), _bounded(request))
     await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="publish-", dir=scratch))
+    folder = Path(tempfile.mkdtemp(prefix="publish-", dir=scratch))  # not in a thread, which may be left: it would stay
     try:
         unnamed = folder / "archive"
         await _write(form.file(), unnamed)

@@ -1,5 +1,6 @@
 """The keys that sign internal tokens: one of them signs, those before it verify while a token of theirs may live."""
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class SigningKeys:
         self._keys: dict[str, bytes] = {}
         self._looked = -LOOK_EVERY
         self._current = ""
+        self._reading = asyncio.Lock()  # what was read before a key was revoked must not be taken for the latest
 
     async def load(self) -> None:
         """Reads the keys; makes the first one on an empty database.
@@ -103,9 +105,10 @@ class SigningKeys:
 
     async def _read(self) -> list[SigningKey]:
         wanted = select(_table).order_by(_table.c.created_at.desc())
-        rows = await self._database.read(lambda c: c.execute(wanted).all())
-        self._keys = {row.id: self._open(row) for row in rows}
-        self._current = next((row.id for row in rows if row.retired_at is None), "")
+        async with self._reading:
+            rows = await self._database.read(lambda c: c.execute(wanted).all())
+            self._keys = {row.id: self._open(row) for row in rows}
+            self._current = next((row.id for row in rows if row.retired_at is None), "")
         return [SigningKey(id=row.id, created_at=row.created_at, retired_at=row.retired_at) for row in rows]
 
     def _open(self, row: Any) -> bytes:

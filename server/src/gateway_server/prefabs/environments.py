@@ -158,7 +158,7 @@ class Environments:
                 command += ["--no-deps", "--require-hashes", "--link-mode", "copy", *self._binary_only()]
                 limit = INSTALL_TIMEOUT
                 await run_tool(command, cwd=workshop.folder, limit=limit, lock=workshop.lock, progress=progress)
-                await asyncio.to_thread(_tidy, built)
+                await finished(_tidy, built)
                 await _precompile(built, workshop.lock)
             return await finished(self._finish, built, resolution)  # else the workshop would be taken from under it
 

@@ -68,26 +68,39 @@ class Publisher:
             package = await finished(open_package, path, scratch=scratch)  # nothing may come there after its end
         except PackageError as error:
             raise _refusal(error) from error
-        with package:
-            key = (package.manifest.id, package.manifest.version)
-            existing = await self._check(package, principal, replacing)
-            if existing is not None and settings in (None, dict(existing.deployment.settings)):  # type: ignore[union-attr]
-                return existing
-            if self._attempts.get(key, None) and self._attempts[key].status == BUILDING:
-                raise VersionExists(f"{key[0]}@{key[1]} is being published right now.")
-            if self._catalogue.is_leaving(*key):
-                raise VersionExists(f"{key[0]}@{key[1]} is being removed right now; publish it in a moment.")
-            attempt = Version(
-                prefab_id=key[0], version=key[1], status=BUILDING, owner=principal.user, created_at=time.time()
-            )
-            self._attempts[key] = attempt
-            try:
-                version = await self._build(package, principal, dict(settings or {}), say, replacing=replacing)
-            except BaseException as error:
-                self._remember_failure(attempt, error)
-                raise
-            self._attempts.pop(key, None)
-            return version
+        try:
+            return await self._publish(package, principal, settings, say, replacing=replacing)
+        finally:
+            await finished(package.close)  # there may be thousands of files
+
+    async def _publish(
+        self,
+        package: Package,
+        principal: Principal,
+        settings: Mapping[str, str] | None,
+        say: Progress,
+        *,
+        replacing: bool,
+    ) -> Version:
+        key = (package.manifest.id, package.manifest.version)
+        existing = await self._check(package, principal, replacing)
+        if existing is not None and settings in (None, dict(existing.deployment.settings)):  # type: ignore[union-attr]
+            return existing
+        if self._attempts.get(key, None) and self._attempts[key].status == BUILDING:
+            raise VersionExists(f"{key[0]}@{key[1]} is being published right now.")
+        if self._catalogue.is_leaving(*key):
+            raise VersionExists(f"{key[0]}@{key[1]} is being removed right now; publish it in a moment.")
+        attempt = Version(
+            prefab_id=key[0], version=key[1], status=BUILDING, owner=principal.user, created_at=time.time()
+        )
+        self._attempts[key] = attempt
+        try:
+            version = await self._build(package, principal, dict(settings or {}), say, replacing=replacing)
+        except BaseException as error:
+            self._remember_failure(attempt, error)
+            raise
+        self._attempts.pop(key, None)
+        return version
 
     async def _check(self, package: Package, principal: Principal, replacing: bool) -> Version | None:
         """Whether this publish is allowed; the version if it is there already, as it is."""
@@ -122,7 +135,7 @@ class Publisher:
             raise Invalid(error.message, [Problem("/dependencies", error.message)]) from error
         say("Deploying")
         code = self._catalogue.code(manifest.id, manifest.version, package.digest)
-        await asyncio.to_thread(_lay_out, package, code)
+        await finished(_lay_out, package, code)  # else it would meet that of another try
         row: dict[str, Any] = {
             "prefab_id": manifest.id,
             "version": manifest.version,
