@@ -54,6 +54,55 @@ def test_a_head_without_end_is_refused(gateway: Gateway, piece: bytes) -> None:
     assert refusal(talk(gateway, start + piece * count)) == (431, "HEADERS_TOO_LARGE")
 
 
+@pytest.mark.parametrize("before", [b"", HEALTH + b"\r\n"])
+def test_a_head_that_comes_whole_is_bounded_too(gateway: Gateway, before: bytes) -> None:
+    heard = talk(gateway, before + HEALTH + b"X-A: " + b"a" * 70_000 + b"\r\nConnection: close\r\n\r\n")
+    assert heard.count(b"HTTP/1.1 200 OK") < 2
+    if not before:  # else the other answer may be on its way
+        assert refusal(heard) == (431, "HEADERS_TOO_LARGE")
+
+
+UPGRADES = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+]
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("cut", [0, 1, 40, -1])
+def test_a_body_behind_the_offer_of_another_protocol_is_a_body(
+    gateway: Gateway, upgrade: bytes, is_chunked: bool, cut: int
+) -> None:
+    key = gateway.key("upgrades")
+    body = b'{"calls":[{"prefab_id":"no-such","version":"1.0.0","function_name":"f"}],"stream":false}'
+    framing = b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    if is_chunked:
+        framing = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    head = b"POST /v1/run HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\n" % key.encode()
+    at = len(head) + len(upgrade) + framing.index(b"\r\n\r\n") + 4 + cut if cut else len(head)
+    request = head + upgrade + framing
+    heard = talk(gateway, request[:at], request[at:])
+    assert heard.count(b"HTTP/1.1") == 1
+    assert b"no-such" in heard
+    assert b"zero-length" not in heard
+    assert b"\r\nconnection: close\r\n" in heard.lower()
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_a_body_behind_the_offer_of_another_protocol_is_no_request(gateway: Gateway, upgrade: bytes) -> None:
+    hidden = HEALTH + b"\r\n"
+    head = b"POST /v1/run HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n" % (upgrade, len(hidden))
+    assert talk(gateway, head, hidden + hidden).count(b"HTTP/1.1") == 1
+
+
+def test_a_request_behind_an_offer_without_a_body_is_answered(gateway: Gateway) -> None:
+    heard = talk(gateway, HEALTH + UPGRADES[0] + b"\r\n" + HEALTH + b"\r\n", HEALTH + b"Connection: close\r\n\r\n")
+    assert heard.count(b"HTTP/1.1 200 OK") == 3
+    many = (HEALTH + UPGRADES[1] + b"\r\n") * 2000  # in one piece, as far as the system takes it
+    assert talk(gateway, many, HEALTH + b"Connection: close\r\n\r\n").count(b"HTTP/1.1 200 OK") == 2001
+
+
 def test_a_long_body_is_no_head(gateway: Gateway) -> None:
     body = b"x" * (module.LONGEST_HEAD * 3)
     head = b"POST /v1/run HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: %b\r\nContent-Length: %d\r\n\r\n"

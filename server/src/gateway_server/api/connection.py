@@ -8,9 +8,11 @@ import asyncio
 import fcntl
 import sys
 import termios
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway_server.api.calls import PATHS
@@ -38,7 +40,11 @@ ONCE = frozenset(
 )
 """Headers of which a second one would be a contradiction."""
 LOOKED_AT = ONCE | {b"content-length", b"transfer-encoding", b"expect", b"prefer", b"origin"}
+OFFERING = frozenset((b"connection", b"http2-settings"))
+"""Headers that speak of this connection alone where it could change to another protocol."""
+CLOSE = (b"connection", b"close")
 RUN_URLS = frozenset(path.encode() for path in PATHS)
+_TOO_LARGE = HeadTooLarge(f"The head of the request has more than {LONGEST_HEAD} bytes.")
 _NAMES = {name: name.decode() for name in LOOKED_AT}
 
 
@@ -50,6 +56,30 @@ def _untaken(transport: asyncio.Transport) -> int:
         held = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
         waiting += int.from_bytes(held, sys.byteorder)
     return waiting
+
+
+def _framing(seen: Mapping[bytes, bytes]) -> bytes | None:
+    """The header that frames the body of a request; None without one."""
+    for name in (b"transfer-encoding", b"content-length"):
+        if name in seen:
+            return name + b": " + seen[name]
+    return None
+
+
+class _Body:
+    """What a parser tells of a body that is all it reads."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection: Connection | None = connection
+
+    def on_body(self, body: bytes) -> None:
+        if self._connection is not None:
+            self._connection.on_body(body)
+
+    def on_message_complete(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.on_message_complete()
 
 
 class Connection(HttpToolsProtocol):
@@ -68,6 +98,8 @@ class Connection(HttpToolsProtocol):
         self._untaken = 0
         """Bytes of answers that the client had still to take when somebody last looked."""
         self._untaken_timer: asyncio.TimerHandle | None = None
+        self._framing: bytes | None = None
+        """How a body is framed that the parser takes for another protocol, until it is told."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client that connects has to say what it wants."""
@@ -91,17 +123,39 @@ class Connection(HttpToolsProtocol):
         """Bytes of a request, or of several."""
         if self._head is not None:
             self._head += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self.transport.is_closing():
             return
         if self._head is not None:
             if self._head > LONGEST_HEAD:
-                self._refuse(HeadTooLarge(f"The head of the request has more than {LONGEST_HEAD} bytes."))
+                self._refuse(_TOO_LARGE)
             elif self._head and self._timer is None:
                 self._timer = self.loop.call_later(HEAD_TIME, self._be_done)
         elif self._direct is not None and self._direct.more_body:
             self._stop_timer()
             self._timer = self.loop.call_later(SILENCE, self._body_stopped)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        while data and not self.transport.is_closing():
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserError:
+                self.logger.warning("Invalid HTTP request received.")
+                self.send_400_response("")
+                return
+            except HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+                self._stay()
+
+    def _stay(self) -> None:
+        """Nobody here changes to the protocol that a head offered, so what follows is what it was without the offer:
+        another request, or the body, for which there is a parser that reads nothing else."""
+        if self._framing is not None:
+            framing, self._framing = self._framing, None
+            self.parser = HttpRequestParser(_Body(self))
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
 
     def on_message_begin(self) -> None:
         """A request begins. What it is to ASGI is put together only where it goes that way."""
@@ -117,7 +171,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its head is here."""
         seen: dict[bytes, bytes] = {}
+        size = len(self.url)
         for name, value in self.headers:
+            size += len(name) + len(value)
             if name in LOOKED_AT:
                 if name in seen and name in ONCE:
                     self._refusal = Invalid(f"The request has more than one header {name.decode('latin-1')}.")
@@ -128,6 +184,9 @@ class Connection(HttpToolsProtocol):
                 if name == b"transfer-encoding" and value.lower() != b"chunked":
                     self._refusal = Invalid("The only Transfer-Encoding of a request is chunked.")
                     raise ValueError(name)
+        if size > LONGEST_HEAD:  # it came at once with what was before or after it
+            self._refusal = _TOO_LARGE
+            raise ValueError(size)
         self._head = None
         self._stop_timer()
         self.expect_100_continue = seen.get(b"expect", b"").lower() == b"100-continue"
@@ -145,7 +204,13 @@ class Connection(HttpToolsProtocol):
             super().on_message_begin()
             self.url, self.expect_100_continue = url, expects
             self.headers += headers
-            super().on_headers_complete()
+            if self.parser.should_upgrade() and (framing := _framing(seen)) is not None:
+                self._framing = framing
+                self.headers[:] = [pair for pair in self.headers if pair[0] not in OFFERING] + [CLOSE]
+                super().on_headers_complete()
+                self.cycle.keep_alive = False
+            else:
+                super().on_headers_complete()
 
     def _is_usual(self, seen: dict[bytes, bytes]) -> bool:
         """Whether a request can be answered without a detour; the last one must have been answered."""
@@ -177,7 +242,7 @@ class Connection(HttpToolsProtocol):
             self._direct.more_body = False
             assert self._serve is not None
             self._serve.direct(self._direct)
-        else:
+        elif self._framing is None:
             super().on_message_complete()
         self._head = 0
 
