@@ -193,6 +193,23 @@ def test_a_batch_of_refused_calls_ends_at_once(gateway: Gateway, key: str) -> No
     assert ended(gateway, key, job_id)["status"] == "failed"
 
 
+@pytest.mark.parametrize("unreadable", [{"x": 1}, 5])
+@pytest.mark.parametrize("is_submitted", [False, True])
+def test_a_call_of_a_batch_that_cannot_be_read_has_its_refusal_for_a_result(
+    gateway: Gateway, key: str, is_submitted: bool, unreadable: Any
+) -> None:
+    body = {"calls": [call("add", a=1), unreadable]}
+    if is_submitted:
+        batch = submit(gateway, key, body)
+    else:
+        batch = gateway.request("POST", "/v1/run", key=key, json=body).json()["job_id"]
+    child = ended(gateway, key, ended(gateway, key, batch)["children"][1]["id"])
+    assert (child["status"], child["children"]) == ("failed", None)
+    result = gateway.request("GET", f"/v1/jobs/{child['id']}/result", key=key)
+    assert (result.status_code, result.headers["x-job-id"]) == (422, child["id"])
+    assert result.json()["detail"] == {**child["error"], "job_id": child["id"]}
+
+
 def test_cancel_works_while_a_job_waits_and_while_it_runs(gateway: Gateway, key: str) -> None:
     waiting = submit(gateway, key, {**call("fails_until", attempt=9), "retry": {"attempts": 9, "delay": 600}})
     until(lambda: gateway.request("GET", f"/v1/jobs/{waiting}", key=key).json()["attempt"] == 1)

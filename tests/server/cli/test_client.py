@@ -302,6 +302,13 @@ def test_jobs(ann: Command):
     assert ann("job", "list", "--all-users").code == 3
 
 
+def test_a_call_that_could_not_be_read_is_shown_as_no_batch(command: Command, gateway: Gateway):
+    batch = gateway.request("POST", "/v1/run", json={"calls": [{"x": 1}, 5]}).json()
+    shown = command("job", "show", batch["job_id"]).out
+    assert (shown.count("batch"), shown.count("unreadable call")) == (1, 2)
+    assert "unreadable call" in command("job", "show", batch["results"][0]["job_id"]).out
+
+
 def test_wait_and_cancel_a_running_job(ann: Command):
     process = ann.start("run", SPEAKER, "sleep", "-p", "seconds:=50", "--stream", "--json")
     try:

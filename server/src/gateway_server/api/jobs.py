@@ -123,7 +123,7 @@ def routes(
             await events.wait_for_end(job_id, wait)
             job = await jobs.find(job_id, principal)
         model = _model(job)
-        if job.prefab_id is None:
+        if job.is_batch:
             model.children = [_model(child) for child in await jobs.children(job_id)]
         # The result goes out as the text that came in: reading it would change large numbers and fail at deep nesting.
         rest = model.model_dump_json(exclude={"result"}).encode()

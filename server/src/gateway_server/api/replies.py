@@ -66,12 +66,14 @@ def _item(
 
 
 def _reply(job_id: str, items: Sequence[Item], succeeded: int) -> bytes:
-    overall = b"COMPLETED" if succeeded == len(items) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
+    overall = b"COMPLETED" if 0 < succeeded == len(items) else b"PARTIAL_SUCCESS" if succeeded else b"FAILED"
     parts = [b'{"job_id":"' + job_id.encode() + b'","status":"' + overall + b'","results":[']
     for one in items:
         parts += one
         parts.append(b",")
-    parts[-1] = b"]}"
+    if items:
+        parts.pop()  # the comma after the last
+    parts.append(b"]}")
     return b"".join(parts)
 
 
@@ -89,7 +91,7 @@ class Recorded:
         Raises:
             IdempotencyConflict: that is not kept.
         """
-        if job.prefab_id is None:
+        if job.is_batch:
             children = await self._jobs.children_with_results(job.id)
             items = [await self.item(child) for child in children]
             return batch(job.id, items, sum(child.status is JobStatus.SUCCEEDED for child in children))

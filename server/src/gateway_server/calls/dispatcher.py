@@ -117,7 +117,7 @@ class Dispatcher:
 
     async def cancel(self, job: Job) -> bool:
         """Ends a job, or every call of a batch, wherever it stands; False if it has ended."""
-        if job.prefab_id is not None:
+        if not job.is_batch:
             return await self._cancel_one(job.id) or self._running.cancel(job.id)
         calls = await self._database.read(lambda c: below(c, job.id))
         return any([self._running.cancel(job.id), *[await self._cancel_one(call) for call in calls]])

@@ -76,6 +76,11 @@ class Job:
     result: bytes | None = None
     """The envelope, as JSON text. A job that failed has one if its function left files."""
 
+    @property
+    def is_batch(self) -> bool:
+        """Whether it stands for the calls below it. A call of one that could not be read names no prefab, either."""
+        return self.prefab_id is None and self.parent_id is None
+
 
 class Ending(NamedTuple):
     """How a job ended."""

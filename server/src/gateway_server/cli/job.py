@@ -200,7 +200,7 @@ def _find(job_id: str, wait: float = 0.0) -> dict[str, Any]:
 
 def _what(job: dict[str, Any]) -> str:
     if job.get("prefab_id") is None:
-        return "batch"
+        return "batch" if job.get("parent_id") is None else "unreadable call"
     return f"{job['prefab_id']}@{job['version']} {job['function_name']}"
 
 
