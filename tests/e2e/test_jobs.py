@@ -285,6 +285,14 @@ def test_the_events_of_a_plain_run_end_with_its_result(gateway: Gateway, key: st
     assert events(gateway, key, run["job_id"], 1) == []
 
 
+def test_the_events_of_a_plain_run_that_failed_name_its_files(gateway: Gateway, key: str) -> None:
+    body = {"calls": [call("fails_with_a_file")]}
+    run = gateway.request("POST", "/v1/run", key=key, json=body).json()
+    ((_, event),) = events(gateway, key, run["job_id"])
+    assert [url.rsplit("/", 1)[1] for urls in event["files"].values() for url in urls] == ["left.txt"]
+    assert (event["type"], event["files"]) == ("error", run["results"][0]["output"]["files"])
+
+
 def test_the_events_of_a_plain_batch_end_as_those_of_a_submitted_one(gateway: Gateway, key: str) -> None:
     body = {"calls": [call("add", a=1), call("add", a=2), call("nothing")]}
     plain = gateway.request("POST", "/v1/run", key=key, json=body).json()["job_id"]

@@ -437,9 +437,10 @@ def _recorded_end(connection: Connection, job_id: str) -> bytes:
     row = connection.execute(wanted).first()
     if row is None:
         return b""
+    files = bytes(_envelope.decode(row.body).files) if row.body else b"{}"
     if row.error is not None:
-        return error(orjson.loads(row.error), job_id, {})
+        return error(orjson.loads(row.error), job_id, orjson.loads(files))
     if row.prefab_id is None:  # a batch
         counts = select(_jobs.c.status, func.count()).where(_jobs.c.parent_id == job_id).group_by(_jobs.c.status)
         return summed_up({JobStatus(status): count for status, count in connection.execute(counts)})
-    return done(row.body or b"null", bytes(_envelope.decode(row.body).files) if row.body else b"{}")
+    return done(row.body or b"null", files)
