@@ -250,9 +250,16 @@ def test_a_run_may_be_canceled_by_its_key(gateway: Gateway) -> None:
     thread = threading.Thread(target=lambda: answers.append(run(gateway, key, body, "long")))
     thread.start()
     until(lambda: any(job["status"] == "running" for job in records(gateway, key)))
-    assert gateway.request("POST", "/v1/jobs/long/cancel", key=key).json()["canceled"] is True
+    (job,) = records(gateway, key)
+    told = gateway.request("POST", "/v1/jobs/long/cancel", key=key).json()
+    assert told == {"job_id": job["id"], "status": "canceled", "canceled": True}
     thread.join(20)
-    assert answers[0].json()["detail"]["error_code"] == "CANCELED"
+    detail = answers[0].json()["detail"]
+    assert (detail["error_code"], detail["job_id"], answers[0].headers["x-job-id"]) == (
+        "CANCELED",
+        job["id"],
+        job["id"],
+    )
 
 
 def test_a_key_cancels_the_job_that_a_run_only_waits_for(gateway: Gateway) -> None:

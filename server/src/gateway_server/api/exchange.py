@@ -119,8 +119,9 @@ class Exchange:
     def fail(self, fault: GatewayFault) -> None:
         """Ends the answer with a fault: as the whole answer, or as the last event where a stream has begun."""
         if not self.status:
-            status, headers, body = answer(fault)
-            self.begin(status, headers)
+            status, headers, body = answer(fault, job_id=self.job_id) if self.job_id else answer(fault)
+            echo = [(b"x-job-id", self.job_id.encode())] if self.job_id else []
+            self.begin(status, [*headers, *echo])
             self.write_nowait(body)
         elif self.is_stream:
             self.write_nowait(sse.frame(events.error(fault.detail(), self.job_id, {})))

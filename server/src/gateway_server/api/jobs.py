@@ -185,8 +185,9 @@ def _add_cancel(
 
         In the place of its id, a request may be named by its Idempotency-Key.
         """
-        is_over = CancelAnswer(job_id=job_id, status=JobStatus.CANCELED, canceled=True)
         live = exchanges.cancel(principal, job_id)
+        known = live.job_id if live is not None else ""
+        is_over = CancelAnswer(job_id=known or job_id, status=JobStatus.CANCELED, canceled=True)
         if live is not None and (live.job_id or principal.job_id is not None):
             return is_over
         if principal.job_id is not None:  # code inside a call may end what it began, and look at nothing
