@@ -270,6 +270,22 @@ def test_nobody_else_sees_or_ends_a_job(gateway: Gateway, key: str) -> None:
         assert (answer.status_code, answer.json()["detail"]["error_code"]) == (404, "JOB_NOT_FOUND"), path
 
 
+def test_a_list_goes_on_after_the_id_of_a_job_and_nothing_else(gateway: Gateway) -> None:
+    key = gateway.key("reader")
+    first, second = (submit(gateway, key, call("add", a=n)) for n in range(2))
+
+    def listed(**query: Any) -> list[str]:
+        answer = gateway.request("GET", "/v1/jobs", key=key, params=query)
+        return [job["id"] for job in answer.json()["jobs"]]
+
+    assert listed(cursor="") == listed() == [second, first]
+    assert listed(cursor=second) == [first]
+    for cursor in ("zzz", f"{second} ", first.replace("-", "")):
+        answer = gateway.request("GET", "/v1/jobs", key=key, params={"cursor": cursor})
+        assert answer.status_code == 422, cursor
+        assert [error["pointer"] for error in answer.json()["detail"]["errors"]] == ["/cursor"]
+
+
 @pytest.mark.parametrize("name", ["a%2Fb", "a//b", "%0A", "a%0Ab", "a%0D%0Ab%0A", "%E2%80%A8"])
 def test_no_name_of_a_job_makes_it_another_address(gateway: Gateway, key: str, name: str) -> None:
     for method, path in (("POST", "/cancel"), ("DELETE", "")):

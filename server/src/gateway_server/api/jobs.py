@@ -11,10 +11,10 @@ from gateway_server.api.paths import REST
 from gateway_server.api.replies import Recorded
 from gateway_server.calls.dispatcher import Dispatcher
 from gateway_server.calls.events import Events
-from gateway_server.calls.jobs import Job, Jobs
+from gateway_server.calls.jobs import Job, Jobs, is_id
 from gateway_server.calls.requests import place
 from gateway_server.calls.running import RunningCalls
-from gateway_server.errors import JobNotFound
+from gateway_server.errors import Invalid, JobNotFound, Problem
 from gateway_server.identity import access
 from gateway_server.models import JobStatus, Principal, Scope, rfc3339_at
 
@@ -91,7 +91,7 @@ def routes(
         principal: Principal = caller,
         status: JobStatus | None = None,
         prefab_id: str | None = None,
-        cursor: str | None = None,
+        cursor: Annotated[str | None, Query(description="`next_cursor` of the answer before.")] = None,
         limit: int = Query(50, ge=1, le=1000),
         all_users: bool = False,
         user: Annotated[str | None, Query(description="For an admin: whose jobs are meant.")] = None,
@@ -105,7 +105,7 @@ def routes(
             key_id=access.only_key(principal),
             status=status,
             prefab_id=prefab_id,
-            before=cursor,
+            before=_last_seen(cursor),
             limit=limit + 1,
         )
         page = found[:limit]
@@ -205,6 +205,18 @@ def _add_cancel(
         if canceled and job.user != principal.user:
             await jobs.record_cancel(job, principal)
         return CancelAnswer(job_id=job.id, status=JobStatus.CANCELED if canceled else job.status, canceled=canceled)
+
+
+def _last_seen(cursor: str | None) -> str | None:
+    """The id of the last job of the part before, which may have been forgotten since.
+
+    Raises:
+        Invalid: the cursor is no id of a job.
+    """
+    if cursor and not is_id(cursor):
+        message = "The cursor does not belong to this listing; begin again without one."
+        raise Invalid(message, [Problem("/cursor", message)])
+    return cursor or None
 
 
 def _model(job: Job) -> JobModel:

@@ -1,6 +1,7 @@
 """The record of every call: who ran what, when, how it ended, what it answered and what it printed."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ LONGEST_NAME = 255
 """What a refused call names may be of any length; the record of it is not."""
 SWEPT_AT_ONCE = 500
 """Records that go in one transaction."""
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _jobs, _results, _logs = schema.jobs, schema.job_results, schema.job_logs
 _WITH_KEY = select(_jobs.c.id).where(_jobs.c.request_key == bindparam("key"))
 _with_result = select(_jobs, _results.c.body).outerjoin(_results, _results.c.job_id == _jobs.c.id)
@@ -33,6 +35,11 @@ def new_id() -> str:
     moment, noise = f"{time.time_ns() // 1_000_000:012x}", _noise()
     variant = "89ab"[int(noise[3], 16) & 3]
     return f"{moment[:8]}-{moment[8:]}-7{noise[:3]}-{variant}{noise[4:7]}-{noise[7:19]}"
+
+
+def is_id(text: str) -> bool:
+    """Whether the id of a job could be this."""
+    return _ID.fullmatch(text) is not None
 
 
 _noises: list[str] = []
