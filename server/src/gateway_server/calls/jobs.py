@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select
 
 from gateway_server.calls import usage
 from gateway_server.calls.requests import OTHER_REQUEST, AlreadyKnown, RequestKey
-from gateway_server.errors import GatewayFault, IdempotencyConflict, JobNotFound
+from gateway_server.errors import Canceled, GatewayFault, IdempotencyConflict, JobNotFound
 from gateway_server.identity import access, audit
 from gateway_server.models import Call, JobStatus, Principal
 from gateway_server.store import schema
@@ -170,12 +170,13 @@ class Jobs:
         position: int,
         job_id: str | None = None,
     ) -> None:
-        """Records, within a transaction, a call of a batch that was refused; `call` is None where it could not be
-        read."""
+        """Records, within a transaction, a call of a batch that was refused, or canceled before it began; `call` is
+        None where it could not be read."""
         job_id = job_id or new_id()
         place = {"parent_id": parent_id, "position": position}
         self.open(connection, job_id=job_id, principal=principal, call=call, started=False, **place)  # type: ignore[arg-type]
-        self.close(connection, job_id, Ending(status=JobStatus.FAILED, error=fault.detail(), is_fault=True))
+        status = JobStatus.CANCELED if isinstance(fault, Canceled) else JobStatus.FAILED
+        self.close(connection, job_id, Ending(status=status, error=fault.detail(), is_fault=True))
 
     def close(self, connection: Connection, job_id: str, ending: Ending) -> bool:
         """Records, within a transaction, how a job ended. The first ending counts; says whether this was it."""
