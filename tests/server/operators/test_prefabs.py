@@ -223,6 +223,13 @@ def test_marks_that_say_nothing_readable(
     assert gateway.request("PATCH", place, json={"deprecated": "请用 2.0.0"}).json()["deprecated"] == "请用 2.0.0"
 
 
+def test_a_status_that_no_version_has(gateway: Gateway):
+    assert code(gateway.request("GET", "/v1/prefabs?status=foo")) == (422, "VALIDATION_ERROR")
+    assert [gateway.request("GET", f"/v1/prefabs?status={s}").status_code for s in ("building", "failed")] == [200, 200]
+    described = gateway.request("GET", "/openapi.json").json()["paths"]["/v1/prefabs"]["get"]["parameters"]
+    assert '"enum": ["building", "deployed", "failed"]' in json.dumps(described)
+
+
 def test_words_find_what_is_deployed(gateway: Gateway, folder: Path, prefab_id: str):
     publish(gateway, pack(folder)).raise_for_status()
 

@@ -16,7 +16,7 @@ from gateway_server.prefabs.catalogue import Catalogue
 from gateway_server.prefabs.functions import Function
 from gateway_server.prefabs.problems import is_plain
 from gateway_server.prefabs.publisher import Publisher
-from gateway_server.prefabs.versions import DEPLOYED, Version
+from gateway_server.prefabs.versions import DEPLOYED, Status, Version
 from gateway_server.settings import Settings
 
 
@@ -84,7 +84,7 @@ def _add_reading(router: APIRouter, catalogue: Catalogue, identify: Identify) ->
 
     @router.get("/prefabs")
     async def list_prefabs(
-        status: Annotated[str | None, Query(description="Only those that are building, deployed or failed.")] = None,
+        status: Annotated[Status | None, Query(description="Only those that are building, deployed or failed.")] = None,
         q: Annotated[
             str | None, Query(description="Words: the newest version of every prefab that has all.", max_length=200)
         ] = None,

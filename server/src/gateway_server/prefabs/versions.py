@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, select
 
@@ -17,6 +17,8 @@ from gateway_server.store import schema
 LATEST = "latest"
 """In the place of a version: the newest one that has not been yanked."""
 BUILDING, DEPLOYED, FAILED = "building", "deployed", "failed"
+Status = Literal["building", "deployed", "failed"]
+"""Where a version stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
