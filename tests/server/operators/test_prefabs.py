@@ -170,6 +170,9 @@ def test_settings_reach_the_code_and_are_not_told(gateway: Gateway, folder: Path
     assert model() is None
     assert code(gateway.request("PATCH", place, json={"PYTHONPATH": "/"})) == (422, "VALIDATION_ERROR")
     assert code(gateway.request("PUT", place, json={"A": "x\0"})) == (422, "VALIDATION_ERROR")
+    for method in ("PUT", "PATCH"):
+        half = gateway.request(method, place, content='{"A": "\\ud800"}', headers={"content-type": "application/json"})
+        assert code(half) == (422, "VALIDATION_ERROR")
     assert code(gateway.request("PUT", place, json={"A": 1})) == (422, "VALIDATION_ERROR")
     assert gateway.request("GET", place).json() == {"names": ["OTHER", "THIRD"]}
 

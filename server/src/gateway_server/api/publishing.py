@@ -135,10 +135,19 @@ def checked(settings: Environment) -> Environment:
         Invalid: a value cannot be one; the catalogue looks at the names.
     """
     for name, value in settings.items():
-        if "\0" in value or len(value) > 64 << 10:
-            message = f"The setting {name[:80]} holds a null character or is longer than 64 KiB."
+        if "\0" in value or len(value) > 64 << 10 or not _is_text(value):
+            message = f"The setting {name[:80]} holds a null character, is longer than 64 KiB or not valid text."
             raise Invalid(message, [Problem(f"/settings/{name[:80]}", message)])
     return settings
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has no half of a surrogate pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def describe(version: Version) -> PrefabAnswer:
