@@ -43,6 +43,8 @@ def test_a_range_counts_only_for_the_same_object() -> None:
     assert ranges.still_the_same(date, '"a"', 1000.5)
     assert not ranges.still_the_same(date, '"a"', 2000.0)
     assert not ranges.still_the_same("nonsense", '"a"', 1000.5)
+    assert not ranges.still_the_same("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", '"a"', 1000.5)
+    assert not ranges.still_the_same("Mon, 01 Jan 2024 00:00:00 +9999999999999", '"a"', 1000.5)
 
 
 def test_a_known_object_is_not_sent_again() -> None:

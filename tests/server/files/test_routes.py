@@ -95,6 +95,11 @@ async def test_names_arrive_however_clients_write_them(client: httpx.AsyncClient
     assert answer.json()["filename"] == name
 
 
+async def test_blanks_around_a_lifetime_are_passed_over(client: httpx.AsyncClient) -> None:
+    for ttl in (" 5 ", "5\x1c"):
+        assert (await upload(client, "upload_temp", data={"ttl": ttl})).status_code == 200
+
+
 async def test_broken_forms_are_refused_and_leave_nothing(house: House, client: httpx.AsyncClient) -> None:
     kind = {"content-type": "multipart/form-data; boundary=B"}
     start = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'

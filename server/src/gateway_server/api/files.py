@@ -244,7 +244,8 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 def _seconds(text: str | None) -> int | None:
     if not text:
         return None
-    if not _SECONDS.match(text.strip()):
+    seconds = text.strip()
+    if not _SECONDS.match(seconds):
         message = f"The ttl must be a whole number of seconds, not {text[:40]!r}."
         raise Invalid(message, [Problem("/ttl", message)])
-    return int(text)
+    return int(seconds)

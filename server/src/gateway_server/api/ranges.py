@@ -41,7 +41,7 @@ def still_the_same(if_range: str | None, etag: str, modified: float) -> bool:
         return if_range == etag
     try:
         return parsedate_to_datetime(if_range).timestamp() == int(modified)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 
