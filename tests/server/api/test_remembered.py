@@ -1,6 +1,7 @@
 """What is remembered to save a look into the database never outlives what the database says."""
 
 import asyncio
+import traceback
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -129,3 +130,25 @@ def test_a_cut_never_leaves_a_piece_of_a_secret(at: int):
     log.write(b"-" * at + secret.encode() + b"-" * 600 + secret.encode() + b"-" * (at - 10))
     kept = log.read(Masker([secret])).replace(b"bytes left out", b"")
     assert not any(letter in kept for letter in secret.encode())
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n\n  kqhkiG9w0BAQEF\r\n-----END PRIVATE KEY-----"
+
+
+def test_a_value_of_many_lines_is_masked_where_they_are_indented():
+    inner = ExceptionGroup("inner", [ValueError(f"no {KEY} here"), OSError("other")])
+    told = "".join(traceback.format_exception(ExceptionGroup("outer", [inner])))
+    assert "| MIIEvQ" in told
+    masker = Masker([KEY])
+    for masked in (masker.text(told), masker.bytes(told.encode()).decode()):
+        assert "ValueError: no *** here" in masked
+        assert not any(piece in masked for piece in ("MIIEvQ", "kqhkiG", "PRIVATE"))
+
+
+@pytest.mark.parametrize("at", range(20, 140))
+def test_a_cut_leaves_no_piece_of_an_indented_value(at: int):
+    log, secret = Log(400), "ABCDEFGH\nIJKLMNOP"
+    shown = secret.replace("\n", "\n" + " " * 20 + "| ").encode()
+    log.write(b"-" * (at + 60) + shown + b"-" * 900 + shown + b"-" * (at + 60))
+    kept = log.read(Masker([secret])).replace(b"bytes left out", b"")
+    assert not any(letter in kept for letter in b"ABCDEFGHIJKLMNOP")

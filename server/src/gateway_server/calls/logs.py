@@ -9,6 +9,10 @@ from urllib.parse import quote, quote_plus
 MASK = "***"
 SHORTEST = 8
 """Shorter values are not masked: they would mangle text that has nothing to do with them."""
+_MARGIN = 40
+"""Characters that may stand before each line of a value: the traceback of a group of exceptions indents them."""
+_LINES = 1000
+"""Lines of a value that may have one: a pattern of more takes long to make."""
 
 
 class Masker:
@@ -23,7 +27,7 @@ class Masker:
     @cached_property
     def longest(self) -> int:
         """Length in bytes of the longest value: at a cut, a part of it may stand that no pattern finds."""
-        return max((len(value.encode()) for value in self._told), default=0)
+        return max((len(told.encode()) + _MARGIN * (len(told.splitlines()) - 1) for told in self._told), default=0)
 
     @cached_property
     def _told(self) -> list[str]:
@@ -32,11 +36,11 @@ class Masker:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(re.escape(value) for value in self._told))
+        return re.compile("|".join(_wherever_indented(value) for value in self._told))
 
     @cached_property
     def _bytes(self) -> re.Pattern[bytes]:
-        return re.compile(b"|".join(re.escape(value.encode()) for value in self._told))
+        return re.compile(self._pattern.pattern.encode())
 
     def text(self, text: str) -> str:
         """The text without secrets."""
@@ -51,6 +55,13 @@ def _spellings(value: str) -> set[str]:
     """How a value is written: as it is, and as Python, JSON and URLs write it."""
     texts = {json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)}
     return {value, quote(value), quote(value, safe=""), quote_plus(value)} | {text[1:-1] for text in texts}
+
+
+def _wherever_indented(value: str) -> str:
+    """A pattern of a value that takes a margin before each of its lines, unless they are too many."""
+    lines = value.splitlines(keepends=True)
+    margin = f"[ |]{{0,{_MARGIN}}}" if len(lines) <= _LINES else ""
+    return margin.join(re.escape(line) for line in lines)
 
 
 NOTHING_TO_MASK = Masker(())
@@ -88,4 +99,4 @@ class Log:
         # Masked first, so that only a value that the cut went through is left in pieces; these are at the very ends.
         head = masker.bytes(bytes(self._head))
         note = f"\n--- {dropped} bytes left out ---\n".encode()
-        return head[: len(head) - masker.longest] + note + masker.bytes(bytes(tail))[masker.longest :]
+        return head[: max(0, len(head) - masker.longest)] + note + masker.bytes(bytes(tail))[masker.longest :]
