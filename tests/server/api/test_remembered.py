@@ -152,3 +152,18 @@ def test_a_cut_leaves_no_piece_of_an_indented_value(at: int):
     log.write(b"-" * (at + 60) + shown + b"-" * 900 + shown + b"-" * (at + 60))
     kept = log.read(Masker([secret])).replace(b"bytes left out", b"")
     assert not any(letter in kept for letter in b"ABCDEFGHIJKLMNOP")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        r"b'user:p\xc3\xa4 ss@host'",
+        "https://x/user:p%C3%A4%20ss@host/",
+        "https://x/user:p%c3%a4%20ss@host/",
+        "https://x/?key=user%3ap%c3%a4+ss%40host",
+    ],
+)
+def test_bytes_and_paths_of_urls_are_masked(spelling: str):
+    masked = Masker(["user:p\u00e4 ss@host"]).text(spelling)
+    assert "***" in masked
+    assert "ss" not in masked

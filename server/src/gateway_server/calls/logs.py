@@ -13,6 +13,9 @@ _MARGIN = 40
 """Characters that may stand before each line of a value: the traceback of a group of exceptions indents them."""
 _LINES = 1000
 """Lines of a value that may have one: a pattern of more takes long to make."""
+_OF_PATHS = "/:@!$&'()*+,;=~"
+"""What may stand in the path of a URL as it is."""
+_ESCAPE = re.compile("%[0-9A-F]{2}")
 
 
 class Masker:
@@ -54,7 +57,10 @@ class Masker:
 def _spellings(value: str) -> set[str]:
     """How a value is written: as it is, and as Python, JSON and URLs write it."""
     texts = {json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)}
-    return {value, quote(value), quote(value, safe=""), quote_plus(value)} | {text[1:-1] for text in texts}
+    texts.add(repr(value.encode())[1:])
+    urls = {quote(value), quote(value, safe=""), quote(value, safe=_OF_PATHS), quote_plus(value)}
+    urls |= {_ESCAPE.sub(lambda escape: escape[0].lower(), url) for url in urls}
+    return {value} | urls | {text[1:-1] for text in texts}
 
 
 def _wherever_indented(value: str) -> str:
