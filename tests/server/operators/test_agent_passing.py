@@ -67,9 +67,10 @@ def test_repeated_headers_and_compressed_bodies_stay_as_they_are(gateway: Gatewa
             assert b"".join(answer.iter_raw()) == body
 
 
+@pytest.mark.parametrize("length", ["", "content-length: 50\r\n"])
 @pytest.mark.parametrize("status", [204, 304])
-def test_answers_without_a_body(gateway: Gateway, status: int):
-    head = f"HTTP/1.1 {status} Nothing\r\netag: x\r\n\r\n".encode()
+def test_answers_without_a_body(gateway: Gateway, status: int, length: str):
+    head = f"HTTP/1.1 {status} Nothing\r\netag: x\r\n{length}\r\n".encode()
     with RawAgent(head) as agent, registered(gateway, agent.url) as to:
         with raw(gateway, f"GET {to}/x HTTP/1.1\r\nconnection: close") as stream:
             told = read_head(stream).lower()
@@ -77,6 +78,26 @@ def test_answers_without_a_body(gateway: Gateway, status: int):
             assert b"etag: x" in told
             assert b"transfer-encoding" not in told
             assert stream.read() == b""
+        with raw(gateway, f"GET {to}/x HTTP/1.1") as stream:
+            read_head(stream)
+            stream.write(f"GET {to}/x HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            assert read_head(stream).startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize("status", [299, 431, 451, 599])
+def test_a_status_of_an_agent_passes(gateway: Gateway, status: int):
+    with RawAgent(f"HTTP/1.1 {status} Own\r\ncontent-length: 2\r\n\r\nok".encode()) as agent:
+        with registered(gateway, agent.url) as to:
+            answer = gateway.request("GET", f"{to}/x")
+    assert (answer.status_code, answer.text) == (status, "ok")
+
+
+@pytest.mark.parametrize("status", ["000", "099", "101", "600", "999"])
+def test_a_status_that_answers_cannot_have(gateway: Gateway, status: str):
+    with RawAgent(f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\n\r\nok".encode()) as agent:
+        with registered(gateway, agent.url) as to:
+            answer = gateway.request("GET", f"{to}/x")
+    assert (answer.status_code, answer.json()["detail"]["error_code"]) == (503, "SERVICE_UNAVAILABLE")
 
 
 def test_head_keeps_the_length(gateway: Gateway):

@@ -102,7 +102,7 @@ class Wire:
         """The head of the answer; its stream must be closed. `target` is the path and query below the agent's address.
 
         Raises:
-            Unreached: nothing answered.
+            Unreached: nothing answered, or with a status that no answer can have.
         """
         assert self._transport is not None
         base = urlsplit(agent.url)
@@ -116,7 +116,11 @@ class Wire:
             extensions={"timeout": timeout, "target": whole},  # the target as it came, not as httpx would write it
         )
         with translated():
-            return await self._transport.handle_async_request(request)
+            response = await self._transport.handle_async_request(request)
+        if not 200 <= response.status_code < 600:
+            await response.aclose()
+            raise Unreached(f"it answers with the status {response.status_code}, which no answer can have")
+        return response
 
 
 def passed_on(headers: Iterable[Header]) -> list[Header]:
@@ -125,6 +129,14 @@ def passed_on(headers: Iterable[Header]) -> list[Header]:
     named = (value for name, value in found if name.lower() == b"connection")
     private = _HOP_BY_HOP | {part.strip().lower() for value in named for part in value.split(b",")}
     return [header for header in found if header[0].lower() not in private]
+
+
+def answered(response: httpx.Response) -> list[Header]:
+    """The headers of an answer that are passed on: where there is no body, no length of the one that there might be."""
+    headers = passed_on(response.headers.raw)
+    if response.status_code not in (204, 304):
+        return headers
+    return [header for header in headers if header[0].lower() != b"content-length"]
 
 
 def is_identity(header: Header) -> bool:

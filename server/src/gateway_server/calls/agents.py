@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select
 
 from gateway_server.calls import trees
 from gateway_server.calls.agent_health import HEALTHY, UNREACHABLE, Health, HealthChecks, leads_to_gateway
-from gateway_server.calls.agent_wire import Agent, Header, Unreached, Wire, is_identity, passed_on, translated
+from gateway_server.calls.agent_wire import Agent, Header, Unreached, Wire, answered, is_identity, passed_on, translated
 from gateway_server.calls.agent_wishes import Wish, checked, refusal
 from gateway_server.calls.jobs import new_id
 from gateway_server.errors import (
@@ -166,7 +166,7 @@ class Agents:
             raise _unavailable(agent, principal, str(error)) from error
         return AgentReply(
             status=response.status_code,
-            headers=passed_on(response.headers.raw),
+            headers=answered(response),
             body=self._while_allowed(
                 principal, _relayed(response, ends, late, lambda reason: _unavailable(agent, principal, reason))
             ),
