@@ -10,6 +10,8 @@ import pytest
 from gateway_server.app import Gateway, create_app
 from gateway_server.settings import Settings
 
+PROBED = ("/health", "/ready")
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
@@ -32,8 +34,16 @@ def test_every_address_names_the_methods_it_takes(gateway: Gateway) -> None:
         answer = ask(gateway, "PROPFIND", re.sub(r"\{.*?\}", "x", template))
         assert (answer.status_code, answer.json()["detail"]["error_code"]) == (405, "METHOD_NOT_ALLOWED"), template
         documented = {method.upper() for method in operations}
-        of_any_name = {"DELETE"} if template.startswith("/v1/jobs/") else set()
-        assert documented <= set(answer.headers["allow"].split(", ")) <= documented | of_any_name, template
+        others = {"DELETE"} if template.startswith("/v1/jobs/") else {"HEAD"} if template in PROBED else set()
+        assert documented <= set(answer.headers["allow"].split(", ")) <= documented | others, template
+
+
+@pytest.mark.parametrize("path", PROBED)
+def test_a_monitor_may_ask_for_the_head_alone(gateway: Gateway, path: str) -> None:
+    whole, head = ask(gateway, "GET", path), ask(gateway, "HEAD", path)
+    assert head.status_code == whole.status_code
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    assert "HEAD" in ask(gateway, "PROPFIND", path).headers["allow"].split(", ")
 
 
 def test_an_address_that_does_not_exist_takes_none(gateway: Gateway) -> None:

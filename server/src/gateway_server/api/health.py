@@ -49,11 +49,13 @@ def routes(*, engine: LocalEngine, running: RunningCalls) -> APIRouter:
     )
     Gauge("gateway_worker_processes", "Idle and busy workers.", registry=registry).set_function(engine.count_workers)
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health", response_model=Health)
     async def health() -> Health:
         """Answers while the process lives."""
         return Health()
 
+    @router.head("/ready", include_in_schema=False)
     @router.get("/ready", response_model=Readiness)
     async def ready(response: Response) -> Readiness:
         """200 while work is taken, else 503."""
