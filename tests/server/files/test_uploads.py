@@ -81,6 +81,13 @@ async def test_a_part_counts_only_when_all_of_it_has_arrived(house: House, clien
     assert "2 of 4 parts have not arrived: 1, 3" in refused.json()["detail"]["message"]
 
 
+@pytest.mark.parametrize("wrong", [{"size": True}, {"size": "3"}, {"size": 1.5}, {"ttl": True}, {"ttl": "60"}])
+async def test_numbers_of_an_upload_are_whole_numbers(client: httpx.AsyncClient, wrong: dict[str, object]) -> None:
+    wanted = {"filename": "a", "size": 3, "area": "workspace", "ttl": 60}
+    assert (await client.post("/v1/files/uploads", json=wanted)).status_code == 201
+    assert (await client.post("/v1/files/uploads", json=wanted | wrong)).status_code == 422
+
+
 async def test_a_part_that_was_cut_is_sent_again(house: House, client: httpx.AsyncClient) -> None:
     upload = await begin(client)
     for number, (url, part) in enumerate(zip(upload["part_urls"], parts(DATA), strict=True), 1):

@@ -91,10 +91,12 @@ class NewUpload(BaseModel):
     """A file that is to be uploaded in parts."""
 
     filename: str
-    size: int = Field(ge=0, description="Bytes.")
+    size: int = Field(strict=True, ge=0, description="Bytes.")
     content_type: str | None = None
     area: Literal["outputs", "workspace", "inputs"] = "inputs"
-    ttl: int | None = Field(None, ge=1, le=LONGEST_TTL, description="Seconds; for the workspace and inputs.")
+    ttl: int | None = Field(
+        None, strict=True, ge=1, le=LONGEST_TTL, description="Seconds; for the workspace and inputs."
+    )
     session_id: str | None = None
 
 

@@ -61,7 +61,7 @@ class NewToken(BaseModel):
 
     user: str | None = Field(None, description="Not given: the key's own user.")
     agent: str | None = Field(None, description="The agent that it speaks for; needs the scope admin.")
-    ttl: int = Field(3600, ge=1, le=LONGEST_LIFE, description="Seconds that it lives.")
+    ttl: int = Field(3600, strict=True, ge=1, le=LONGEST_LIFE, description="Seconds that it lives.")
 
 
 class ConvertedToken(BaseModel):

@@ -41,7 +41,9 @@ class QuotaList(QuotaAnswer):
 class NewQuota(BaseModel):
     """A limit to be set."""
 
-    limit: int | None = Field(ge=0, le=MAX_LIMIT, description="Null takes it away, or goes back to the default.")
+    limit: int | None = Field(
+        strict=True, ge=0, le=MAX_LIMIT, description="Null takes it away, or goes back to the default."
+    )
     metric: Metric = Metric.CALLS
     period: Period | None = Field(None, description="Of calls (default: day) and seconds (default: day).")
     key_id: str | None = Field(None, description="An API key of the user, for a limit of that key alone.")
