@@ -89,6 +89,20 @@ def test_a_body_behind_the_offer_of_another_protocol_is_a_body(
     assert b"\r\nconnection: close\r\n" in heard.lower()
 
 
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_long_body_behind_the_offer_of_another_protocol_is_no_head(gateway: Gateway, is_chunked: bool) -> None:
+    text = b"x" * module.LONGEST_HEAD
+    calls = b'{"calls":[{"prefab_id":"no-such","version":"1.0.0","function_name":"f","inputs":{"parameters":{"text":"'
+    pieces = [calls, text, text, text, b'"}}}],"stream":false}']
+    framing = b"Content-Length: %d" % sum(map(len, pieces))
+    if is_chunked:
+        framing, pieces = b"Transfer-Encoding: chunked", [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
+        pieces.append(b"0\r\n\r\n")
+    key = gateway.key("upgrades").encode()
+    head = b"POST /v1/run HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\n%s%s\r\n\r\n" % (key, UPGRADES[0], framing)
+    assert b"There is no prefab no-such" in talk(gateway, head, *pieces)
+
+
 @pytest.mark.parametrize("upgrade", UPGRADES)
 def test_a_body_behind_the_offer_of_another_protocol_is_no_request(gateway: Gateway, upgrade: bytes) -> None:
     hidden = HEALTH + b"\r\n"

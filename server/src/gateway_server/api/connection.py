@@ -242,7 +242,9 @@ class Connection(HttpToolsProtocol):
             self._direct.more_body = False
             assert self._serve is not None
             self._serve.direct(self._direct)
-        elif self._framing is None:
+        elif self._framing is not None:
+            return  # it is still to come
+        else:
             super().on_message_complete()
         self._head = 0
 
