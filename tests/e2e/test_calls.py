@@ -402,6 +402,19 @@ def test_canceling_a_batch_ends_what_runs_and_begins_no_more(gateway: Gateway):
     assert [one["status"] for one in (job, *job["children"])] == ["canceled"] * 31
 
 
+def test_calls_of_a_batch_that_its_deadline_lets_not_begin_expire(gateway: Gateway):
+    prefab_id, version, function = *MISBEHAVES, "hangs"
+    named = {"prefab_id": prefab_id, "version": version, "function_name": function, "inputs": {"parameters": {}}}
+    body = {"calls": [named] * 60, "stream": False}
+    key = gateway.key("expires")
+    answer = gateway.request("POST", "/v1/run", key=key, json=body, headers={"Cancel-After": "1s"}, timeout=60)
+    assert {result["error"]["error_code"] for result in answer.json()["results"]} == {"DEADLINE_EXCEEDED"}
+    job = gateway.request("GET", f"/v1/jobs/{answer.json()['job_id']}", key=key).json()
+    statuses = {one["status"] for one in job["children"]}
+    assert "expired" in statuses
+    assert statuses <= {"timed_out", "expired"}
+
+
 NESTS = """
 from gateway_sdk import GatewayClient
 

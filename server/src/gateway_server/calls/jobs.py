@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select
 
 from gateway_server.calls import usage
 from gateway_server.calls.requests import OTHER_REQUEST, AlreadyKnown, RequestKey
-from gateway_server.errors import Canceled, GatewayFault, IdempotencyConflict, JobNotFound
+from gateway_server.errors import Canceled, DeadlineExceeded, GatewayFault, IdempotencyConflict, JobNotFound
 from gateway_server.identity import access, audit
 from gateway_server.models import Call, JobStatus, Principal
 from gateway_server.store import schema
@@ -24,6 +24,10 @@ LONGEST_NAME = 255
 """What a refused call names may be of any length; the record of it is not."""
 SWEPT_AT_ONCE = 500
 """Records that go in one transaction."""
+_BEFORE_IT_BEGAN: dict[type[GatewayFault], JobStatus] = {
+    Canceled: JobStatus.CANCELED,
+    DeadlineExceeded: JobStatus.EXPIRED,
+}
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _jobs, _results, _logs = schema.jobs, schema.job_results, schema.job_logs
 _WITH_KEY = select(_jobs.c.id).where(_jobs.c.request_key == bindparam("key"))
@@ -170,12 +174,12 @@ class Jobs:
         position: int,
         job_id: str | None = None,
     ) -> None:
-        """Records, within a transaction, a call of a batch that was refused, or canceled before it began; `call` is
+        """Records, within a transaction, a call of a batch that was refused, or ended before it began; `call` is
         None where it could not be read."""
         job_id = job_id or new_id()
         place = {"parent_id": parent_id, "position": position}
         self.open(connection, job_id=job_id, principal=principal, call=call, started=False, **place)  # type: ignore[arg-type]
-        status = JobStatus.CANCELED if isinstance(fault, Canceled) else JobStatus.FAILED
+        status = _BEFORE_IT_BEGAN.get(type(fault), JobStatus.FAILED)
         self.close(connection, job_id, Ending(status=status, error=fault.detail(), is_fault=True))
 
     def close(self, connection: Connection, job_id: str, ending: Ending) -> bool:
