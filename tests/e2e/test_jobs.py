@@ -286,6 +286,15 @@ def test_a_list_goes_on_after_the_id_of_a_job_and_nothing_else(gateway: Gateway)
         assert [error["pointer"] for error in answer.json()["detail"]["errors"]] == ["/cursor"]
 
 
+def test_a_batch_of_which_nothing_could_begin_tells_how_its_calls_ended(gateway: Gateway, key: str) -> None:
+    body = {"calls": [call("add", a=1)] * 2}
+    answer = gateway.request("POST", "/v1/jobs", key=key, json=body, headers={"Cancel-After": "0ms"})
+    batch_id = answer.json()["job_id"]
+    job = gateway.request("GET", f"/v1/jobs/{batch_id}", key=key).json()
+    assert [child["status"] for child in job["children"]] == ["expired"] * 2
+    assert events(gateway, key, batch_id)[-1][1]["data"] == {"expired": 2}
+
+
 @pytest.mark.parametrize("name", ["a%2Fb", "a//b", "%0A", "a%0Ab", "a%0D%0Ab%0A", "%E2%80%A8"])
 def test_no_name_of_a_job_makes_it_another_address(gateway: Gateway, key: str, name: str) -> None:
     for method, path in (("POST", "/cancel"), ("DELETE", "")):

@@ -164,7 +164,7 @@ class FakeStore:
         found = sorted(url for url in list(self.files) if url.startswith(area + asked.query.get("prefix", "")))
         start = int(asked.query.get("continuation_token", "0"))
         end = start + int(asked.query.get("limit", "100"))
-        page: dict[str, Any] = {"files": [self._entry(url) for url in found[start:end]]}
+        page: dict[str, Any] = {"files": [self._entry(url) for url in found[start:end] if url in self.files]}
         if end < len(found):
             page["next_token"] = str(end)
         return json_answer(page)
@@ -174,7 +174,7 @@ class FakeStore:
         area = self._area("agent-workspace") + (f"{session_id}/" if session_id else "")
         gone = [url for url in list(self.files) if url.startswith(area)]
         for url in gone:
-            del self.files[url]
+            self.files.pop(url, None)
         return json_answer({"deleted_count": len(gone)})
 
     def _begin(self, asked: Asked) -> Answer:

@@ -110,6 +110,14 @@ def test_a_body_behind_the_offer_of_another_protocol_is_no_request(gateway: Gate
     assert talk(gateway, head, hidden + hidden).count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("behind", [b"garbage\0", HEALTH + b"\r\n", b"\r\n" * 9])
+def test_what_follows_the_body_behind_an_offer_takes_no_answer_away(gateway: Gateway, behind: bytes) -> None:
+    head = b"POST /v1/run HTTP/1.1\r\nHost: x\r\n%sContent-Length: 2\r\n\r\n" % UPGRADES[0]
+    heard = talk(gateway, head + b"{}" + behind)
+    assert heard.count(b"HTTP/1.1") == 1
+    assert refusal(heard) == (401, "UNAUTHENTICATED")
+
+
 def test_a_request_behind_an_offer_without_a_body_is_answered(gateway: Gateway) -> None:
     heard = talk(gateway, HEALTH + UPGRADES[0] + b"\r\n" + HEALTH + b"\r\n", HEALTH + b"Connection: close\r\n\r\n")
     assert heard.count(b"HTTP/1.1 200 OK") == 3

@@ -163,6 +163,7 @@ def test_dev_shows_how_calls_fail(alone: Command, tmp_path: Path):
 def test_serve(alone: Command, tmp_path: Path):
     with Running(alone.start("serve", "--port", "0", "--data", "d")) as serve:
         serve.wait_for("/docs")
+        serve.wait_for("listening on")  # the log may come later than what is said
         assert serve.written.count("listening on") == 1
         assert "d/admin.key" in serve.written
         assert "Warning" not in serve.written

@@ -97,7 +97,26 @@ def test_a_status_that_answers_cannot_have(gateway: Gateway, status: str):
     with RawAgent(f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\n\r\nok".encode()) as agent:
         with registered(gateway, agent.url) as to:
             answer = gateway.request("GET", f"{to}/x")
+            agents = gateway.request("GET", "/v1/agents").json()["agents"]
     assert (answer.status_code, answer.json()["detail"]["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+    (health,) = [one["health"]["status"] for one in agents if to.endswith(one["id"])]
+    assert health != "unreachable" or status < "200"  # what is HTTP at least on one path does not speak for all
+
+
+@pytest.mark.parametrize("offer", ["", "upgrade: h2c\r\nhttp2-settings: AA\r\n"])
+def test_what_the_header_connection_names_is_not_passed_on(gateway: Gateway, agent: WebAgent, offer: str):
+    tokens = "Upgrade, HTTP2-Settings, X-Private" if offer else "X-Private"
+    with registered(gateway, agent.url) as to:
+        head = (
+            f"POST {to}/tell HTTP/1.1\r\nconnection: {tokens}\r\n{offer}x-private: 1\r\nx-open: 1\r\ncontent-length: 2"
+        )
+        with raw(gateway, head) as stream:
+            stream.write(b"{}")
+            assert b"200 OK" in read_head(stream)
+            told = stream.read(2000).decode()
+    assert "x-open" in told
+    assert "x-private" not in told
+    assert "http2-settings" not in told
 
 
 def test_head_keeps_the_length(gateway: Gateway):

@@ -45,6 +45,11 @@ def test_what_is_no_limit(gateway: Gateway, body: dict[str, object]):
     assert gateway.request("PUT", "/v1/quotas/a b", json={"limit": 1}).status_code == 422
 
 
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero(gateway: Gateway, user: str):
+    assert gateway.request("PUT", f"/v1/quotas/{user}", json={"limit": 60.0}).status_code == 200
+    assert gateway.request("GET", "/v1/quotas", params={"user": user}).json()["limit"] == 60
+
+
 def test_use_is_counted_up_to_the_limit(gateway: Gateway, user: str, tmp_path: Path):
     gateway.publish(write_package(tmp_path / "p", "def ping():\n    return 1\n", prefab_id="quota-ping"))
     gateway.request("PUT", f"/v1/quotas/{user}", json={"limit": 2})

@@ -40,8 +40,6 @@ ONCE = frozenset(
 )
 """Headers of which a second one would be a contradiction."""
 LOOKED_AT = ONCE | {b"content-length", b"transfer-encoding", b"expect", b"prefer", b"origin"}
-OFFERING = frozenset((b"connection", b"http2-settings"))
-"""Headers that speak of this connection alone where it could change to another protocol."""
 CLOSE = (b"connection", b"close")
 RUN_URLS = frozenset(path.encode() for path in PATHS)
 _TOO_LARGE = HeadTooLarge(f"The head of the request has more than {LONGEST_HEAD} bytes.")
@@ -64,6 +62,14 @@ def _framing(seen: Mapping[bytes, bytes]) -> bytes | None:
         if name in seen:
             return name + b": " + seen[name]
     return None
+
+
+def _without_offer(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """A header that no longer says that this connection could change to another protocol."""
+    name, value = header
+    if name == b"connection":
+        value = b",".join(token for token in value.split(b",") if token.strip().lower() != b"upgrade")
+    return name, value
 
 
 class _Body:
@@ -155,7 +161,8 @@ class Connection(HttpToolsProtocol):
         if self._framing is not None:
             framing, self._framing = self._framing, None
             self.parser = HttpRequestParser(_Body(self))
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # and passes over what follows
+            self.parser.feed_data(b"POST / HTTP/1.1\r\nconnection: close\r\n" + framing + b"\r\n\r\n")
 
     def on_message_begin(self) -> None:
         """A request begins. What it is to ASGI is put together only where it goes that way."""
@@ -206,7 +213,7 @@ class Connection(HttpToolsProtocol):
             self.headers += headers
             if self.parser.should_upgrade() and (framing := _framing(seen)) is not None:
                 self._framing = framing
-                self.headers[:] = [pair for pair in self.headers if pair[0] not in OFFERING] + [CLOSE]
+                self.headers[:] = [*map(_without_offer, self.headers), CLOSE]
                 super().on_headers_complete()
                 self.cycle.keep_alive = False
             else:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from gateway_server.api.numbers import Whole
 from gateway_server.files.listing import Page
 from gateway_server.files.records import StoredFile
 from gateway_server.files.uploads import Upload
@@ -91,12 +92,10 @@ class NewUpload(BaseModel):
     """A file that is to be uploaded in parts."""
 
     filename: str
-    size: int = Field(strict=True, ge=0, description="Bytes.")
+    size: Whole = Field(ge=0, description="Bytes.")
     content_type: str | None = None
     area: Literal["outputs", "workspace", "inputs"] = "inputs"
-    ttl: int | None = Field(
-        None, strict=True, ge=1, le=LONGEST_TTL, description="Seconds; for the workspace and inputs."
-    )
+    ttl: Whole | None = Field(None, ge=1, le=LONGEST_TTL, description="Seconds; for the workspace and inputs.")
     session_id: str | None = None
 
 

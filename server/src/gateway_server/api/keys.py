@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Authenticator
 from gateway_server.api.bodies import WholeBody
+from gateway_server.api.numbers import Whole
 from gateway_server.errors import Invalid, NotFound, Problem
 from gateway_server.identity import access
 from gateway_server.identity.keys import ApiKey, Keys
@@ -61,7 +62,7 @@ class NewToken(BaseModel):
 
     user: str | None = Field(None, description="Not given: the key's own user.")
     agent: str | None = Field(None, description="The agent that it speaks for; needs the scope admin.")
-    ttl: int = Field(3600, strict=True, ge=1, le=LONGEST_LIFE, description="Seconds that it lives.")
+    ttl: Whole = Field(3600, ge=1, le=LONGEST_LIFE, description="Seconds that it lives.")
 
 
 class ConvertedToken(BaseModel):

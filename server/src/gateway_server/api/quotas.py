@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from gateway_server.api.auth import Identify
 from gateway_server.api.bodies import WholeBody
+from gateway_server.api.numbers import Whole
 from gateway_server.calls.quotas import Quota, Quotas
 from gateway_server.calls.standings import Standings
 from gateway_server.errors import Invalid, Problem
@@ -41,9 +42,7 @@ class QuotaList(QuotaAnswer):
 class NewQuota(BaseModel):
     """A limit to be set."""
 
-    limit: int | None = Field(
-        strict=True, ge=0, le=MAX_LIMIT, description="Null takes it away, or goes back to the default."
-    )
+    limit: Whole | None = Field(ge=0, le=MAX_LIMIT, description="Null takes it away, or goes back to the default.")
     metric: Metric = Metric.CALLS
     period: Period | None = Field(None, description="Of calls (default: day) and seconds (default: day).")
     key_id: str | None = Field(None, description="An API key of the user, for a limit of that key alone.")

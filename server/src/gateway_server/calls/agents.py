@@ -164,6 +164,10 @@ class Agents:
         except Unreached as error:
             self._checks.note_unreachable(agent, str(error))
             raise _unavailable(agent, principal, str(error)) from error
+        if not 200 <= response.status_code < 600:
+            await response.aclose()
+            message = f"The agent {agent_id} answered with the status {response.status_code}, which no answer can have."
+            raise ServiceUnavailable(message)
         return AgentReply(
             status=response.status_code,
             headers=answered(response),

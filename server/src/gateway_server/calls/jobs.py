@@ -173,14 +173,15 @@ class Jobs:
         parent_id: str,
         position: int,
         job_id: str | None = None,
-    ) -> None:
-        """Records, within a transaction, a call of a batch that was refused, or ended before it began; `call` is
-        None where it could not be read."""
+    ) -> JobStatus:
+        """Records, within a transaction, a call of a batch that was refused, or ended before it began, and gives how;
+        `call` is None where it could not be read."""
         job_id = job_id or new_id()
         place = {"parent_id": parent_id, "position": position}
         self.open(connection, job_id=job_id, principal=principal, call=call, started=False, **place)  # type: ignore[arg-type]
         status = _BEFORE_IT_BEGAN.get(type(fault), JobStatus.FAILED)
         self.close(connection, job_id, Ending(status=status, error=fault.detail(), is_fault=True))
+        return status
 
     def close(self, connection: Connection, job_id: str, ending: Ending) -> bool:
         """Records, within a transaction, how a job ended. The first ending counts; says whether this was it."""

@@ -2,7 +2,6 @@
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property
 from urllib.parse import quote, quote_plus
@@ -10,9 +9,11 @@ from urllib.parse import quote, quote_plus
 MASK = b"***"
 SHORTEST = 8
 """Shorter values are not masked: they would mangle text that has nothing to do with them."""
-_WIDEST = 40
-_MARGIN = re.compile(b"(?m)^[ |]{1,%d}" % _WIDEST)
-"""What may stand before each line of a value: the traceback of a group of exceptions indents them."""
+_MARGINS = [b"\t", *(b" " * width for width in (2, 4, 6, 8)), *(b" " * 2 * depth + b"| " for depth in range(1, 12))]
+"""What may stand before each line of a value but its first: people indent text, and the traceback of a group of
+exceptions does so at each depth (`traceback.TracebackException.format`, which goes down ten of them)."""
+_LINES = 1000
+"""Lines of a value that may have margins."""
 _OF_PATHS = "/:@!$&'()*+,;=~"
 """What may stand in the path of a URL as it is."""
 _ESCAPE = re.compile("%[0-9A-F]{2}")
@@ -31,13 +32,21 @@ class Masker:
     @cached_property
     def longest(self) -> int:
         """Length in bytes of the longest value: at a cut, a part of it may stand that nothing finds."""
-        return max((len(told) + _WIDEST * told.count(b"\n") for told in self._told), default=0)
+        widest = max(map(len, _MARGINS))
+        indented = (sum(map(len, lines)) + widest * len(lines) for lines in self._indentable)
+        return max([*map(len, self._told), *indented], default=0)
 
     @cached_property
     def _told(self) -> list[bytes]:
         """Every spelling of every value, those first that may hold others."""
         spellings = {_encoded(spelling) for value in self._values for spelling in _spellings(value)}
         return sorted(spellings, key=len, reverse=True)
+
+    @cached_property
+    def _indentable(self) -> list[list[bytes]]:
+        """The lines of values of several."""
+        found = [[_encoded(line) for line in _bare(value).splitlines(keepends=True)] for value in self._values]
+        return [lines for lines in found if 1 < len(lines) <= _LINES]
 
     def text(self, text: str) -> str:
         """The text without secrets."""
@@ -47,8 +56,10 @@ class Masker:
         """The same for bytes."""
         for told in self._told:
             data = data.replace(told, MASK)
-            if b"\n" in told:
-                data = _without_indented(data, told)
+        for lines in self._indentable:
+            if max(lines, key=len) in data:
+                for margin in _MARGINS:
+                    data = data.replace(margin.join(lines), MASK)
         return data
 
 
@@ -56,38 +67,20 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def _bare(value: str) -> str:
+    """A value without what is at its ends: a file has an end of a line there, which programs strip."""
+    return value.strip() if len(value.strip()) >= SHORTEST else value
+
+
 def _spellings(value: str) -> set[str]:
-    """How a value is written: as it is, and as Python, JSON and URLs write it; without what is at its ends, as a file
-    has an end of a line there that programs strip."""
-    value = value.strip() if len(value.strip()) >= SHORTEST else value
+    """How a value is written: as it is, and as Python, JSON and URLs write it."""
+    value = _bare(value)
     texts = {json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)}
     texts.add(repr(_encoded(value))[1:])
     safe = [quote(_encoded(value), safe) for safe in ("/", "", _OF_PATHS)]
     urls = {*safe, quote_plus(_encoded(value))}
     urls |= {_ESCAPE.sub(lambda escape: escape[0].lower(), url) for url in urls}
     return {value} | urls | {text[1:-1] for text in texts}
-
-
-def _without_indented(data: bytes, value: bytes) -> bytes:
-    """Masks a value of several lines where they have margins: both are compared without any."""
-    wanted, bare = _MARGIN.sub(b"", value), _MARGIN.sub(b"", data)
-    end, at = 0, bare.find(wanted) if len(wanted) >= SHORTEST else -1
-    if at < 0:
-        return data
-    places, widths = [], [0]
-    for margin in _MARGIN.finditer(data):
-        places.append(margin.start() - widths[-1])
-        widths.append(widths[-1] + len(margin[0]))
-
-    def with_margins(place: int) -> int:
-        return place + widths[bisect_right(places, place)]
-
-    pieces = []
-    while at >= 0:
-        pieces += [data[end : with_margins(at)], MASK]
-        end = with_margins(at + len(wanted) - 1) + 1
-        at = bare.find(wanted, at + len(wanted))
-    return b"".join([*pieces, data[end:]])
 
 
 NOTHING_TO_MASK = Masker(())

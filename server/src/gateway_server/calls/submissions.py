@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -123,7 +124,7 @@ class Submissions:
             self._jobs.open(
                 connection, job_id=batch_id, principal=principal, call=None, key=key, status=status, started=False
             )
-            refused = 0
+            refused: Counter[JobStatus] = Counter()
             for position, (call, ready) in enumerate(zip(request.calls, prepared, strict=True)):
                 fault = ready
                 if isinstance(ready, Ready):
@@ -135,12 +136,12 @@ class Submissions:
                     except QuotaExceeded as full:
                         fault = full
                 assert isinstance(fault, GatewayFault)
-                refused += 1
                 known = call if isinstance(call, Call) else None
-                self._jobs.refuse(connection, principal, known, fault, parent_id=batch_id, position=position)
-            if refused == len(prepared):
-                close_batch(connection, self._jobs, batch_id, {JobStatus.FAILED: refused})
-            return JobStatus.FAILED if refused == len(prepared) else status
+                ended = self._jobs.refuse(connection, principal, known, fault, parent_id=batch_id, position=position)
+                refused[ended] += 1
+            if refused.total() == len(prepared):
+                close_batch(connection, self._jobs, batch_id, refused)
+            return JobStatus.FAILED if refused.total() == len(prepared) else status
 
         return await self._write(principal, key, work)
 
