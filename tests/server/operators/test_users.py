@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -217,8 +217,9 @@ def leavings(gateway: Gateway, *marks: str) -> list[str]:
             path = Path(parent, name)
             if path.name.startswith("gateway.db"):
                 continue
-            if any(mark in path.read_bytes() or mark in str(path).encode() for mark in wanted):
-                found.append(str(path))
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                if any(mark in path.read_bytes() or mark in str(path).encode() for mark in wanted):
+                    found.append(str(path))
     with closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
