@@ -31,6 +31,11 @@ ANN = Principal(user="ann", scopes=frozenset(Scope))
 pytestmark = pytest.mark.anyio
 
 
+def written(folder: Path) -> Path:
+    """A package that a publisher takes."""
+    return write_package(folder / "package", "def f():\n    return 1\n", prefab_id="hello-world")
+
+
 class Shop:
     """A catalogue of versions that were never built."""
 
@@ -40,6 +45,12 @@ class Shop:
         environments = Mock()
         environments.path.return_value = folder
         self.catalogue = Catalogue(database, environments, folder)
+
+    def publisher(self) -> Publisher:
+        """Publishes into the catalogue; every environment is there already."""
+        environments = AsyncMock()
+        environments.resolve.return_value = Resolution(key="any", lock="")
+        return Publisher(self.database, environments, self.catalogue, lambda _principal: None)
 
     async def publish(
         self, version: str, name: str = "Hello", *, digest: str = "0" * 64, replacing: bool = False, **members: Any
@@ -196,10 +207,7 @@ async def test_a_manifest_that_is_longer_as_it_is_kept_is_read_all_the_same(shop
 async def test_the_settings_of_a_publish_that_was_left_at_its_end_count(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environments = AsyncMock()
-    environments.resolve.return_value = Resolution(key="any", lock="")
-    publisher = Publisher(shop.database, environments, shop.catalogue, lambda _principal: None)
-    package = write_package(tmp_path / "package", "def f():\n    return 1\n", prefab_id="hello-world")
+    publisher, package = shop.publisher(), written(tmp_path)
     await publisher.publish(package, ANN)
     hand_over = shop.database.hand_over
 
@@ -220,10 +228,7 @@ async def test_the_settings_of_a_publish_that_was_left_at_its_end_count(
 async def test_a_publish_that_was_left_does_not_meet_the_next_one(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environments = AsyncMock()
-    environments.resolve.return_value = Resolution(key="any", lock="")
-    publisher = Publisher(shop.database, environments, shop.catalogue, lambda _principal: None)
-    package = write_package(tmp_path / "package", "def f():\n    return 1\n", prefab_id="hello-world")
+    publisher, package = shop.publisher(), written(tmp_path)
     writes, may_write, write_to = threading.Event(), threading.Event(), Package.write_to
 
     def writes_late(self: Package, folder: Path) -> None:
