@@ -75,3 +75,21 @@ def test_a_value_of_very_many_lines_is_masked_as_it_is():
     assert Masker([value]).text(f"[{value.strip()}]") == "[***]"
     value = "secret\n" * 20_000
     assert Masker([value]).text(f"[{value}]") == "[***\n]"
+
+
+def test_a_line_of_a_value_is_masked_where_it_stands_alone():
+    printed = "".join(f"  {line}\n" for line in KEY.splitlines())
+    masked = Masker([KEY]).text(f"key:\n{printed}done | ok\n")
+    assert masked == "key:\n  ***\n  ***\n  \n    ***\n  ***\ndone | ok\n"
+
+
+def test_short_lines_of_a_value_and_lines_of_others_stay():
+    text = "ab\nnothing of it: long enough\nab\r\n"
+    assert Masker(["ab\nlong enough"]).text(text) == text
+
+
+def test_a_cut_leaves_no_piece_of_a_line_of_a_value():
+    log, secret = Log(200), "ABCDEFGHIJKLMNOP\nsecond line"
+    log.write(b"-" * 95 + b"\nABCDEFGHIJKLMNOP\n" + b"-" * 900)
+    kept = log.read(Masker([secret])).replace(b"bytes left out", b"")
+    assert not any(letter in kept for letter in b"ABCDEFGHIJKLMNOP")

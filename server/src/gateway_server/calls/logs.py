@@ -14,6 +14,8 @@ _MARGINS = [b"\t", *(b" " * width for width in (2, 4, 6, 8)), *(b" " * 2 * depth
 exceptions does so at each depth (`traceback.TracebackException.format`, which goes down ten of them)."""
 _LINES = 1000
 """Lines of a value that may have margins."""
+_AROUND = b" \t\r|"
+"""What may stand around one line of a value that is printed alone."""
 _OF_PATHS = "/:@!$&'()*+,;=~"
 """What may stand in the path of a URL as it is."""
 _ESCAPE = re.compile("%[0-9A-F]{2}")
@@ -43,10 +45,20 @@ class Masker:
         return sorted(spellings, key=len, reverse=True)
 
     @cached_property
-    def _indentable(self) -> list[list[bytes]]:
+    def _lines(self) -> list[list[bytes]]:
         """The lines of values of several."""
         found = [[_encoded(line) for line in _bare(value).splitlines(keepends=True)] for value in self._values]
-        return [lines for lines in found if 1 < len(lines) <= _LINES]
+        return [lines for lines in found if len(lines) > 1]
+
+    @cached_property
+    def _indentable(self) -> list[list[bytes]]:
+        return [lines for lines in self._lines if len(lines) <= _LINES]
+
+    @cached_property
+    def _pieces(self) -> frozenset[bytes]:
+        """The lines of those values, as far as they are long enough to tell something."""
+        lines = (line.strip(_AROUND + b"\n") for lines in self._lines for line in lines)
+        return frozenset(line for line in lines if len(line) >= SHORTEST)
 
     def text(self, text: str) -> str:
         """The text without secrets."""
@@ -60,7 +72,12 @@ class Masker:
             if max(lines, key=len) in data:
                 for margin in _MARGINS:
                     data = data.replace(margin.join(lines), MASK)
-        return data
+        return b"\n".join(map(self._without_piece, data.split(b"\n"))) if self._pieces else data
+
+    def _without_piece(self, line: bytes) -> bytes:
+        """A line, unless all that it says is one of a value."""
+        said = line.strip(_AROUND)
+        return line.replace(said, MASK) if said in self._pieces else line
 
 
 def _encoded(text: str) -> bytes:
