@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import cached_property
 from urllib.parse import quote, quote_plus
 
@@ -72,12 +72,15 @@ class Masker:
             if max(lines, key=len) in data:
                 for margin in _MARGINS:
                     data = data.replace(margin.join(lines), MASK)
-        return b"\n".join(map(self._without_piece, data.split(b"\n"))) if self._pieces else data
+        if self._pieces:
+            data = b"\n".join(_unless_in(self._pieces, line) for line in data.split(b"\n"))
+        return data
 
-    def _without_piece(self, line: bytes) -> bytes:
-        """A line, unless all that it says is one of a value."""
-        said = line.strip(_AROUND)
-        return line.replace(said, MASK) if said in self._pieces else line
+
+def _unless_in(pieces: Set[bytes], line: bytes) -> bytes:
+    """A line, masked where all that it says is one of the pieces."""
+    said = line.strip(_AROUND)
+    return line.replace(said, MASK) if said in pieces else line
 
 
 def _encoded(text: str) -> bytes:
