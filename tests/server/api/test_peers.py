@@ -19,7 +19,9 @@ def test_the_process_that_connected_is_found(host: str):
         with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
             connection, address = server.accept()
             with connection:
-                assert peers.processes_of(address[0], address[1]) == {client.pid}
+                found = peers.processes_of(address[0], address[1])
+                assert client.pid in found  # others may have the same port, towards other places
+                assert os.getppid() not in found
             client.communicate(b"\n")
 
 
@@ -37,7 +39,7 @@ def test_a_connection_that_lingers_on_the_same_port_does_not_hide_it():
             two.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             two.bind(("127.0.0.1", port))
             two.connect(second.getsockname())
-            assert peers.processes_of("127.0.0.1", port) == {os.getpid()}
+            assert os.getpid() in peers.processes_of("127.0.0.1", port)
 
 
 def test_nobody_is_nobody():

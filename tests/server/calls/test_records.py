@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from gateway_server.calls import records
 
@@ -44,7 +44,7 @@ def insert(connection: Any, rows: list[tuple[Any, ...]]) -> None:
 @given(others=st.lists(st.tuples(values, values, values), max_size=70), same=st.tuples(values, values, values))
 def test_each_row_is_there_as_it_was(rows: int, others: list[tuple[Any, ...]], same: tuple[Any, ...]) -> None:
     wanted = [(number, *row) for number, row in enumerate([*others, *[same] * 20, *others])]
-    with pytest.MonkeyPatch.context() as patch, create_engine("sqlite://").connect() as connection:
+    with pytest.MonkeyPatch.context() as patch, create_engine("sqlite://", poolclass=NullPool).connect() as connection:
         patch.setattr(records, "ROWS", rows)
         patch.setattr(records, "MANY", 4)
         connection.exec_driver_sql('CREATE TABLE kept (id PRIMARY KEY, "user", "key", at)')
