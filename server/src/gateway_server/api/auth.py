@@ -85,6 +85,15 @@ class Authenticator:
         self._check_running(principal)
         return principal
 
+    def check_still(self, principal: Principal) -> None:
+        """Asks once more about a caller who was identified a while ago.
+
+        Raises:
+            Unauthenticated: their key has been revoked, their call has ended, or their user may not call any more.
+        """
+        self._tokens.check(principal)
+        self._check_running(principal)
+
     def _check_running(self, principal: Principal) -> None:
         if principal.job_id is not None and self._running.find(principal.job_id) is None:
             raise Unauthenticated("The call that this token belongs to has ended.")

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from gateway_server.api.asgi import Receive, Send
@@ -12,7 +13,7 @@ from gateway_server.api.faults import send_fault
 from gateway_server.api.sse import HEADERS
 from gateway_server.calls.events import Events
 from gateway_server.calls.jobs import Jobs
-from gateway_server.errors import GatewayFault, Invalid, MethodNotAllowed, Problem
+from gateway_server.errors import GatewayFault, Invalid, MethodNotAllowed, Problem, Unauthenticated
 
 PATH = re.compile(r"/v1/jobs/([^/]+)/events\Z")
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -42,19 +43,24 @@ class JobEvents:
         except GatewayFault as fault:
             await send_fault(fault, send)
             return
+        still = partial(self._authenticator.check_still, principal)
         del headers, principal, found  # a reader may stay for long, and there may be thousands
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await _send_all(self._events.follow(job_id, after), receive, send)
+        await _send_all(self._events.follow(job_id, after), still, receive, send)
 
 
-async def _send_all(frames: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
-    """Sends what comes, until there is no more of it or the reader has left."""
+async def _send_all(frames: AsyncIterator[bytes], check: Callable[[], None], receive: Receive, send: Send) -> None:
+    """Sends what comes, until there is no more of it, the reader has left, or may not read on: then its next request
+    is told why."""
     reader = asyncio.current_task()
     assert reader is not None
     gone = asyncio.create_task(_left(receive, reader))
     try:
         async for chunk in frames:
+            check()
             await send({"type": "http.response.body", "body": chunk or KEEP_ALIVE, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except Unauthenticated:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except asyncio.CancelledError:
         if not gone.done():

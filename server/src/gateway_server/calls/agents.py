@@ -178,10 +178,10 @@ class Agents:
         )
 
     async def _while_allowed(self, principal: Principal, body: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-        """A body, as long as its reader has not been disabled or deleted."""
+        """A body, as long as its reader has not been disabled or deleted, nor its key revoked."""
         async with aclosing(body):
             async for chunk in body:
-                self._users.check_principal(principal)
+                self._tokens.check(principal)
                 yield chunk
 
     def _limit(self, agent: Agent, principal: Principal, request: AgentRequest, now: float) -> tuple[float, str]:
