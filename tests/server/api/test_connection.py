@@ -57,9 +57,43 @@ def test_a_head_without_end_is_refused(gateway: Gateway, piece: bytes) -> None:
 @pytest.mark.parametrize("before", [b"", HEALTH + b"\r\n"])
 def test_a_head_that_comes_whole_is_bounded_too(gateway: Gateway, before: bytes) -> None:
     heard = talk(gateway, before + HEALTH + b"X-A: " + b"a" * 70_000 + b"\r\nConnection: close\r\n\r\n")
-    assert heard.count(b"HTTP/1.1 200 OK") < 2
-    if not before:  # else the other answer may be on its way
-        assert refusal(heard) == (431, "HEADERS_TOO_LARGE")
+    first, last = heard[: heard.rindex(b"HTTP/1.1 ")], heard[heard.rindex(b"HTTP/1.1 ") :]
+    assert first.count(b"HTTP/1.1 200 OK") == bool(before)
+    assert refusal(last) == (431, "HEADERS_TOO_LARGE")
+
+
+def run_of(gateway: Gateway, *, is_chunked: bool = False, body: bytes = b'{"calls":[]}') -> bytes:
+    framing = (
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" if is_chunked else b"Content-Length: %d\r\n\r\n%s"
+    )
+    key = gateway.key("broken").encode()
+    return b"POST /v1/run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n" % key + framing % (len(body), body)
+
+
+def answers(heard: bytes) -> list[tuple[int, str]]:
+    return [refusal(b"HTTP/1.1 " + one) for one in heard.split(b"HTTP/1.1 ")[1:]]
+
+
+BROKEN = [b"no request\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_nobody_understands_takes_no_answer_away(
+    gateway: Gateway, broken: bytes, is_chunked: bool, count: int
+) -> None:
+    run = run_of(gateway, is_chunked=is_chunked)  # refused, though only after a look into the database
+    heard = talk(gateway, run * count + broken, run)
+    assert answers(heard) == [(422, "VALIDATION_ERROR")] * count + [(422, "VALIDATION_ERROR")]
+
+
+def test_a_body_that_breaks_off_its_framing_is_refused(gateway: Gateway) -> None:
+    whole = run_of(gateway, is_chunked=True)
+    broken = whole[: whole.rindex(b"0\r\n\r\n")] + b"no length\r\n"
+    assert answers(talk(gateway, broken)) == [(422, "VALIDATION_ERROR")]
+    heard = answers(talk(gateway, run_of(gateway) + broken))
+    assert heard == [(422, "VALIDATION_ERROR"), (422, "VALIDATION_ERROR")]
 
 
 UPGRADES = [

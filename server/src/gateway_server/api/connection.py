@@ -106,6 +106,8 @@ class Connection(HttpToolsProtocol):
         self._untaken_timer: asyncio.TimerHandle | None = None
         self._framing: bytes | None = None
         """How a body is framed that the parser takes for another protocol, until it is told."""
+        self._postponed: GatewayFault | None = None
+        """What is said of the request behind those that are still being answered: nobody reads what follows it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client that connects has to say what it wants."""
@@ -127,6 +129,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of several."""
+        if self._postponed is not None:
+            return
         if self._head is not None:
             self._head += len(data)
         self._unset_keepalive_if_required()
@@ -258,6 +262,9 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer is out. One timer watches over the silence between all requests of a connection."""
         direct, self._direct = self._direct, None
+        if self._postponed is not None and not self.pipeline:
+            self._hang_up(self._postponed)
+            return
         self._idle_since = self.loop.time()
         if direct is None or self.pipeline or self.transport.is_closing():
             super().on_response_complete()
@@ -325,16 +332,30 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
 
     def _refuse(self, fault: GatewayFault) -> None:
-        """Answers and hangs up, if no other answer is on its way."""
+        """Answers and hangs up, once those requests are answered that are whole."""
         self._stop_timer()
-        if self.transport.is_closing():
-            return
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._hang_up(fault)
+        elif not cycle.more_body:
+            self._postponed = fault
+        elif self.pipeline:  # the latest, of which the body is broken, has not begun
+            self.pipeline.popleft()
+            self._postponed = fault
+        elif isinstance(cycle, Direct) or cycle.response_started:
+            self.transport.close()
+        else:
+            cycle.disconnected = True  # whoever reads the body hears no more of it, nor is heard
+            self._hang_up(fault)
+
+    def _hang_up(self, fault: GatewayFault) -> None:
+        """Says why, and that this is the last answer."""
+        if not self.transport.is_closing():
             status, headers, body = answer(fault)
             lines = [b"HTTP/1.1 %d Refused" % status, *(name + b": " + value for name, value in headers)]
             lines += [b"content-length: %d" % len(body), b"connection: close", b"", body]
             self.transport.write(b"\r\n".join(lines))
-        self.transport.close()
+            self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
