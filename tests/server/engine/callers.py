@@ -229,7 +229,7 @@ class Callers:
 
 def run(clock: Clock, main: Callable[[], Any]) -> None:
     async def whole() -> None:
-        clock.use(asyncio.get_event_loop_policy().get_event_loop())
+        clock.use(loop)
         await main()
 
     loop = asyncio.new_event_loop()
