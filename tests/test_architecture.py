@@ -60,8 +60,8 @@ LATE = {
     "gateway_sdk/_digest.py": {"queue"},
     "gateway_sdk/_local_file.py": {"hashlib"},
     "gateway_sdk/_wire.py": {"base64", "datetime"},
-    "gateway_sdk/_httpx.py": {"httpx"},
-    "gateway_sdk/_async_httpx.py": {"httpx"},
+    "gateway_sdk/_httpx.py": {"http.cookiejar", "httpx"},
+    "gateway_sdk/_async_httpx.py": {"http.cookiejar", "httpx"},
 }
 """Imports inside functions: what is heavy, optional, or slow to load where most callers never need it."""
 

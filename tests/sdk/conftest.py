@@ -10,12 +10,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from stub_gateway import StubGateway
 
-from gateway_sdk import AsyncGatewayClient, GatewayClient
+from gateway_sdk import AsyncGatewayClient, GatewayClient, _transport
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GATEWAY_BASE_URL", "X_INTERNAL_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+    proxies = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
+    for name in ("GATEWAY_BASE_URL", "X_INTERNAL_TOKEN", *proxies):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -45,6 +46,15 @@ def stub() -> Iterator[StubGateway]:
 
     with stub.running():
         yield stub
+
+
+@pytest.fixture
+def by_proxy(stub: StubGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A proxy in the environment moves everything to httpx; the stub plays the proxy, too."""
+    monkeypatch.setenv("HTTP_PROXY", stub.url)
+    monkeypatch.setattr(_transport, "_shared", {})
+    yield
+    _transport.shared_transport()._httpx.close()
 
 
 @pytest.fixture

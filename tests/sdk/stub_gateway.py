@@ -22,7 +22,8 @@ class Step:
     """What happens to one request instead of a plain answer.
 
     cut: close the connection "unread" (after the request's head), "before" the answer, in its "head" or in its "body".
-    raw: send exactly these bytes. then_close: answer, then close the connection without having said so.
+    raw: send exactly these bytes, with the cut "unread" before the body has come.
+    then_close: answer, then close the connection without having said so.
     hold: wait for this event first. only: the path that the step is for; other requests pass it by.
     """
 
@@ -112,12 +113,19 @@ class StubGateway:
         first, *lines = head.rstrip("\r\n").split("\r\n")
         method, target, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if "://" in target:  # as a proxy is asked, which we play, too
+            target = "/" + target.split("/", 3)[3]
         path = target.partition("?")[0]
         step = Step()
         if self.script and self.script[0].only in ("", path):
             step = self.script.popleft()
         if step.cut == "unread":
             self.requests.append(Asked(method, self.url + target, headers, b""))
+            if step.raw:
+                writer.write(step.raw)
+                writer.write_eof()
+                while await reader.read(1 << 16):
+                    pass
             return self._drop(writer)
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         asked = Asked(method, self.url + target, headers, body)

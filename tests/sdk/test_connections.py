@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import json
 import os
 import socket
 import threading
@@ -18,7 +19,17 @@ import pytest
 import uvloop
 from stub_gateway import Step
 
-from gateway_sdk import AsyncGatewayClient, DeadlineExceededError, GatewayClient, _blocking, _connection
+from gateway_sdk import (
+    AsyncGatewayClient,
+    DeadlineExceededError,
+    GatewayClient,
+    GatewayError,
+    InternalServerError,
+    ValidationError,
+    _blocking,
+    _connection,
+    _transport,
+)
 from gateway_sdk._async_transport import shared_transport
 
 RUN = ("zoo", "1.0.0", "echo")
@@ -301,3 +312,55 @@ def test_connections_keep_nothing_of_who_opened_them(stub):
         assert large() is None
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("wait", [*range(1000, 100_000, 1000), 0.001, 59.9999999, 1e12, 1e300])
+def test_any_wait_can_be_bound(wait):
+    one, other = socket.socketpair()
+    with one, other:
+        other.send(b"x")
+        assert _blocking.Socket(one).receive(wait) == b"x"
+
+
+TOO_LARGE = json.dumps({"detail": {"error_code": "PAYLOAD_TOO_LARGE", "message": "too much"}}).encode()
+
+
+def test_a_large_call_that_is_refused_early_says_why(stub):
+    head = b"HTTP/1.1 413 X\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(TOO_LARGE)
+    refused = Step(raw=head + TOO_LARGE, cut="unread")
+    stub.script.extend([refused, refused])
+    with pytest.raises(ValidationError, match="too much"):
+        GatewayClient("t", stub.url).run(*RUN, {"text": "x" * 20_000_000})
+
+    async def main() -> None:
+        with pytest.raises(ValidationError, match="too much"):
+            await AsyncGatewayClient("t", stub.url).run(*RUN, {"text": "x" * 20_000_000})
+
+    asyncio.run(main())
+    assert stub.connections == 2
+
+
+@pytest.mark.usefixtures("by_proxy")
+def test_nobody_gets_the_cookies_of_others(stub):
+    answer = b"HTTP/1.1 200 X\r\ncontent-length: 2\r\nset-cookie: session=of-ann; Path=/\r\n\r\n{}"
+    stub.script.append(Step(raw=answer))
+    with pytest.raises(InternalServerError):
+        GatewayClient("ann", stub.url).run(*RUN, {})
+    for user in ("ann", "ben"):
+        assert GatewayClient(user, stub.url).run(*RUN, {"n": 1}).get("n") == 1
+    assert [asked.headers.get("cookie") for asked in stub.requests] == [None] * 3
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://x"])
+def test_proxies_that_nobody_can_use_are_told(stub, monkeypatch, proxy):
+    monkeypatch.setattr(_transport, "_shared", {})
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(GatewayError, match="ALL_PROXY"):
+        GatewayClient("t", stub.url).run(*RUN, {"n": 1})
+    for excepted in ("127.0.0.1", "example.org, *", ".0.0.1"):
+        monkeypatch.setenv("NO_PROXY", excepted)
+        assert GatewayClient("t", stub.url).run(*RUN, {"n": 1}).get("n") == 1
+        _transport.shared_transport().forget()
+    monkeypatch.setenv("NO_PROXY", "27.0.0.1,,example.org")
+    with pytest.raises(GatewayError, match="ALL_PROXY"):
+        GatewayClient("t", stub.url).run(*RUN, {"n": 1})

@@ -244,10 +244,8 @@ def test_async_files(async_client, stub, large, small, tmp_path):
     asyncio.run(main())
 
 
-def test_through_httpx_the_same(large, small, tmp_path, monkeypatch, stub):
-    """A proxy in the environment moves everything to httpx; the stub plays the proxy."""
-    monkeypatch.setenv("HTTP_PROXY", stub.url)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+@pytest.mark.usefixtures("by_proxy")
+def test_through_httpx_the_same(large, small, tmp_path, stub):
     client = GatewayClient("t", stub.url)
     stub.script.append(Step(cut="before"))
     file = client.upload_file(large)

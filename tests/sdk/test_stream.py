@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import threading
+import time
 import warnings
 
 import pytest
@@ -23,6 +26,13 @@ from gateway_sdk import (
 from gateway_sdk._fake_store import Answer
 
 COUNT = ("zoo", "1.0.0", "count")
+
+
+@pytest.fixture(params=["sockets", "httpx"])
+def way(request):
+    """Our own sockets, or httpx."""
+    if request.param == "httpx":
+        request.getfixturevalue("by_proxy")
 
 
 def sse(*frames: bytes) -> bytes:
@@ -180,6 +190,7 @@ def test_closing_does_not_raise_when_nobody_listens_any_more(client, stub):
     assert stub.wait_for("/v1/jobs/j1/cancel")
 
 
+@pytest.mark.usefixtures("way")
 def test_a_stream_closed_by_another_thread_ends(client, stub):
     seen = threading.Event()
     endless(stub, seen)
@@ -187,8 +198,39 @@ def test_a_stream_closed_by_another_thread_ends(client, stub):
     next(stream), next(stream)
     closer = threading.Timer(0.05, stream.close)
     closer.start()
+    start = time.monotonic()
     assert list(stream) == []
+    assert time.monotonic() - start < 4  # the timeout is 5
     closer.join()
+    seen.set()
+
+
+HELD = """
+import asyncio, sys
+from gateway_sdk import AsyncGatewayClient, GatewayClient
+
+def blocking():
+    stream = GatewayClient("t", sys.argv[1]).run("zoo", "1.0.0", "forever", {}, stream=True)
+    next(stream), next(stream)
+    return stream
+
+async def main():
+    stream = AsyncGatewayClient("t", sys.argv[1]).run("zoo", "1.0.0", "forever", {}, stream=True)
+    await anext(stream), await anext(stream)
+    return stream
+
+held = blocking() if sys.argv[2] == "blocking" else asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_a_program_that_holds_a_stream_to_its_end_ends_and_cancels_it(stub, kind):
+    seen = threading.Event()
+    endless(stub, seen)
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", HELD, stub.url, kind]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(cancels(stub)) == 1
     seen.set()
 
 
@@ -232,12 +274,8 @@ def test_silence_is_bounded_and_comments_are_silence(stub):
     assert cancels(stub) == ["POST /v1/jobs/j9/cancel"]
 
 
-@pytest.mark.parametrize("way", ["sockets", "httpx"])
-def test_a_job_may_be_silent_for_longer_than_the_timeout(stub, monkeypatch, way):
-    if way == "httpx":
-        monkeypatch.setenv("HTTP_PROXY", stub.url)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
+@pytest.mark.usefixtures("way")
+def test_a_job_may_be_silent_for_longer_than_the_timeout(stub):
     def late():
         threading.Event().wait(1)
         yield b'id: 1\ndata: {"type":"done","data":1}\n\n'
@@ -257,10 +295,8 @@ def test_a_job_may_be_silent_for_longer_than_the_timeout(stub, monkeypatch, way)
 
 
 @pytest.mark.parametrize("word", ["never read", "content", "done"])
-def test_break_leaves_no_connection_behind_on_the_way_through_httpx(client, stub, monkeypatch, word):
-    monkeypatch.setenv("HTTP_PROXY", stub.url)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
+@pytest.mark.usefixtures("by_proxy")
+def test_break_leaves_no_connection_behind_on_the_way_through_httpx(client, stub, word):
     def breaks() -> None:
         stream = client.run(*COUNT, {"n": 3}, stream=True)
         for event in stream if word != "never read" else ():

@@ -35,13 +35,23 @@ def current_scope() -> asyncio.AbstractEventLoop:
 _leaving: set[asyncio.Task[None]] = set()
 
 
+def _twin(session: Any) -> Session | None:
+    """The same caller, for where no event loop runs; None where only the user's own transport leads there."""
+    if session._sender is not None:
+        return None
+    twin = Session("unused", session.base_url)
+    twin._token = session._token
+    return twin
+
+
+leave_at_exit = partial(_blocking.leave_at_exit, blocking=_twin)
+
+
 def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
     """Let go of a stream that is no longer wanted, and say so, without waiting for either."""
     if session._sender is None and job_id is not None:
         # Said by a thread: the event loop may be about to end, and with it every task.
-        twin = Session("unused", session.base_url)
-        twin._token = session._token
-        _blocking.leave_in_background(twin, None, job_id)
+        _blocking.leave_in_background(_twin(session), None, job_id)
         job_id = None
 
     async def leave() -> None:
@@ -57,6 +67,11 @@ def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
     task = loop.create_task(leave())
     _leaving.add(task)
     task.add_done_callback(_leaving.discard)
+
+
+def interrupt(_stream: Any) -> bool:
+    """Wake whoever waits for bytes of a stream of httpx's. Here its loop does that, once anybody closes it."""
+    return False
 
 
 async def close_at_the_end(sender: Any) -> object:
@@ -128,7 +143,7 @@ class Socket:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
 
-    async def send(self, data: bytes, wait: float | None) -> None:
+    async def send(self, data: bytes | memoryview, wait: float | None) -> None:
         """Send all of it."""
         try:
             sent = self._socket.send(data)  # nearly always the kernel takes a request whole

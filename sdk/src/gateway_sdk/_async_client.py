@@ -136,7 +136,8 @@ class AsyncGatewayClient(AsyncFiles):
 
         Raises:
             AuthenticationError, QuotaExceededError: refused as a whole.
-            DeadlineExceededError: `timeout` is over, for all of them together.
+            DeadlineExceededError: no answer within `timeout`. A call that has not ended by then has failed with
+                DEADLINE_EXCEEDED in its own result, and the others stand.
             ServiceUnavailableError: no answer, after `max_retries` further tries.
 
         Example:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 
 from ._aio import Socket, connect
 from ._http1 import ProtocolError, Response, request_head
-from ._request import Body, Origin, Patience, Request
+from ._request import Origin, Patience, Request
 from ._typing import TYPE_CHECKING, Any
 from .exceptions import ConnectionFailedError, GatewayError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LONGEST_IDLE = 30.0  # seconds
 # Up to this size head and body leave in one write, so that a small call is one packet.
 _JOINED_BYTES = 64 * 1024
+_SLICE_BYTES = 256 * 1024
 
 
 class AsyncPool:
@@ -141,10 +142,8 @@ class AsyncConnection:
                 await self._write(head + body, patience)
             else:
                 await self._write(head, patience)
-                if isinstance(body, bytes):
-                    await self._write(body, patience)
-                elif body is not None:
-                    complete = await self._send_blocks(body, patience)
+                if body is not None:
+                    complete = await self._send_blocks(_slices(body) if isinstance(body, bytes) else body, patience)
             while reply.status == 0:
                 await reply.advance()
         except BaseException:
@@ -154,7 +153,7 @@ class AsyncConnection:
             reply.reusable = False
         return reply
 
-    async def _send_blocks(self, body: Body, patience: Patience) -> bool:
+    async def _send_blocks(self, body: Iterable[bytes | memoryview], patience: Patience) -> bool:
         """Send a body. False if the answer came before its end, so that the rest was not sent."""
         for block in body:
             try:
@@ -167,7 +166,7 @@ class AsyncConnection:
                 return False
         return True
 
-    async def _write(self, data: bytes, patience: Patience) -> None:
+    async def _write(self, data: bytes | memoryview, patience: Patience) -> None:
         try:
             await self.socket.send(data, patience.next_wait())
         except TimeoutError as error:
@@ -312,6 +311,13 @@ class AsyncReply(Response):
                 self._connection.release()
             else:
                 self._connection.abort()
+
+
+def _slices(body: bytes) -> Iterator[memoryview]:
+    """A body in pieces, between which an early answer is seen."""
+    whole = memoryview(body)
+    for start in range(0, len(body), _SLICE_BYTES):
+        yield whole[start : start + _SLICE_BYTES]
 
 
 def _reason(error: Exception) -> str:

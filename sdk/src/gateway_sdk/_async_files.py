@@ -256,7 +256,7 @@ class AsyncFiles(AsyncSession):
             token = following
 
     async def cleanup_temp_files(self, session_id: str | None = None) -> int:
-        """Remove the agent's temporary files. Returns how many there were.
+        """Remove the agent's temporary files. Returns how many there were; after a cut connection, how many were left.
 
         Args:
             session_id: only those of this session; not given, all of them.

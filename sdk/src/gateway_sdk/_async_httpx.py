@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ._aio import blocks_of, close_at_the_end
+from ._aio import blocks_of, close_at_the_end, interrupt
 from ._request import CONNECT_TIMEOUT, Patience, Request
 from ._typing import TYPE_CHECKING
 from .exceptions import ConnectionFailedError, GatewayError
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     import httpx
 
 
@@ -35,6 +37,7 @@ class AsyncHttpxSender:
                 trust_env=self._transport is None,
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30),
                 follow_redirects=False,
+                cookies=_no_cookies(),
             )
         return self._client
 
@@ -47,7 +50,13 @@ class AsyncHttpxSender:
         """
         import httpx
 
-        client = self.client()
+        try:
+            client = self.client()
+        except (ImportError, OSError, ValueError) as error:
+            raise GatewayError(
+                f"{request!r}: {error} (proxies and certificates are those of the environment: HTTPS_PROXY, ALL_PROXY, "
+                "NO_PROXY, SSL_CERT_FILE)"
+            ) from error
         if self._ending is None and self._transport is None:
             self._ending = await close_at_the_end(self)
 
@@ -88,6 +97,8 @@ class AsyncHttpxReply:
         self._answer = answer
         self._request = request
         self._rest = memoryview(b"")  # of a chunk that did not go into what `into` was given
+        self._is_waiting = False
+        self._is_left = False  # to whoever waits for bytes, to be closed
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.aiter_raw()
 
@@ -97,6 +108,7 @@ class AsyncHttpxReply:
 
         # httpx bounds only the silence, of a whole body by what stands here when it begins.
         self._answer.request.extensions.get("timeout", {})["read"] = self.patience.next_wait()
+        self._is_waiting = True
         try:
             while True:
                 chunk = await anext(self._chunks, None)
@@ -109,6 +121,10 @@ class AsyncHttpxReply:
             raise _translated(error, self._request, self.patience) from error
         except httpx.StreamError:
             return b""  # closed by us in the meantime
+        finally:
+            self._is_waiting = False
+            if self._is_left:
+                await self._answer.aclose()
 
     async def into(self, room: memoryview) -> int:
         """The next bytes of the body, put into `room`: how many, 0 at their end."""
@@ -127,12 +143,25 @@ class AsyncHttpxReply:
             yield chunk
 
     def abort(self) -> None:
-        """Give no more bytes. A body that has been begun ends its connection when its iterator goes."""
+        """Give no more bytes, not to whoever waits for them now either. A body that has been begun ends its connection
+        when its iterator goes."""
         self._chunks = _given()
+        stream = self._answer.extensions.get("network_stream")
+        if stream is not None and not self._answer.is_closed:  # else others may have the connection by now
+            self._is_left = interrupt(stream) and self._is_waiting
 
     async def close(self) -> None:
         """Close the connection unless the body has been read to its end."""
-        await self._answer.aclose()
+        self.abort()
+        if not self._is_left:
+            await self._answer.aclose()
+
+
+def _no_cookies() -> CookieJar:
+    """A jar that stays empty: those of one caller must not go with the requests of another, who shares the client."""
+    from http.cookiejar import CookieJar, DefaultCookiePolicy  # httpx has imported it
+
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 async def _given(*chunks: bytes) -> AsyncIterator[bytes]:

@@ -7,11 +7,11 @@ import time
 from . import _wire
 from ._aio import sleep
 from ._async_job_events import AsyncJobEvents
-from ._async_session import AsyncSession
+from ._async_session import GRACE, AsyncSession
 from ._request import Request
 from ._results import parse_batch, parse_results
 from ._typing import Any
-from .exceptions import DeadlineExceededError, ServiceUnavailableError
+from .exceptions import DeadlineExceededError, InternalServerError, ServiceUnavailableError
 from .models import BatchResult, JobStatus, PrefabResult
 
 # Seconds that the gateway is asked to hold one look at a job that has not ended.
@@ -79,7 +79,7 @@ class AsyncJobHandle:
         return body.decode("utf-8", "replace")
 
     async def cancel(self) -> bool:
-        """End the job with everything that it called. False if it had ended already.
+        """End the job with everything that it called. False if it had ended already, otherwise than by this.
 
         Raises:
             JobNotFoundError: there is no such job, or it is someone else's.
@@ -88,7 +88,8 @@ class AsyncJobHandle:
             await job.cancel()
         """
         answer = await self._session._ask("POST", f"{self._path}/cancel", b"", content_type=None)
-        return answer.get("canceled") is True
+        # Asked again after an answer that was lost, the gateway says only where the job stands.
+        return answer.get("canceled") is True or answer.get("status") == JobStatus.CANCELED
 
     async def _answer(self, timeout: float | None) -> dict[str, Any]:
         """What a run would have been answered with, once it is there."""
@@ -97,12 +98,14 @@ class AsyncJobHandle:
             left = _LOOK if ends is None else max(0.0, ends - time.monotonic())
             wait = min(left, _LOOK, self._session.timeout / 2)
             try:
-                answer = await self._session._ask("GET", _wire.path(f"{self._path}/result", wait=f"{wait:.3f}"))
+                place = _wire.path(f"{self._path}/result", wait=f"{wait:.3f}")
+                answer = await self._session._ask("GET", place, silence=min(self._session.timeout, wait + GRACE))
                 if "results" in answer:
                     return answer
             except ServiceUnavailableError as error:
-                if error.job_id is not None or (ends is not None and time.monotonic() + _PAUSE >= ends):
-                    raise  # how the job ended, or no time left to look again
+                is_final = error.job_id is not None or isinstance(error, InternalServerError)
+                if is_final or (ends is not None and time.monotonic() + _PAUSE >= ends):
+                    raise  # how the job ended, an answer that is none, or no time left to look again
                 await sleep(_PAUSE)
             if ends is not None and time.monotonic() >= ends:
                 message = f"the job has not ended within {timeout:g} s; it goes on"

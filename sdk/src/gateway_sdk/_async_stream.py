@@ -6,6 +6,7 @@ import os
 from collections import deque
 
 from . import _wire
+from ._aio import leave_at_exit
 from ._async_session import AsyncSession
 from ._async_transport import AsyncReplyLike
 from ._request import Patience, Request
@@ -65,6 +66,7 @@ class AsyncEventStream:
                 session._leave_soon(None, key)
             raise
         self._reply, self._process = reply, os.getpid()
+        leave_at_exit(self)
         self.job_id = reply.headers.get("x-job-id")
         kind = reply.headers.get("content-type", "")
         if not kind.startswith("text/event-stream"):
@@ -102,15 +104,15 @@ class AsyncEventStream:
                 if not chunk:
                     raise ConnectionFailedError("the stream broke off before its last event", job_id=self.job_id)
                 self._take(self._decoder.feed(chunk))
-        except DeadlineExceededError as error:
-            error.job_id = error.job_id or self.job_id
-            await self.close()
-            raise
-        except GatewayError:
+        except GatewayError as error:
             if self._over:
-                return
-            self._over = self._finished = True  # broken: the gateway sees it, too
-            reply.abort()
+                return  # closed by someone else while we waited
+            if isinstance(error, DeadlineExceededError):
+                error.job_id = error.job_id or self.job_id
+                await self.close()
+            else:
+                self._over = self._finished = True  # broken: the gateway sees it, too
+                reply.abort()
             raise
 
     def _take(self, events: list[StreamEvent]) -> None:

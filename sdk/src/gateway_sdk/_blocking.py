@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import select
 import socket
@@ -11,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 from ._typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _RECEIVE_BYTES = 64 * 1024
+_LONGEST_WAIT = 1e9  # seconds: more than any system refuses
+_LEAVING = 5.0  # seconds that the end of a program may take for all streams that are still open
 _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)  # of POSIX; Windows has neither it nor this form of SO_RCVTIMEO
 _warned = False
 
@@ -77,10 +81,43 @@ def leave_in_background(session: Any, reply: Any, job_id: str | None) -> None:
         if job_id is not None:
             session._farewell(job_id)
 
+    if sys.is_finalizing():  # a thread that is started now would be waited for, and never run
+        return
     # Not a daemon: a program that breaks out of a stream and ends should still say so.
     thread = threading.Thread(target=leave, name="gateway-sdk-cancel")
     with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
         thread.start()
+
+
+_open_streams: WeakKeyDictionary[Any, Callable[[Any], Any]] = WeakKeyDictionary()
+
+
+def leave_at_exit(stream: Any, blocking: Callable[[Any], Any] = lambda session: session) -> None:
+    """Have a stream that a program holds to its end say then that it is no longer wanted. `blocking` gives the session
+    by which that can be said, if there is any."""
+    if not _open_streams:
+        atexit.unregister(_leave_streams)
+        atexit.register(_leave_streams)
+    _open_streams[stream] = blocking
+
+
+def _leave_streams() -> None:
+    ends = time.monotonic() + _LEAVING
+    for stream, blocking in list(_open_streams.items()):
+        if stream._let_go() and stream.job_id is not None and time.monotonic() < ends:
+            session = blocking(stream._session)
+            if session is not None:
+                session._farewell(stream.job_id)
+
+
+def interrupt(stream: Any) -> bool:
+    """Wake whoever waits for bytes of a stream of httpx's: for them the other side has closed. True: it is for them to
+    close it, as another connection could have its number by the time that they wait."""
+    raw = stream.get_extra_info("socket")
+    if isinstance(raw, socket.socket):
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(raw, socket.SHUT_RDWR)  # not that of TLS, which takes its state from under the other
+    return True
 
 
 def close_at_the_end(sender: Any) -> object:
@@ -131,7 +168,7 @@ class Socket:
         self._bound = 0.0
         self._is_readable = looking_at(raw)
 
-    def send(self, data: bytes, wait: float | None) -> None:
+    def send(self, data: bytes | memoryview, wait: float | None) -> None:
         """Send all of it."""
         try:
             # Nearly always the kernel takes it whole.
@@ -164,10 +201,10 @@ class Socket:
 
     def _bind(self, wait: float | None) -> None:
         """Bound the next waits for bytes, a little later than asked for: so it fits the next call, too."""
-        self._bound = 0.0 if wait is None else wait * 1.001
+        self._bound = 0.0 if wait is None else min(wait, _LONGEST_WAIT) * 1.001
         if self._at_once:
-            seconds, rest = divmod(self._bound, 1)
-            bound = struct.pack("ll", int(seconds), int(rest * 1_000_000) + (wait is not None))
+            seconds, rest = divmod(int(self._bound * 1_000_000) + (wait is not None), 1_000_000)
+            bound = struct.pack("ll", seconds, rest)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
         else:
             self._socket.settimeout(self._bound or None)

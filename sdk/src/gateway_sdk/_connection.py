@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from ._blocking import Socket, connect
 from ._http1 import ProtocolError, Response, request_head
-from ._request import Body, Origin, Patience, Request
+from ._request import Origin, Patience, Request
 from ._typing import TYPE_CHECKING
 from .exceptions import ConnectionFailedError, GatewayError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LONGEST_IDLE = 30.0  # seconds
 # Up to this size head and body leave in one write, so that a small call is one packet.
 _JOINED_BYTES = 64 * 1024
+_SLICE_BYTES = 256 * 1024
 
 
 class Pool:
@@ -142,10 +143,8 @@ class Connection:
                 self._write(head + body, patience)
             else:
                 self._write(head, patience)
-                if isinstance(body, bytes):
-                    self._write(body, patience)
-                elif body is not None:
-                    complete = self._send_blocks(body, patience)
+                if body is not None:
+                    complete = self._send_blocks(_slices(body) if isinstance(body, bytes) else body, patience)
             while reply.status == 0:
                 reply.advance()
         except BaseException:
@@ -155,7 +154,7 @@ class Connection:
             reply.reusable = False
         return reply
 
-    def _send_blocks(self, body: Body, patience: Patience) -> bool:
+    def _send_blocks(self, body: Iterable[bytes | memoryview], patience: Patience) -> bool:
         """Send a body. False if the answer came before its end, so that the rest was not sent."""
         for block in body:
             try:
@@ -168,7 +167,7 @@ class Connection:
                 return False
         return True
 
-    def _write(self, data: bytes, patience: Patience) -> None:
+    def _write(self, data: bytes | memoryview, patience: Patience) -> None:
         try:
             self.socket.send(data, patience.next_wait())
         except TimeoutError as error:
@@ -313,6 +312,13 @@ class Reply(Response):
                 self._connection.release()
             else:
                 self._connection.abort()
+
+
+def _slices(body: bytes) -> Iterator[memoryview]:
+    """A body in pieces, between which an early answer is seen."""
+    whole = memoryview(body)
+    for start in range(0, len(body), _SLICE_BYTES):
+        yield whole[start : start + _SLICE_BYTES]
 
 
 def _reason(error: Exception) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ._blocking import blocks_of, close_at_the_end
+from ._blocking import blocks_of, close_at_the_end, interrupt
 from ._request import CONNECT_TIMEOUT, Patience, Request
 from ._typing import TYPE_CHECKING
 from .exceptions import ConnectionFailedError, GatewayError
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     import httpx
 
 
@@ -36,6 +38,7 @@ class HttpxSender:
                 trust_env=self._transport is None,
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30),
                 follow_redirects=False,
+                cookies=_no_cookies(),
             )
         return self._client
 
@@ -48,7 +51,13 @@ class HttpxSender:
         """
         import httpx
 
-        client = self.client()
+        try:
+            client = self.client()
+        except (ImportError, OSError, ValueError) as error:
+            raise GatewayError(
+                f"{request!r}: {error} (proxies and certificates are those of the environment: HTTPS_PROXY, ALL_PROXY, "
+                "NO_PROXY, SSL_CERT_FILE)"
+            ) from error
         if self._ending is None and self._transport is None:
             self._ending = close_at_the_end(self)
 
@@ -89,6 +98,8 @@ class HttpxReply:
         self._answer = answer
         self._request = request
         self._rest = memoryview(b"")  # of a chunk that did not go into what `into` was given
+        self._is_waiting = False
+        self._is_left = False  # to whoever waits for bytes, to be closed
         # Injected transports often give the whole body at once; httpx has then read it already.
         self._chunks = _given(answer.content) if answer.is_stream_consumed else answer.iter_raw()
 
@@ -98,6 +109,7 @@ class HttpxReply:
 
         # httpx bounds only the silence, of a whole body by what stands here when it begins.
         self._answer.request.extensions.get("timeout", {})["read"] = self.patience.next_wait()
+        self._is_waiting = True
         try:
             while True:
                 chunk = next(self._chunks, None)
@@ -110,6 +122,10 @@ class HttpxReply:
             raise _translated(error, self._request, self.patience) from error
         except httpx.StreamError:
             return b""  # closed by us in the meantime
+        finally:
+            self._is_waiting = False
+            if self._is_left:
+                self._answer.close()
 
     def into(self, room: memoryview) -> int:
         """The next bytes of the body, put into `room`: how many, 0 at their end."""
@@ -128,12 +144,25 @@ class HttpxReply:
             yield chunk
 
     def abort(self) -> None:
-        """Give no more bytes. A body that has been begun ends its connection when its iterator goes."""
+        """Give no more bytes, not to whoever waits for them now either. A body that has been begun ends its connection
+        when its iterator goes."""
         self._chunks = _given()
+        stream = self._answer.extensions.get("network_stream")
+        if stream is not None and not self._answer.is_closed:  # else others may have the connection by now
+            self._is_left = interrupt(stream) and self._is_waiting
 
     def close(self) -> None:
         """Close the connection unless the body has been read to its end."""
-        self._answer.close()
+        self.abort()
+        if not self._is_left:
+            self._answer.close()
+
+
+def _no_cookies() -> CookieJar:
+    """A jar that stays empty: those of one caller must not go with the requests of another, who shares the client."""
+    from http.cookiejar import CookieJar, DefaultCookiePolicy  # httpx has imported it
+
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def _given(*chunks: bytes) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from ._session import Session
 from ._sse import TERMINAL, EventDecoder
 from ._transport import ReplyLike
 from ._typing import Self
-from .exceptions import GatewayError, ServiceUnavailableError
+from .exceptions import ConnectionFailedError, GatewayError, ServiceUnavailableError
 from .models import StreamEvent
 
 # Seconds without a byte, keep-alive comments included, after which a connection is taken for dead.
@@ -81,13 +81,17 @@ class JobEvents:
             if self._over:
                 self._hang_up()
                 return
+            kind = reply.headers.get("content-type", "")
+            if not kind.startswith("text/event-stream"):
+                raise ConnectionFailedError(f"{request!r}: the answer is no event stream but {kind!r}")
         reply.patience = Patience(_SILENCE)
         chunk = reply.chunk()
         if self._over:
             return
         if chunk:
-            self._has_spoken = True
-            self._events.extend(self._decoder.feed(chunk))
+            events = self._decoder.feed(chunk)
+            self._has_spoken = self._has_spoken or bool(events)
+            self._events.extend(events)
             return
         self._hang_up()  # the gateway stops, or there is nothing behind what has been seen
         if not self._has_spoken and self._has_ended():

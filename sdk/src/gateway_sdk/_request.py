@@ -24,15 +24,17 @@ class Body(Protocol):
 
 
 class Request:
-    """One HTTP request. `url` is absolute; `body` is sent with its length, None means there is none."""
+    """One HTTP request. `url` is absolute; `body` is sent with its length, None means there is none; `silence` are the
+    seconds that its answer may be waited for, None those of the client."""
 
-    __slots__ = ("body", "headers", "method", "url")
+    __slots__ = ("body", "headers", "method", "silence", "url")
 
     def __init__(self, method: str, url: str, headers: dict[str, str], body: bytes | Body | None = None) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
+        self.silence: float | None = None
 
     @property
     def length(self) -> int | None:
@@ -63,7 +65,15 @@ class Origin(tuple[str, str, int, str]):
     @property
     def direct(self) -> bool:
         """Whether a plain socket reaches it: neither TLS nor a proxy between."""
-        return self.scheme == "http" and not any(os.environ.get(name) for name in _PROXY_VARIABLES)
+        has_proxy = any(os.environ.get(name) for name in _PROXY_VARIABLES)
+        return self.scheme == "http" and not (has_proxy and not _is_excepted(self.host))
+
+
+def _is_excepted(host: str) -> bool:
+    """Whether no proxy leads to a host, as the environment says."""
+    names = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    excepted = [name.strip().lstrip(".").lower() for name in names.split(",")]
+    return "*" in excepted or any(name and f".{host.lower()}".endswith(f".{name}") for name in excepted)
 
 
 @lru_cache(maxsize=256)
@@ -91,7 +101,10 @@ def split_address(address: str) -> Origin:
     if not separator or scheme not in ("http", "https") or strange:
         raise GatewayError(f"{address!r} is no address of the form http://host[:port]")
     if not host.isascii():
-        host = host.encode("idna").decode("ascii")
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise GatewayError(f"{address!r} is no address: {error}") from error
         authority = f"{host}:{port}" if port else host
     return Origin(scheme, host, int(port) if port else (443 if scheme == "https" else 80), authority)
 

@@ -124,15 +124,17 @@ class Session:
         deadline: float | None = None,
         key: str | None = None,
         cancel_after: float | None = None,
+        silence: float | None = None,
     ) -> dict[str, Any]:
         """One operation that answers with a JSON object. `deadline` (seconds) bounds it and is told the gateway;
-        `cancel_after` is told and bounds nothing here."""
+        `cancel_after` is told and bounds nothing here. `silence` (seconds) is waited for an answer, not longer."""
         headers = self._headers(key or (_wire.new_key() if method == "POST" else None))
         if cancel_after is not None:
             headers["Cancel-After"] = f"{max(1, int(_wire.check_timeout(cancel_after) * 1000))}ms"
         if body is not None and content_type:
             headers["Content-Type"] = content_type
         request = Request(method, self.base_url + path, headers, body)
+        request.silence = silence
         _, answer = self._as_caller(request, deadline)
         return _wire.parse_object(answer, request)
 
@@ -177,7 +179,7 @@ class Session:
 
     def _patience(self, request: Request, deadline: float | None, start: float) -> Patience:
         if deadline is None:
-            return Patience(_wire.check_timeout(self.timeout))
+            return Patience(request.silence or _wire.check_timeout(self.timeout))
         left = _wire.check_timeout(deadline) - (time.monotonic() - start)
         request.headers["Cancel-After"] = f"{max(1, int(left * 1000))}ms"
         return Patience(None, left + GRACE, "the call took longer than its timeout of {:g} s", deadline)
