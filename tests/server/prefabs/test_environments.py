@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -18,7 +19,7 @@ import pytest
 
 from gateway_server.prefabs import environments as module
 from gateway_server.prefabs.environments import EnvironmentBuildError, Environments, Resolution, sdk_wheel
-from gateway_server.prefabs.uv import explain
+from gateway_server.prefabs.uv import explain, run_tool
 
 
 def imports(environment: Path, code: str) -> str:
@@ -145,6 +146,22 @@ def test_passwords_in_addresses_do_not_reach_the_log(
     with pytest.raises(EnvironmentBuildError) as caught:
         asyncio.run(environments.resolve(["six"], None))
     assert "s3cret" not in caught.value.log
+
+
+def test_uv_and_builds_see_what_they_need_of_the_environment_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = "UV_INDEX_HOUSE_PASSWORD HTTPS_PROXY no_proxy SSL_CERT_FILE NETRC XDG_CACHE_HOME LC_ALL CC CFLAGS"
+    others = "AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN GATEWAY_MASTER_KEY X_INTERNAL_TOKEN DATABASE_URL MY_PROXY_KEY"
+    for name in f"{needed} {others}".split():
+        monkeypatch.setenv(name, "told")
+    program = "import json, os; print(json.dumps(dict(os.environ)))"
+    with open(os.devnull, "rb") as lock:
+        told = asyncio.run(run_tool([sys.executable, "-c", program], cwd=tmp_path, limit=20, lock=lock.fileno()))
+    seen = json.loads(told)
+    assert [name for name in [*needed.split(), "PATH", "HOME"] if name not in seen] == []
+    assert [name for name in others.split() if name in seen] == []
+    assert seen["UV_PYTHON_DOWNLOADS"] == "never"
 
 
 def test_wrong_contents_are_refused(environments: Environments) -> None:

@@ -29,6 +29,19 @@ _REFUSED = re.compile(r"HTTP status \w+ error \(([^)]*)\)")
 #: What uv puts before each link in a chain of reasons; older releases draw an arrow or write "Caused by".
 _CAUSE = re.compile(r"\s*(?:\b(?:error|hint|[Cc]aused? ?(?:by)?):\s+|(?=Because ))")
 _ADDRESS_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_MACHINE = "PATH HOME USER LOGNAME SHELL TMPDIR TEMP TMP LANG LANGUAGE TZ LD_LIBRARY_PATH"
+_INDEX = "SSL_CERT_FILE SSL_CERT_DIR SSL_CLIENT_CERT NETRC DBUS_SESSION_BUS_ADDRESS"
+"""Whom to trust, and who we are; the keyring of a desktop is asked over its bus."""
+_COMPILERS = (
+    "CC CXX CPP AR AS LD NM RANLIB STRIP FC CFLAGS CXXFLAGS CPPFLAGS FFLAGS LDFLAGS ARCHFLAGS MAKEFLAGS CPATH "
+    "C_INCLUDE_PATH CPLUS_INCLUDE_PATH LIBRARY_PATH PKG_CONFIG PKG_CONFIG_PATH CMAKE_PREFIX_PATH CARGO_HOME "
+    "RUSTUP_HOME RUSTFLAGS JAVA_HOME MACOSX_DEPLOYMENT_TARGET SDKROOT SOURCE_DATE_EPOCH"
+)
+_NEEDED = frozenset(" ".join((_MACHINE, _INDEX, _COMPILERS)).split())
+"""What is handed on of our environment; whatever is not named here stays with the gateway."""
+_NEEDED_BEGINNINGS = ("UV_", "XDG_", "LC_")
+_PROXIES = frozenset(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
+"""In small letters or capitals."""
 
 
 class EnvironmentBuildError(Exception):
@@ -124,6 +137,10 @@ def _shorten(text: str, limit: int = 600) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The operator's environment with their index settings, without the gateway's own settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "X_INTERNAL_"))}
+    """What uv and builds need of the operator's environment, and nothing else: it may hold any service's keys."""
+    kept = {name: value for name, value in os.environ.items() if _is_needed(name)}
     return kept | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def _is_needed(name: str) -> bool:
+    return name in _NEEDED or name.startswith(_NEEDED_BEGINNINGS) or name.lower() in _PROXIES
