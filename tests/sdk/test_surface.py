@@ -31,6 +31,12 @@ def test_all_is_sorted_and_true():
         _ = gateway_sdk.no_such_name
 
 
+def test_every_error_and_no_other_can_be_had_from_the_package_itself():
+    errors = {name for name in gateway_sdk.__all__ if name.endswith("Error")}
+    assert errors == set(gateway_sdk.exceptions.__all__)
+    assert all(getattr(gateway_sdk, name) is getattr(gateway_sdk.exceptions, name) for name in errors)
+
+
 def test_the_guide_s_imports():
     from gateway_sdk.exceptions import (  # noqa: F401
         AgentContextRequiredError,
