@@ -39,3 +39,15 @@ def test_a_body_that_comes_in_pieces_is_taken(gateway: Gateway) -> None:
     with Wire(gateway) as wire:
         wire.say(head % (gateway.admin_key.encode(), len(body)), body[:9], body[9:])
         assert wire.head()[0] == 204
+
+
+@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "text/plain"])
+def test_a_body_that_is_not_said_to_be_json_is_refused_with_the_cause(gateway: Gateway, kind: str | None) -> None:
+    wish = {"content": b'{"user": "ann"}', "headers": {} if kind is None else {"content-type": kind}}
+    for method, path in (("POST", "/v1/tokens"), ("PATCH", "/v1/prefabs/a/1.0.0")):
+        answer = gateway.request(method, path, **wish)
+        cause = "The body was not read as JSON: send it with Content-Type: application/json."
+        assert answer.status_code == 422
+        assert answer.json()["detail"]["message"] == cause
+        assert answer.json()["detail"]["errors"] == [{"pointer": "/body", "message": cause}]
+    assert gateway.request("POST", "/v1/secrets", key="sk-none", **wish).status_code == 401

@@ -19,6 +19,7 @@ from gateway_server.api.asgi import JSON, Application, Headers, Receive, Reply, 
 from gateway_server.errors import GatewayFault, InternalError, Invalid, MethodNotAllowed, NotFound, Problem
 
 logger = logging.getLogger("gateway")
+NOT_READ = "The body was not read as JSON: send it with Content-Type: application/json."
 
 
 def answer(fault: GatewayFault, **members: object) -> tuple[int, Headers, bytes]:
@@ -58,6 +59,8 @@ async def on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if isinstance(error.__cause__, ValueError) and (refusal := await _refusal_of_caller(request)):
         return await on_fault(request, refusal)
+    if isinstance(error.body, bytes):  # whatever is wrong with it follows from that
+        return await on_fault(request, Invalid(NOT_READ, [Problem("/body", NOT_READ)]))
     problems = [Problem("/" + "/".join(map(str, told["loc"])), told["msg"]) for told in error.errors()]
     shown = "; ".join(f"{problem.pointer} {problem.message}" for problem in problems[:5])
     return await on_fault(request, Invalid(f"The request is not valid: {shown}.", problems))
