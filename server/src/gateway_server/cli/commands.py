@@ -175,7 +175,8 @@ root = Lazy(
     "gateway init hello   # writes a prefab\n"
     "gateway dev hello    # runs it, and follows its changes\n"
     "gateway run hello@1.0.0 greet -p name=you\n\n"
-    "All commands but serve, dev, init, doctor, backup, restore and prefab validate|run speak to a gateway: "
+    "All commands but serve, dev, init, doctor, backup, restore, completion, secret rotate-master-key and "
+    "prefab validate|run speak to a gateway: "
     "GATEWAY_BASE_URL says where it is (http://127.0.0.1:8000 if not set), GATEWAY_API_KEY who you are.",
 )
 

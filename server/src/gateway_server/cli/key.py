@@ -4,6 +4,9 @@ import click
 
 from gateway_server.cli import arguments, http, terminal
 
+LONGEST_LIFE = 30 * 24 * 3600.0
+"""Seconds that a token may live, of which its users hear before a gateway is asked."""
+
 
 @click.command()
 @click.option("--user", required=True, help="Whose key it is.")
@@ -71,9 +74,11 @@ def revoke(key_id: str) -> None:
 @click.command()
 @click.option("--user", required=True, help="Whom the token stands for.")
 @click.option("--agent", help="The agent that it speaks for.")
-@click.option("--ttl", type=arguments.DURATION, default="1h", show_default=True, help="How long it lives.")
+@click.option("--ttl", type=arguments.DURATION, default="1h", show_default=True, help="How long it lives; at most 30d.")
 def create_token(user: str, agent: str | None, ttl: float) -> None:
     """Make an internal token. Standard output gets the token."""
+    if ttl > LONGEST_LIFE:
+        raise click.BadParameter("a token lives at most 30d", param_hint="--ttl")
     token = http.ask("POST", "/v1/tokens", {"user": user, "agent": agent, "ttl": max(1, round(ttl))})
     terminal.data(token["internal_token"])
     terminal.say(f"It ends {terminal.moment_in_words(token['expires_at'])}. Send it as X-Internal-Token.")

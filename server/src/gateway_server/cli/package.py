@@ -5,11 +5,19 @@ from pathlib import Path
 import click
 
 from gateway_server.cli import arguments, terminal
-from gateway_server.cli.run import TAKES_MORE, call_options, refuse_more
+from gateway_server.cli.run import TAKES_MORE, call_options, refuse_more, timeout_option
 from gateway_server.models import Principal, Scope
+from gateway_server.prefabs.folders import MANIFEST
 
+BEGINNING = "Write a prefab to begin with: gateway init NAME"
+"""What to do where a folder is no package."""
 USER = "dev"
 PUBLISHER = Principal(user=USER, scopes=frozenset({Scope.CALL, Scope.PUBLISH}))
+
+
+def hint(path: Path) -> str:
+    """What follows the reason why a package is refused: nothing, unless the folder is none."""
+    return f"\n{BEGINNING}" if path.is_dir() and not (path / MANIFEST).exists() else ""
 
 
 @click.command()
@@ -29,6 +37,7 @@ def validate(path: Path, is_json: bool) -> None:
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.argument("function")
 @call_options
+@timeout_option()
 @click.option(
     "-o",
     "--output",

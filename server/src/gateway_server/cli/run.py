@@ -1,6 +1,7 @@
 """`gateway run`: call a function and show what it says."""
 
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -8,6 +9,14 @@ from click.core import ParameterSource
 
 from gateway_server.cli import arguments, completing, http, unpublished
 from gateway_server.cli.arguments import LONGEST
+
+_HOW_LONG = "How long it may take; of a stream, how long it may be silent. 20m if not given."
+
+
+def timeout_option(more: str = "") -> Callable[[Any], Any]:
+    """How long a call may take; `more` tells what is peculiar to a command."""
+    text = f"{_HOW_LONG} {more}".strip()
+    return click.option("--timeout", type=arguments.DURATION, default=LONGEST, metavar="DURATION", help=text)
 
 
 def call_options(command: Any) -> Any:
@@ -18,13 +27,6 @@ def call_options(command: Any) -> Any:
             click.option("-f", "files", multiple=True, metavar="KEY=PATH | KEY=s3://…", help="An input file."),
             click.option("--stream", "is_stream", is_flag=True, help="Show what the function says while it runs."),
             click.option("--json", "is_json", is_flag=True, help="Print the whole result, or one event a line."),
-            click.option(
-                "--timeout",
-                type=arguments.DURATION,
-                default=LONGEST,
-                metavar="DURATION",
-                help="How long it may take; of a stream, how long it may be silent. 20m if not given.",
-            ),
         )
     ):
         command = option(command)
@@ -48,6 +50,7 @@ def refuse_more(context: click.Context) -> None:
 @click.argument("prefab", type=arguments.VERSION, metavar="ID@VERSION")
 @click.argument("function", shell_complete=completing.functions)
 @call_options
+@timeout_option("With --detach: the deadline of the whole job; none if not given.")
 @click.option("--detach", "is_detached", is_flag=True, help="Submit it as a job, print the job's id, and leave.")
 @click.option("--attempts", type=click.IntRange(1, 10), help="With --detach: how often it may be tried.")
 @click.option(
