@@ -155,3 +155,62 @@ def test_doctor_calls_none_what_is_not_there(command: Command):
     assert states(GATEWAY_API_KEY="")["API key"] == "none"
     assert states(GATEWAY_API_KEY="sk-wrong")["API key"] == "weak"
     assert states()["API key"] == "ok"
+
+
+@pytest.mark.parametrize("more", [(), ("--stream",)], ids=str)
+def test_a_run_that_is_out_of_time_says_how_to_give_it_longer(ann: Command, more: tuple[str, ...]):
+    ended = ann("run", SPEAKER, "sleep", "-p", "seconds:=50", "--timeout", "300ms", *more)
+    assert ended.code == 4
+    assert ended.err.endswith("\nGive it longer with --timeout.\n")
+
+
+def test_a_folder_that_is_no_package_says_how_to_begin_one(alone: Command, ann: Command, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    for ended in (
+        alone("prefab", "validate", "empty"),
+        alone("prefab", "run", "empty", "greet"),
+        ann("prefab", "publish", "empty"),
+    ):
+        assert ended.code == 1
+        assert "Write a prefab to begin with: gateway init NAME" in ended.err
+    write_speaker(tmp_path / "p")
+    (tmp_path / "p" / "prefab-manifest.json").write_text("[]")
+    assert "gateway init" not in alone("prefab", "validate", "p").err
+
+
+@pytest.mark.parametrize("noun", ["show", "rm"])
+def test_nobody_is_told_to_add_an_agent_that_is_to_be_removed(command: Command, noun: str):
+    ended = command("agent", noun, "nope")
+    assert ended.err == "Error: There is no agent nope.\nThe agents that there are: gateway agent list\n"
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://x.example/y", "s3://agent-builder/agent-inputs/x/y"])
+def test_a_wrong_url_of_a_file_says_where_the_right_ones_are(ann: Command, url: str):
+    for ended in (ann("file", "get", url), ann("file", "rm", url)):
+        assert ended.code in (1, 3)
+        assert ended.err.endswith("\nYour files: gateway file ls\n")
+
+
+def test_wishes_that_contradict_themselves_are_wrong_usage(ann: Command):
+    ended = ann("usage", "--since", "2026-11-20", "--until", "2026-11-01")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--since 2026-11-20 is after --until 2026-11-01." in ended.err
+    ended = ann("job", "list", "--all-users", "--user", "ann")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--all-users and --user cannot both be given" in ended.err
+    ended = ann("token", "create", "--user", "ann", "--ttl", "31d")
+    assert (ended.code, ended.out) == (2, "")
+    assert "a token lives at most 30d" in ended.err
+    assert ann("token", "create", "--user", "ann", "--ttl", "30d").code == 0
+
+
+@pytest.mark.parametrize("path", ["/a/../b", "..", "/a/.", "./a?x=1"])
+def test_a_path_of_an_agent_that_would_be_another_is_wrong_usage(ann: Command, path: str):
+    ended = ann("agent", "call", "helper", path)
+    assert (ended.code, ended.out) == (2, "")
+    assert "holds a part that is . or .." in ended.err
+
+
+def test_dots_elsewhere_in_a_path_are_nobodys_business(ann: Command):
+    for path in ("/a..b/.c", "/a?x=/../", "/a/...#/../"):
+        assert "There is no agent nope." in ann("agent", "call", "nope", path).err

@@ -106,7 +106,8 @@ def _span(since: date | None, until: date | None) -> tuple[date, date]:
     last = until or today
     first = since or max(FIRST_DAY, last - timedelta(days=USUAL_DAYS - 1))
     if first > last:
-        raise Invalid("The first day is after the last.", [Problem("/since", "must not be after until")])
+        message = f"The first day, {first}, is after the last, {last}."
+        raise Invalid(message, [Problem("/since", "must not be after until")])
     if (last - first).days >= MOST_DAYS:
         raise Invalid(f"At most {MOST_DAYS} days at once.", [Problem("/since", "is too long ago")])
     return first, last

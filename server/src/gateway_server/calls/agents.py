@@ -281,8 +281,7 @@ def _own_address(agent: Agent) -> Invalid:
 
 def not_found(agent_id: str) -> AgentNotFound:
     """The refusal where there is no agent of that id."""
-    told = agent_id[:80]
-    return AgentNotFound(f"There is no agent {told}. Add it with: gateway agent add {told} URL")
+    return AgentNotFound(f"There is no agent {agent_id[:80]}.")
 
 
 def _unavailable(agent: Agent, principal: Principal, reason: str) -> ServiceUnavailable:

@@ -80,6 +80,9 @@ def _below(path: str, query: tuple[str, ...]) -> str:
         if not (name and equals):
             raise click.BadParameter(f"{text!r} must be k=v", param_hint="-q")
         pairs.append((name, value))
+    if not {".", ".."}.isdisjoint(path.partition("#")[0].partition("?")[0].split("/")):
+        message = f"{path!r} holds a part that is . or ..: it would be another path, and gateways refuse it"
+        raise click.BadParameter(message, param_hint="PATH")
     target = quote(path.removeprefix("/"), safe="!#$%&'()*+,/:;=?@[]~")
     target = target.partition("#")[0]
     return f"{target}{'&' if '?' in target else '?'}{urlencode(pairs)}" if pairs else target

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway_sdk import ConnectionFailedError, GatewayClient, JobEventType, PrefabResult, StreamEvent, StreamEventType
+from gateway_sdk import (
+    ConnectionFailedError,
+    DeadlineExceededError,
+    GatewayClient,
+    JobEventType,
+    PrefabResult,
+    StreamEvent,
+    StreamEventType,
+)
 from gateway_server.cli import http, results, terminal
 from gateway_server.cli.arguments import LONGEST
-from gateway_server.cli.failures import Code, Failure, code_of, unreachable
+from gateway_server.cli.failures import LONGER, Code, Failure, code_of, explain, unreachable
 
 Files = dict[str, list[str]]
 
@@ -64,6 +72,9 @@ def call(
             result = client.run(*prefab, function, parameters, files or None)
     except KeyboardInterrupt:  # the client has told the gateway
         raise Failure("Canceled.", Code.INTERRUPTED) from None
+    except DeadlineExceededError as error:
+        told = explain(error)
+        raise Failure(f"{told.message}\n{LONGER}", told.code, status=told.status, detail=told.detail) from error
     except ConnectionFailedError as error:
         if "no event stream" in str(error):  # somebody between answered, and the gateway is where it was
             raise

@@ -56,13 +56,15 @@ _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _WRONG_TYPE = re.compile(r'/parameters/(?P<name>\w+):? (?P<value>[^\n/]+) is not of type "(?P<type>\w+)"')
 _CODES = {"UNAUTHENTICATED": Code.AUTH, "PERMISSION_DENIED": Code.AUTH, "DEADLINE_EXCEEDED": Code.TIMEOUT}
 _STATUSES = {401: Code.AUTH, 403: Code.AUTH, 504: Code.TIMEOUT}
+YOUR_FILES = "Your files: gateway file ls"
+LONGER = "Give it longer with --timeout."
 _NEXT_STEPS = {
-    "FILE_NOT_FOUND": "Your files: gateway file ls",
+    "FILE_NOT_FOUND": YOUR_FILES,
     "JOB_NOT_FOUND": "Your jobs: gateway job list",
     "AGENT_NOT_FOUND": "The agents that there are: gateway agent list",
     "USER_NOT_FOUND": "The users that there are: gateway user list",
     "QUOTA_EXCEEDED": "What is left: gateway quota show. An admin may raise it: gateway quota set",
-    "DEADLINE_EXCEEDED": "Give it longer with --timeout.",
+    "DEADLINE_EXCEEDED": LONGER,
     "OVERLOADED": "Try again in a moment.",
 }
 """What to do about a refusal, by its code; where the message itself says it, nothing."""

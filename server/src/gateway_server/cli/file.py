@@ -1,13 +1,15 @@
 """`gateway file`: files in the gateway's store."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway_server.cli import arguments, http, terminal
-from gateway_server.cli.failures import Failure
+from gateway_server.cli.failures import YOUR_FILES, Failure, explain
 
 BLOCK = 1 << 20
 AREAS = ("agent-inputs", "agent-outputs", "agent-workspace", "prefab-outputs")
@@ -56,8 +58,21 @@ def _refuse_to_overwrite(place: Path, force: bool) -> None:
 def _fetch(url: str, place: Path) -> str:
     from gateway_server.cli.calling import client
 
-    with terminal.progress(url.rsplit("/", 1)[-1]) as progress:
+    with terminal.progress(url.rsplit("/", 1)[-1]) as progress, _helped():
         return client().save_file(url, place, progress)
+
+
+@contextmanager
+def _helped() -> Iterator[None]:
+    """Says where URLs come from, where one is wrong."""
+    try:
+        yield
+    except Exception as error:
+        told = explain(error)
+        if told.detail["error_code"] not in ("VALIDATION_ERROR", "PERMISSION_DENIED"):
+            raise
+        message = f"{told.message}\n{YOUR_FILES}"
+        raise Failure(message, told.code, status=told.status, detail=told.detail) from error
 
 
 @click.command()
@@ -89,5 +104,6 @@ def list_(area: str | None, prefix: str | None, limit: int, is_json: bool) -> No
 def remove(urls: tuple[str, ...]) -> None:
     """Delete files."""
     for url in urls:
-        http.ask("DELETE", "/v1/files", query={"s3_url": url})
+        with _helped():
+            http.ask("DELETE", "/v1/files", query={"s3_url": url})
         terminal.say(f"Removed {url}")

@@ -46,6 +46,8 @@ def list_(
     status: str | None, prefab_id: str | None, limit: int, user: str | None, all_users: bool, is_json: bool
 ) -> None:
     """List jobs, newest first."""
+    if all_users and user is not None:
+        raise click.UsageError("--all-users and --user cannot both be given: take one of them.")
     query = {"status": status, "prefab_id": prefab_id, "limit": limit, "user": user, "all_users": all_users or None}
     answer = http.ask("GET", "/v1/jobs", query=query)
     if is_json:

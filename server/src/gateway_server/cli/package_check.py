@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gateway_server.cli import terminal
 from gateway_server.cli.failures import Code, Failure
+from gateway_server.cli.package import hint
 from gateway_server.prefabs.code import check_code
 from gateway_server.prefabs.manifest import Manifest
 from gateway_server.prefabs.package import PackageError, open_package
@@ -30,7 +31,7 @@ def show(path: Path, *, is_json: bool) -> None:
         if not errors:
             terminal.data(f"{named} is valid.")
     if errors:
-        raise Failure(f"The package at {path} cannot be published.", Code.FAILED)
+        raise Failure(f"The package at {path} cannot be published.{hint(path)}", Code.FAILED)
 
 
 def require(path: Path, function: str) -> None:
@@ -43,7 +44,7 @@ def require(path: Path, function: str) -> None:
     if errors or manifest is None:
         shown = "; ".join(f"{error.pointer}: {error.message}" if error.pointer else error.message for error in errors)
         told = {"error_code": "VALIDATION_ERROR", "errors": [error._asdict() for error in errors]}
-        raise Failure(f"The package was refused: {shown}", detail=told)
+        raise Failure(f"The package was refused: {shown}{hint(path)}", detail=told)
     if manifest.function(function) is None:
         names = ", ".join(known.name for known in manifest.functions)
         message = f"{manifest.id}@{manifest.version} has no function {function}; it has: {names}."

@@ -9,6 +9,7 @@ import click
 
 from gateway_server.cli import arguments, describing, http, samples, terminal, unpublished
 from gateway_server.cli.failures import Failure, refused
+from gateway_server.cli.package import hint
 from gateway_server.prefabs.folders import pack_folder
 from gateway_server.prefabs.functions import Function, read_function
 from gateway_server.prefabs.problems import PackageError, Report
@@ -32,7 +33,7 @@ def publish(path: Path, settings: tuple[str, ...], is_json: bool) -> None:
             try:
                 pack_folder(path, archive)
             except PackageError as error:
-                raise Failure(f"The package was refused: {error}") from error
+                raise Failure(f"The package was refused: {error}{hint(path)}") from error
             archive.seek(0)
             prefab = _publish(f"{path.resolve().name}.tar.gz", archive, given)
         else:

@@ -32,6 +32,8 @@ def usage(user: str | None, since: datetime | None, until: datetime | None, by: 
     \b
     gateway usage --by user --by day --since 2026-11-01
     """
+    if since is not None and until is not None and since > until:
+        raise click.UsageError(f"--since {since.date()} is after --until {until.date()}.")
     query = {
         "user": user,
         "since": since and since.date().isoformat(),
