@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command import Command
 from gateways import Gateway
+from packages import write_package
 from running import Running
 from speaker import PREFAB, write_speaker
 
@@ -214,3 +215,14 @@ def test_a_path_of_an_agent_that_would_be_another_is_wrong_usage(ann: Command, p
 def test_dots_elsewhere_in_a_path_are_nobodys_business(ann: Command):
     for path in ("/a..b/.c", "/a?x=/../", "/a/...#/../"):
         assert "There is no agent nope." in ann("agent", "call", "nope", path).err
+
+
+def test_what_a_package_leaves_out_is_said(command: Command, tmp_path: Path):
+    folder = write_package(tmp_path / "p", "def one():\n    return 1\n", prefab_id="leaves-out")
+    for name in ("data/words.txt", "helper.py", "tests/test_x.py", ".venv/x", "README.md", "LICENSE", "__pycache__/x"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x = 1\n")
+    ended = command("prefab", "publish", "p")
+    assert ended.code == 0
+    (said,) = [line for line in ended.err.splitlines() if line.startswith("Left out")]
+    assert said.endswith(": data/, helper.py")

@@ -10,11 +10,12 @@ import click
 from gateway_server.cli import arguments, describing, http, samples, terminal, unpublished
 from gateway_server.cli.failures import Failure, refused
 from gateway_server.cli.package import hint
-from gateway_server.prefabs.folders import pack_folder
+from gateway_server.prefabs.folders import left_out, pack_folder
 from gateway_server.prefabs.functions import Function, read_function
 from gateway_server.prefabs.problems import PackageError, Report
 
 PUBLISH_TIMEOUT = 1500.0
+PARTS = "its manifest, pyproject.toml, README and what lies below src/"
 
 
 @click.command()
@@ -34,6 +35,8 @@ def publish(path: Path, settings: tuple[str, ...], is_json: bool) -> None:
                 pack_folder(path, archive)
             except PackageError as error:
                 raise Failure(f"The package was refused: {error}{hint(path)}") from error
+            if extra := left_out(path):
+                terminal.say(f"Left out, as a package is {PARTS}: {', '.join(extra)}")
             archive.seek(0)
             prefab = _publish(f"{path.resolve().name}.tar.gz", archive, given)
         else:

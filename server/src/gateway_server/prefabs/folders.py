@@ -16,6 +16,9 @@ from gateway_server.prefabs.problems import PackageError, show
 MANIFEST = "prefab-manifest.json"
 PYPROJECT = "pyproject.toml"
 CODE = "src"
+_PACKED = frozenset((MANIFEST, PYPROJECT, CODE))
+_EXPECTED = frozenset(("tests", "dist", "build", "Makefile", "uv.lock", "prefab-manifest.schema.json"))
+_FOR_PEOPLE = ("README", "LICENSE", "CHANGELOG", "CONTRIBUTING")
 
 
 def package_files(root: Path) -> dict[str, Path]:
@@ -37,6 +40,18 @@ def package_files(root: Path) -> dict[str, Path]:
         if size > MAX_UNPACKED:
             raise PackageError.of(f"the package is larger than {MAX_UNPACKED // 1024**2} MiB")
     return dict(sorted(files.items()))
+
+
+def left_out(path: Path) -> list[str]:
+    """What lies in a folder and does not go into its package, as far as that may surprise: not what tools and tests
+    leave there, nor what is for those who work on it."""
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    return [
+        entry.name + "/" * entry.is_dir()
+        for entry in entries
+        if not (entry.name in _PACKED or entry.name in _EXPECTED or entry.name.upper().startswith(_FOR_PEOPLE))
+        and not (is_junk_folder(entry.name) if entry.is_dir() else is_junk_file(entry.name))
+    ]
 
 
 def pack_folder(path: Path, out: BinaryIO) -> None:
