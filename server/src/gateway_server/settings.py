@@ -53,7 +53,7 @@ class Settings:
     batch_limit: int = 1000
     """Calls in one batch."""
     call_timeout: float = 1200.0
-    """Bound of a call that brings no deadline of its own."""
+    """Bound of every call, and of every attempt of a job, whatever deadline it brings."""
     import_timeout: float = 120.0
     worker_idle: float = 60.0
     zygote_idle: float = 600.0
