@@ -319,6 +319,8 @@ class Gateway:
 
     async def _make_admin_key(self) -> None:
         file = self.settings.data / "admin.key"
+        if file.exists() and not await self.keys.has_admin():  # it is one of another database
+            file.rename(file.with_name("admin.key.previous"))
         if not file.exists():
             text, _ = await self.keys.create(ADMIN, Scope, name="made at first start")
             write_private(file, text + "\n")

@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -82,6 +83,17 @@ def test_the_last_key_of_an_admin_stays(tmp_path_factory: pytest.TempPathFactory
         other = lone.key("boss", "admin")
         assert lone.request("DELETE", f"/v1/keys/{first['id']}", key=other).status_code == 204
         assert lone.request("GET", "/v1/users", key=other).status_code == 200
+
+
+def test_another_database_has_an_admin_too(tmp_path: Path):
+    with running_gateway(tmp_path / "data") as first:
+        before = first.admin_key
+    with running_gateway(tmp_path / "data", "--database", f"sqlite:///{tmp_path}/other.db") as second:
+        assert (tmp_path / "data" / "admin.key.previous").read_text().strip() == before
+        assert second.admin_key != before
+        assert second.request("GET", "/v1/users").status_code == 200
+    with running_gateway(tmp_path / "data", "--database", f"sqlite:///{tmp_path}/other.db") as again:
+        assert again.admin_key == second.admin_key
 
 
 def test_a_key_may_be_limited_to_some_prefabs(gateway: Gateway, user: str, prefabs: tuple[str, str]):

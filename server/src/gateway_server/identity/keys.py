@@ -136,6 +136,10 @@ class Keys:
         rows = await self._database.read(lambda c: c.execute(wanted).all())
         return [_from_row(row) for row in rows]
 
+    async def has_admin(self) -> bool:
+        """Whether there is a key by which somebody can make others."""
+        return bool(await self._database.read(_of_admins))
+
     async def owner(self, key_id: str) -> str | None:
         """Whose a key is; None if there is none of that id."""
         wanted = select(schema.api_keys.c.user).where(schema.api_keys.c.id == key_id)
@@ -178,11 +182,16 @@ class Keys:
 
 def _keep_an_admin(connection: Connection, key_id: str) -> None:
     """Without any admin's key nobody could ever make one again."""
+    if _of_admins(connection) == {key_id}:
+        raise PermissionDenied("This is the last key of an admin. Make another first: gateway key create --scope admin")
+
+
+def _of_admins(connection: Connection) -> set[str]:
+    """Ids of the keys by which somebody can make others."""
     keys, users = schema.api_keys, schema.users
     valid = select(keys.c.id, keys.c.scopes).join(users, users.c.id == keys.c.user)
     rows = connection.execute(valid.where(keys.c.revoked_at.is_(None), users.c.disabled_at.is_(None))).all()
-    if {row.id for row in rows if Scope.ADMIN in row.scopes.split()} == {key_id}:
-        raise PermissionDenied("This is the last key of an admin. Make another first: gateway key create --scope admin")
+    return {row.id for row in rows if Scope.ADMIN in row.scopes.split()}
 
 
 def _find(connection: Connection, digest: str) -> Any:
