@@ -1,5 +1,6 @@
 """A data folder that is backed up while calls run restores to one that holds together; an older one is upgraded."""
 
+import base64
 import contextlib
 import errno
 import hashlib
@@ -244,6 +245,20 @@ def test_a_backup_removes_what_killed_ones_left(tmp_path: Path):
             os.utime(out / name / "gateway.db", (0, 0))
     back_up(tmp_path / "data", out / "b.tar")
     assert sorted(path.name for path in out.iterdir()) == [".backup-mine", f"{prefix}live", "b.tar"]
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_the_command_says_whose_keys_are_in_it(tmp_path: Path, is_elsewhere: bool):
+    env = {"GATEWAY_MASTER_KEY": base64.b64encode(bytes(32)).decode()} if is_elsewhere else {}
+    with running_gateway(tmp_path / "data", env=env):
+        pass
+    done = gateway_command("backup", str(tmp_path / "b.tar"), "--data", str(tmp_path / "data"))
+    assert ("holds the master key" in done.stderr, "not hold the master key" in done.stderr) == (
+        not is_elsewhere,
+        is_elsewhere,
+    )
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        assert ("master.key" in {Path(name).name for name in archive.getnames()}) is not is_elsewhere
 
 
 @pytest.mark.parametrize("cut", [0, 10, 500, -1])

@@ -22,6 +22,7 @@ _folder = click.option(
     show_default=True,
     help="The data folder.",
 )
+MASTER_KEY = "master.key"
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -57,7 +58,10 @@ def back_up(file: Path | None, data: Path, database: Path | None, is_json: bool)
             f"{contents.files_elsewhere} files do not lie in the folder: they are in another store (`serve --store`), "
             "which keeps them, or they are lost."
         )
-    terminal.say("It holds the master key and the admin's API key: keep it as safe as the folder itself.")
+    if (data / MASTER_KEY).exists():
+        terminal.say("It holds the master key and the admin's API key: keep it as safe as the folder itself.")
+    else:
+        terminal.say("It holds the admin's API key: keep it safe. It does not hold the master key, which is elsewhere.")
 
 
 @click.command()
