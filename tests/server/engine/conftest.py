@@ -15,6 +15,7 @@ from packages import zoo
 
 from gateway_runtime import linux
 from gateway_server.engine.local import pool, turns
+from gateway_server.engine.local.cgroups import Cgroups, Unavailable
 from gateway_server.engine.local.isolation import Isolation
 from gateway_server.engine.local.pool import LocalEngine
 from gateway_server.engine.local.worker import NotBegun, Worker
@@ -37,6 +38,15 @@ class Answer:
     """Those that it was sent to."""
     lay_behind: bool = False
     """Whether it was sent to one that had another call."""
+
+
+def gives_groups() -> bool:
+    """Whether this machine lets this user have control groups."""
+    try:
+        Cgroups().close()
+    except Unavailable:
+        return False
+    return True
 
 
 def run(main: Coroutine[Any, Any, Any], seconds: float = 60) -> Any:

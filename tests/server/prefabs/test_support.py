@@ -44,6 +44,7 @@ def test_support_can_be_imported_and_is_read_only(tmp_path: Path) -> None:
     assert Path(shown[0]).is_relative_to(support)
     assert shown[1:] == [version("agent-builder-gateway-sdk"), version("agent-builder-gateway-runtime")]
     assert (support / "gateway_sdk" / "__init__.py").is_file()
-    assert not [path for path in (support, *support.rglob("*")) if path.stat().st_mode & 0o222]
+    assert {path.stat().st_mode & 0o777 for path in support.rglob("*") if path.is_file()} == {0o444}
+    assert {path.stat().st_mode & 0o777 for path in (support, *support.rglob("*")) if path.is_dir()} == {0o755}
     assert lay_out_support(tmp_path) == support
     assert list(tmp_path.iterdir()) == [support]

@@ -57,11 +57,11 @@ def lay_out_support(folder: Path) -> Path:
         (staging / path).write_bytes(data)
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(staging, quiet=2, invalidation_mode=mode)
-    _make_read_only(staging)
+    _make_readable(staging)
     try:
         os.rename(staging, target)
     except OSError:
-        _remove(staging)
+        shutil.rmtree(staging, ignore_errors=True)
         if not target.is_dir():  # else another process was faster
             raise
     return target
@@ -112,13 +112,7 @@ def _digest(contents: Mapping[str, bytes]) -> str:
     return total.hexdigest()[:40]
 
 
-def _make_read_only(root: Path) -> None:
+def _make_readable(root: Path) -> None:
+    """For workers of other uids; its owner can remove it without a change of modes, as any folder."""
     for path in (*root.rglob("*"), root):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-
-
-def _remove(root: Path) -> None:
-    for path in (root, *root.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o700)
-    shutil.rmtree(root, ignore_errors=True)
+        path.chmod(0o755 if path.is_dir() else 0o444)
