@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from os.path import splitext
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote
 
 from . import _wire
+from ._fake_wire import Answer, Asked, json_answer
 from .exceptions import AgentContextRequiredError, GatewayError, RemoteFileNotFoundError, ValidationError
 from .models import name_in_url
 
 BUCKET = "fake"
-
-
-class Asked:
-    """A request as the fake sees it: `headers` in lower case, `query` without repeats."""
-
-    def __init__(self, method: str, url: str, headers: dict[str, str], body: bytes) -> None:
-        parts = urlsplit(url)
-        self.method = method
-        self.path = unquote(parts.path)
-        self.query = dict(parse_qsl(parts.query))
-        self.headers = headers
-        self.body = body
-        self.host = f"http://{headers.get('host', 'fake-gateway.test')}"
-
-    def json(self) -> dict[str, Any]:
-        """The body as an object."""
-        try:
-            value = json.loads(self.body or b"{}")
-        except ValueError as error:
-            raise ValidationError(f"the body is not JSON: {error}", status_code=422) from error
-        if not isinstance(value, dict):
-            raise ValidationError("the body is no JSON object", status_code=422)
-        return value
-
-
-class Answer:
-    """An answer; the body of a stream is an iterator."""
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes | Iterator[bytes] = b"") -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-
-def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    """An answer with a JSON body."""
-    return Answer(status, {"content-type": "application/json", **(headers or {})}, json.dumps(value).encode())
 
 
 class FakeStore:
@@ -61,8 +25,8 @@ class FakeStore:
         self.files: dict[str, bytes] = {}
         self.expiries: dict[str, datetime] = {}
         self.part_size = part_size
-        self._user = user
-        self._agent = agent
+        self.user = user
+        self.agent = agent
         self._numbers = count(1)
         self._uploads: dict[str, dict[str, Any]] = {}
         self.routes: dict[tuple[str, str], Callable[[Asked], Answer]] = {
@@ -96,12 +60,21 @@ class FakeStore:
         stamp = datetime.now(UTC)
         number = next(self._numbers)
         if area == "inputs":
-            return f"s3://{BUCKET}/agent-inputs/{self._user}/{stamp:%Y/%m/%d}/{number:012d}-{name}"
-        if area == "results":
-            return f"s3://{BUCKET}/prefab-outputs/{self._user}/{stamp:%Y/%m/%d}/{number:012d}/{name}"
+            return f"s3://{BUCKET}/agent-inputs/{self.user}/{stamp:%Y/%m/%d}/{number:012d}-{name}"
         if area == "workspace":
             return f"{self._area('agent-workspace')}{session_id or 'default'}/{number:012d}-{name}"
         return f"{self._area('agent-outputs')}{stamp:%Y/%m/%d}/{number:012d}-{name}"
+
+    def keep_result(self, job_id: str, name: str, data: bytes) -> str:
+        """Keep what the function of a job wrote; gives its URL."""
+        folder = f"s3://{BUCKET}/prefab-outputs/{self.user}/{datetime.now(UTC):%Y/%m/%d}/{job_id}/"
+        url = folder + name
+        stem, extension = splitext(name)
+        again = count(2)
+        while url in self.files:
+            url = f"{folder}{stem} ({next(again)}){extension}"
+        self.files[url] = data
+        return url
 
     def read(self, url: str) -> bytes:
         """The bytes of a file."""
@@ -110,9 +83,9 @@ class FakeStore:
         return self.files[url]
 
     def _area(self, area: str) -> str:
-        if self._agent is None:
+        if self.agent is None:
             raise AgentContextRequiredError("file operations need an agent behind the token", status_code=400)
-        return f"s3://{BUCKET}/{area}/{self._user}/{self._agent}/"
+        return f"s3://{BUCKET}/{area}/{self.user}/{self.agent}/"
 
     def _keep(self, url: str, data: bytes, ttl: int | None = None) -> dict[str, Any]:
         self.files[url] = data
