@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +17,16 @@ from gateway_sdk.testing import FakeGateway
 WHERE = ("speaks", "1.0.0")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|fake-job-\d+")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
+_BUCKET = re.compile(r"s3://(fake|agent-builder)/")
+_STAMP = re.compile(r"\d{12,20}-")
 Script = Callable[[GatewayClient], Any]
 
 
 @pytest.fixture(scope="module")
 def real(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> GatewayClient:
-    gateway.publish(zoo(tmp_path_factory.mktemp("speaks"), "speaks"))
+    inputs = {"input": {"type": "array", "items": {"type": "InputFile"}, "required": False}}
+    opens = {"parameters": [], "files": inputs}
+    gateway.publish(zoo(tmp_path_factory.mktemp("speaks"), "speaks", functions={"opens": opens}))
     return gateway.client("ann", "helper", timeout=20)
 
 
@@ -46,6 +52,7 @@ def tidied(value: Any, names: dict[str, str]) -> Any:
         return [tidied(item, names) for item in value]
     if isinstance(value, str):
         value = _ID.sub(lambda found: names.setdefault(found[0], f"<job {len(names)}>"), str(value))
+        value = _STAMP.sub("<stamp>-", _BUCKET.sub("s3://", value))
         return _MOMENT.sub("<moment>", value)
     return value
 
@@ -242,7 +249,75 @@ def run(function: str, parameters: Any, files: Any = None) -> Script:
     return lambda client: client.run(*WHERE, function, parameters, files)
 
 
+def at(url: str, key: str) -> str:
+    """Another key in the bucket of a URL."""
+    return f"s3://{url.split('/')[2]}/{key}"
+
+
+def uploads(client: GatewayClient) -> Any:
+    kept, temporary = client.upload_file(__file__), client.upload_temp_file(__file__, ttl_hours=1, session_id="s.1@a-b")
+    given = client.upload_input_file(__file__)
+    assert temporary in client.list_temp_files(session_id="s.1@a-b")
+    counts = client.cleanup_temp_files("s.1@a-b"), client.cleanup_temp_files("s.1@a-b")
+    return [
+        (file.filename, file.size, file.sha256, file.expires_at is None) for file in (kept, temporary, given)
+    ], counts
+
+
+def ended_file(client: GatewayClient) -> Any:
+    url = client.upload_temp_file(__file__, ttl_hours=1 / 3600, session_id="ending")
+    time.sleep(1.3)
+    assert client.list_temp_files(session_id="ending") == []
+    assert client.cleanup_temp_files("ending") == 0
+    client.download_file(at(url, url.split("/", 3)[3]))
+
+
+def download(key: str) -> Script:
+    return lambda client: client.download_file(at(client.upload_input_file(__file__), key))
+
+
+def given(key: str) -> Script:
+    return lambda client: client.run(*WHERE, "opens", {}, {"input": [at(client.upload_input_file(__file__), key)]})
+
+
+def upload_in_parts(**options: Any) -> Script:
+    def script(client: GatewayClient) -> Any:
+        with tempfile.NamedTemporaryFile() as file:
+            file.truncate(9 << 20)
+            return client.upload_temp_file(file.name, **options).size
+
+    return script
+
+
+def upload(**options: Any) -> Script:
+    return lambda client: client.upload_temp_file(__file__, **options)
+
+
+def presign(seconds: int) -> Script:
+    return lambda client: client.get_presigned_url(client.upload_input_file(__file__), expires_in=seconds)
+
+
 SCRIPTS: dict[str, Script] = {
+    "uploads": uploads,
+    "a file that has ended": ended_file,
+    "a file that is none": download("agent-outputs/ann/helper/2025/11/07/000000000000-none"),
+    "a file of somebody else": download("agent-outputs/bob/helper/2025/11/07/000000000000-none"),
+    "a file outside the areas": download("elsewhere/none"),
+    "a file of another bucket": lambda client: client.download_file("s3://my-bucket/input.mp4"),
+    "an input that is none": given("agent-inputs/ann/2025/11/07/000000000000-none"),
+    "an input of somebody else": given("agent-inputs/bob/2025/11/07/000000000000-none"),
+    "an input of another bucket": lambda client: client.run(*WHERE, "opens", {}, {"input": ["s3://my-bucket/a.mp4"]}),
+    "no URL": lambda client: client.download_file("/tmp/a"),
+    "a session that is none": upload(session_id="a b/../c"),
+    "a ttl that is too long": upload(ttl_hours=10**6),
+    "a large file": upload_in_parts(),
+    "a large file of a session that is none": upload_in_parts(session_id="a b/../c"),
+    "a list of no session": lambda client: client.list_temp_files(session_id=""),
+    "a list of a session that is none": lambda client: client.list_temp_files(session_id="a/b"),
+    "a cleanup of no session": lambda client: client.cleanup_temp_files(session_id=""),
+    "expires_in=-5": presign(-5),
+    "expires_in=0": presign(0),
+    "expires_in of a year": presign(365 * 86400),
     "a run is recorded": recorded_run,
     "a stream is recorded": recorded_stream,
     "a failure is recorded": recorded_failure,

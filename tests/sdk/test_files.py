@@ -165,7 +165,7 @@ def test_download_gives_a_url_that_anybody_can_read(client, stub):
     client.get_presigned_url(file, expires_in=60)
     assert stub.requests[-1].query == {"s3_url": file, "mode": "presigned", "expires_in": "60"}
     with pytest.raises(RemoteFileNotFoundError):
-        client.download_file("s3://fake/none")
+        client.download_file("s3://fake/agent-inputs/user/2025/11/07/1-none")
     with pytest.raises(ValidationError):
         client.download_file("/tmp/x")
 
@@ -194,11 +194,11 @@ def test_save_file_into_a_folder_uses_a_safe_name(client, stub, tmp_path):
 
 def test_save_file_checks_what_arrived(client, stub, tmp_path, monkeypatch):
     file = stub.fake.put("a", b"right")
-    entry = stub.fake._store._entry
-    monkeypatch.setattr(stub.fake._store, "_entry", lambda url: {**entry(url), "sha256": "0" * 64})
+    entry = stub.fake._store.entry
+    monkeypatch.setattr(stub.fake._store, "entry", lambda url: {**entry(url), "sha256": "0" * 64})
     with pytest.raises(TransferError, match="SHA-256"):
         client.save_file(file, tmp_path / "a")
-    monkeypatch.setattr(stub.fake._store, "_entry", lambda url: {**entry(url), "size": 4})
+    monkeypatch.setattr(stub.fake._store, "entry", lambda url: {**entry(url), "size": 4})
     with pytest.raises(TransferError, match="5 bytes arrived"):
         client.save_file(file, tmp_path / "a")
     assert os.listdir(tmp_path) == []

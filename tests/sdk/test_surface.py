@@ -185,8 +185,9 @@ def test_the_fake_runs_functions_with_files():
     assert fake.calls == [PrefabCall("doc", "1.0.0", "upper", {"suffix": "txt"}, fake.calls[0].files)]
     with pytest.raises(gateway_sdk.ValidationError, match="suffix"):
         fake.client().run("doc", "1.0.0", "upper", {})
+    none = "s3://fake/agent-inputs/user/2025/11/07/1-none"
     with pytest.raises(gateway_sdk.RemoteFileNotFoundError):
-        fake.client().run("doc", "1.0.0", "upper", {"suffix": "x"}, files={"input": ["s3://fake/none"]})
+        fake.client().run("doc", "1.0.0", "upper", {"suffix": "x"}, files={"input": [none]})
     with pytest.raises(QuotaExceededError) as caught:
         fake.client().run("doc", "1.0.0", "upper", {"suffix": "x"})
     assert (caught.value.used, caught.value.limit) == (1, 1)

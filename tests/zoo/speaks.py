@@ -190,6 +190,11 @@ def takes_files(files: list):
     return files
 
 
+def opens(files=None):
+    """In the fake it is given URLs, in the gateway it finds the files themselves."""
+    return "opened"
+
+
 def sleeps(seconds: float):
     time.sleep(seconds)
     return "slept"

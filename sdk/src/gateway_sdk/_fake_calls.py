@@ -70,7 +70,7 @@ class FakeCalls:
         if what == "logs":
             return Answer(200, {"content-type": "text/plain; charset=utf-8"}, _log(job).encode("utf-8", "replace"))
         job.wait(_seconds(asked))
-        return json_answer(model(job, self._store.user, self._store.agent))
+        return json_answer(model(job, self._store.user, asked.agent))
 
     def _cancel(self, name: str) -> Answer:
         job = self._jobs.find_by_either(name)

@@ -43,7 +43,12 @@ _BY_CODE = {"PAYLOAD_TOO_LARGE": 413, "IDEMPOTENCY_CONFLICT": 422}
 
 
 class Asked:
-    """A request as the fake sees it: `headers` in lower case, `query` without repeats."""
+    """A request as the fake sees it: `headers` in lower case, `query` without repeats.
+
+    `agent` is who asks; None for a caller outside an agent.
+    """
+
+    agent: str | None = None
 
     def __init__(self, method: str, url: str, headers: dict[str, str], body: bytes) -> None:
         parts = urlsplit(url)

@@ -24,6 +24,7 @@ from ._async_client import AsyncGatewayClient
 from ._client import GatewayClient
 from ._fake_call import Output
 from ._fake_calls import FakeCalls, is_cancel
+from ._fake_files import FakeFiles
 from ._fake_prefabs import FakePrefabs
 from ._fake_store import FakeStore
 from ._fake_transport import FakeTransport
@@ -75,7 +76,9 @@ class FakeGateway:
         self.tokens = tokens
         self.api_keys = api_keys or {}
         self.quota = quota
-        self._store = FakeStore(user, agent, part_size)
+        self.agent = agent
+        self._store = FakeStore(user, part_size)
+        self._files = FakeFiles(self._store)
         self._prefabs = FakePrefabs()
         self._calls = FakeCalls(self._prefabs, self._store, lambda: self.quota)
         self.calls: list[PrefabCall] = self._calls.calls
@@ -90,7 +93,7 @@ class FakeGateway:
     @property
     def unfinished_uploads(self) -> int:
         """How many large uploads have begun and neither been completed nor given up."""
-        return self._store.unfinished
+        return len(self._files.uploads)
 
     def client(self, internal_token: str | None = "fake-token", **settings: Any) -> GatewayClient:  # noqa: S107
         """A client of this gateway. `settings` are the client's own, such as `timeout`."""
@@ -131,21 +134,24 @@ class FakeGateway:
     def answer(self, asked: Asked) -> Answer:
         """The answer to one request."""
         try:
-            signed = self._store.signed(asked)
+            signed = self._files.signed(asked)
             if signed is not None:
                 return signed
             if (asked.method, asked.path) == ("POST", _wire.CONVERT_KEY):
                 return self._convert(asked)
-            self._check_token(asked)
+            self._identify(asked)
             if self._failures and not is_cancel(asked):  # those are said by clients themselves, at any moment
                 raise self._failures.pop(0)
-            return self._store.answer(asked) or self._calls.answer(asked) or json_answer({"detail": "Not Found"}, 404)
+            return self._files.answer(asked) or self._calls.answer(asked) or json_answer({"detail": "Not Found"}, 404)
         except GatewayError as error:
             return error_answer(error)
 
-    def _check_token(self, asked: Asked) -> None:
-        if self.tokens is not None and asked.headers.get("x-internal-token") not in self.tokens:
+    def _identify(self, asked: Asked) -> None:
+        """Find out who asks: a token that was made from an API key is that of a program outside an agent."""
+        token = asked.headers.get("x-internal-token")
+        if self.tokens is not None and token not in self.tokens:
             raise AuthenticationError("the internal token is missing, wrong or has expired")
+        asked.agent = None if token in self.api_keys.values() else self.agent
 
     def _convert(self, asked: Asked) -> Answer:
         token = self.api_keys.get(asked.headers.get("authorization", "").removeprefix("Bearer "))
