@@ -77,6 +77,7 @@ class FakeCalls:
         canceled = self._jobs.cancel(job)
         if canceled:
             self.cancelled.append(job.id)
+            self._jobs.see_off(job)
         status = JobStatus.CANCELED if canceled else job.status
         return json_answer({"job_id": job.id, "status": status, "canceled": canceled})
 

@@ -156,15 +156,18 @@ class Jobs:
             job.stop()
 
     def cancel(self, job: Job) -> bool:
-        """End a job, or every call of a batch; False if it had ended. Waits a moment for the functions to leave."""
+        """End a job, or every call of a batch; False if it had ended."""
         if job.is_batch:
             return any([self.cancel(child) for child in job.children])
-        if not self._end(job, _fake_outcome.canceled()):
-            return False
+        canceled = self._end(job, _fake_outcome.canceled())
         job.stop()
-        if (thread := job.thread) is not None and thread is not threading.current_thread():
-            thread.join(FAREWELL)
-        return True
+        return canceled
+
+    def see_off(self, job: Job) -> None:
+        """Wait a moment for the functions of a job that was canceled to leave."""
+        for one in (job, *job.children):
+            if one.thread is not None and one.thread is not threading.current_thread():
+                one.thread.join(FAREWELL)
 
     def _run(self, job: Job, work: Work, retry: Retry) -> None:
         failures = 0
