@@ -9,10 +9,11 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from . import _wire
+from ._fake_server import ObjectServer
 from ._fake_store import FakeStore
 from ._fake_uploads import FakeUploads
-from ._fake_wire import Answer, Asked, json_answer, refusal
-from .exceptions import PermissionDeniedError
+from ._fake_wire import Answer, Asked, error_answer, json_answer, refusal
+from .exceptions import GatewayError, PermissionDeniedError
 
 LONGEST_SIGNATURE = 7 * 86400
 _OBJECTS = "/objects/"
@@ -22,13 +23,18 @@ _INTEGER = re.compile(r"-?\d{1,12}\Z")
 class FakeFiles:
     """Uploads, downloads, lists.
 
+    Args:
+        address: an address at which nobody listens: what is signed there is served on this machine.
+
     Attributes:
         uploads: those in parts.
     """
 
-    def __init__(self, store: FakeStore) -> None:
+    def __init__(self, store: FakeStore, address: str) -> None:
         self.uploads = FakeUploads(store, _part_url)
         self._store = store
+        self._address = address
+        self._server = ObjectServer(self._served)
         self._routes: dict[tuple[str, str], Callable[[Asked], Answer]] = {
             ("POST", _wire.UPLOAD): self._upload,
             ("POST", _wire.UPLOAD_TEMP): self._upload_temp,
@@ -60,6 +66,16 @@ class FakeFiles:
             raise PermissionDeniedError("The URL has expired.")
         return self._object(asked, "s3://" + asked.path.removeprefix(_OBJECTS))
 
+    def close(self) -> None:
+        """Nobody fetches anything any more."""
+        self._server.close()
+
+    def _served(self, asked: Asked) -> Answer:
+        try:
+            return self.signed(asked) or json_answer({"detail": "Not Found"}, 404)
+        except GatewayError as error:
+            return error_answer(error)
+
     def _upload(self, asked: Asked) -> Answer:
         name, data, _ = parse_form(asked)
         url = self._store.new_url("outputs", name, asked.agent)
@@ -83,6 +99,8 @@ class FakeFiles:
             message = f"expires_in must be between 1 and {LONGEST_SIGNATURE} seconds."
             raise refusal("/expires_in", message, message)
         signature = {"expires": f"{time.time() + seconds:.3f}", "signature": "s"}
+        if asked.host == self._address:
+            asked.host = self._server.address() or asked.host
         return json_answer({"presigned_url": _object_url(asked, url, signature), **self._store.entry(url)})
 
     def _list(self, asked: Asked) -> Answer:

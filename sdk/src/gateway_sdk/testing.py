@@ -1,4 +1,4 @@
-"""A gateway in memory, for the tests of programs that use the SDK. No network, no server.
+"""A gateway in memory, for the tests of programs that use the SDK. No network but for signed URLs that are asked for.
 
 Example:
     from gateway_sdk.testing import FakeGateway
@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -78,7 +79,8 @@ class FakeGateway:
         self.quota = quota
         self.agent = agent
         self._store = FakeStore(user, part_size)
-        self._files = FakeFiles(self._store)
+        self._files = FakeFiles(self._store, _ADDRESS)
+        weakref.finalize(self, self._files.close).atexit = False  # no thread can be started then, and none is needed
         self._prefabs = FakePrefabs()
         self._calls = FakeCalls(self._prefabs, self._store, lambda: self.quota)
         self.calls: list[PrefabCall] = self._calls.calls
@@ -95,13 +97,37 @@ class FakeGateway:
         """How many large uploads have begun and neither been completed nor given up."""
         return len(self._files.uploads)
 
-    def client(self, internal_token: str | None = "fake-token", **settings: Any) -> GatewayClient:  # noqa: S107
-        """A client of this gateway. `settings` are the client's own, such as `timeout`."""
-        return GatewayClient(internal_token, _ADDRESS, transport=FakeTransport(self.answer), **settings)
+    def client(
+        self,
+        internal_token: str | None = "fake-token",  # noqa: S107
+        *,
+        api_key: str | None = None,
+        **settings: Any,
+    ) -> GatewayClient:
+        """A client of this gateway. `settings` are the client's own, such as `timeout`.
 
-    def async_client(self, internal_token: str | None = "fake-token", **settings: Any) -> AsyncGatewayClient:  # noqa: S107
-        """An asynchronous client of this gateway."""
-        return AsyncGatewayClient(internal_token, _ADDRESS, transport=FakeTransport(self.answer), **settings)
+        With `api_key` it is the client that `GatewayClient.from_api_key` gives: one outside an agent.
+
+        Raises:
+            AuthenticationError: the API key is not among `api_keys`.
+        """
+        client = GatewayClient(internal_token, _ADDRESS, transport=FakeTransport(self.answer), **settings)
+        if api_key is not None:
+            client._token, client._api_key = self._converted(api_key), api_key
+        return client
+
+    def async_client(
+        self,
+        internal_token: str | None = "fake-token",  # noqa: S107
+        *,
+        api_key: str | None = None,
+        **settings: Any,
+    ) -> AsyncGatewayClient:
+        """An asynchronous client of this gateway, otherwise the same."""
+        client = AsyncGatewayClient(internal_token, _ADDRESS, transport=FakeTransport(self.answer), **settings)
+        if api_key is not None:
+            client._token, client._api_key = self._converted(api_key), api_key
+        return client
 
     def prefab(
         self, prefab_id: str, version: str, name: str | None = None, *, deprecated: str | None = None
@@ -134,11 +160,10 @@ class FakeGateway:
     def answer(self, asked: Asked) -> Answer:
         """The answer to one request."""
         try:
-            signed = self._files.signed(asked)
-            if signed is not None:
+            if (signed := self._files.signed(asked)) is not None:
                 return signed
             if (asked.method, asked.path) == ("POST", _wire.CONVERT_KEY):
-                return self._convert(asked)
+                return json_answer({"internal_token": self._converted(_bearer(asked))})
             self._identify(asked)
             if self._failures and not is_cancel(asked):  # those are said by clients themselves, at any moment
                 raise self._failures.pop(0)
@@ -153,8 +178,11 @@ class FakeGateway:
             raise AuthenticationError("the internal token is missing, wrong or has expired")
         asked.agent = None if token in self.api_keys.values() else self.agent
 
-    def _convert(self, asked: Asked) -> Answer:
-        token = self.api_keys.get(asked.headers.get("authorization", "").removeprefix("Bearer "))
-        if token is None:
+    def _converted(self, api_key: str) -> str:
+        if api_key not in self.api_keys:
             raise AuthenticationError("the API key is not known")
-        return json_answer({"internal_token": token})
+        return self.api_keys[api_key]
+
+
+def _bearer(asked: Asked) -> str:
+    return asked.headers.get("authorization", "").removeprefix("Bearer ")
