@@ -75,7 +75,9 @@ def result(function: str, **parameters: Any) -> Script:
 
 def events(function: str, **parameters: Any) -> Script:
     def script(client: GatewayClient) -> Any:
-        return [told(event) for event in client.run(*WHERE, function, parameters, stream=True)]
+        said = [told(event) for event in client.run(*WHERE, function, parameters, stream=True)]
+        # Whether a function's own start takes the place of ours depends on how soon there is a worker.
+        return said if function != "own_start" else [event for event in said if event[0] != "start"]
 
     return script
 
@@ -189,7 +191,7 @@ def retried(client: GatewayClient) -> Any:
 
 
 def expired(client: GatewayClient) -> Any:
-    job = client.submit(*WHERE, "sleeps", {"seconds": 3}, deadline=0.5)
+    job = client.submit(*WHERE, "sleeps", {"seconds": 20}, deadline=2)
     try:
         job.result(timeout=10)
     finally:
@@ -226,19 +228,19 @@ def canceled_stream(client: GatewayClient) -> Any:
 
 
 def timeout(client: GatewayClient) -> Any:
-    client.timeout = 0.5
-    return client.run(*WHERE, "sleeps", {"seconds": 3})
+    client.timeout = 2
+    return client.run(*WHERE, "sleeps", {"seconds": 20})
 
 
 def timeout_of_a_batch(client: GatewayClient) -> Any:
-    client.timeout = 1
-    batch = client.run_batch(batch_of(("sleeps", {"seconds": 3}), ("adds", {"a": 1}), ("sleeps", {"seconds": 3})))
+    client.timeout = 3
+    batch = client.run_batch(batch_of(("sleeps", {"seconds": 20}), ("adds", {"a": 1}), ("sleeps", {"seconds": 20})))
     return batch.status, [(one.status, one.error) for one in batch.results], client.get_job(batch.job_id)["status"]
 
 
 def silence(client: GatewayClient) -> Any:
-    client.timeout = 0.5
-    return list(client.run(*WHERE, "counts", {"n": 2, "delay": 3}, stream=True))
+    client.timeout = 2
+    return list(client.run(*WHERE, "counts", {"n": 2, "delay": 20}, stream=True))
 
 
 def call(*where: Any, **options: Any) -> Script:

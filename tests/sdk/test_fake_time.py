@@ -147,6 +147,22 @@ def test_an_asynchronous_generator_has_left_when_its_stream_has(fake):
     asyncio.run(main())
 
 
+def test_a_start_of_its_own_is_told_once(fake):
+    @fake.prefab(*WHERE)
+    def own():
+        yield {"type": "start", "data": {"mine": 1}}
+
+    @fake.prefab(*WHERE)
+    def late():
+        time.sleep(0.2)
+        yield {"type": "start", "data": {"mine": 1}}
+
+    client = fake.client()
+    assert [event.data for event in client.run(*WHERE, "own", {}, stream=True)] == [{"mine": 1}, None]
+    stream = client.run(*WHERE, "late", {}, stream=True)
+    assert [event.data for event in stream] == [{"job_id": stream.job_id}, {"mine": 1}, None]
+
+
 def test_a_job_that_runs_is_canceled(fake):
     begun, left = threading.Event(), threading.Event()
 
@@ -238,3 +254,77 @@ def test_what_a_function_prints_is_shown_and_is_the_log_of_its_job_alone(fake, c
     assert logs == ["one\nONE\n", "two\nTWO\n"]
     assert sorted(capsys.readouterr().out.split()) == ["one", "two"]
     assert "--- " in client.job(batch.job_id).logs()
+
+
+def test_threads_end_with_their_jobs(fake):
+    fake.prefab(*WHERE, "nothing")(lambda: None)
+    before = threading.active_count()
+    job = fake.client().submit(*WHERE, "nothing", {}, deadline=3600)
+    assert job.result(timeout=5).is_success()
+    for _ in range(500):
+        if threading.active_count() <= before:
+            break
+        threading.Event().wait(0.01)
+    assert threading.active_count() <= before
+
+
+def test_a_job_that_rests_is_canceled(fake):
+    @fake.prefab(*WHERE)
+    def fail():
+        raise ValueError("no luck")
+
+    client = fake.client()
+    job = client.submit(*WHERE, "fail", {}, attempts=3, retry_delay=3600)
+    for event in job.events():
+        if event.type == "retry":
+            break
+    assert job.status() == "queued"
+    assert job.cancel()
+    assert [event.type for event in job.events()] == ["start", "retry", "error"]
+    assert client.get_job(job.id)["attempt"] == 1
+
+
+def test_a_job_that_would_rest_beyond_its_deadline_ends_as_it_failed(fake):
+    @fake.prefab(*WHERE)
+    def fail():
+        raise ValueError("no luck")
+
+    calls = [PrefabCall(*WHERE, "fail", {})] * 2
+    job = fake.client().submit_batch(calls, attempts=3, retry_delay=3600, deadline=60)
+    assert [result.error["message"] for result in job.result(timeout=5).results] == ["no luck", "no luck"]
+
+
+def test_a_batch_is_canceled_as_a_whole(fake):
+    @fake.prefab(*WHERE)
+    async def hang():
+        await asyncio.sleep(60)
+
+    @fake.prefab(*WHERE)
+    def quick():
+        return 1
+
+    job = fake.client().submit_batch([PrefabCall(*WHERE, name, {}) for name in ("quick", "hang", "hang")])
+    for event in job.events():
+        if event.type == "progress":
+            break
+    assert job.cancel()
+    assert fake.cancelled == [job.id]
+    batch = job.result(timeout=5)
+    assert [(result.error or {}).get("error_code") for result in batch.results] == [None, "CANCELED", "CANCELED"]
+    assert fake.client().get_job(job.id)["status"] == "succeeded"
+
+
+def test_prefabs_call_prefabs(fake):
+    @fake.prefab(*WHERE)
+    def inner(n):
+        print("inner")
+        return n + 1
+
+    @fake.prefab(*WHERE)
+    def outer(n):
+        print("outer")
+        return fake.client().run(*WHERE, "inner", {"n": n}).get_result()
+
+    result = fake.client().run(*WHERE, "outer", {"n": 1})
+    assert result.get_result() == 2
+    assert fake.client().job(result.job_id).logs() == "outer\n"

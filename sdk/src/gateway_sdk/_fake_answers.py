@@ -16,7 +16,11 @@ def run_answer(job: Job) -> Answer:
 
     Raises:
         GatewayError: where no answer tells a client of how it ended.
+        KeyboardInterrupt: the function raised one.
     """
+    for one in (job, *job.children):
+        if one.interrupt is not None:
+            raise one.interrupt
     headers = _headers(job)
     if job.outcome is not None and job.outcome.fault is not None:
         answer = error_answer(job.outcome.fault, job.id)

@@ -14,6 +14,7 @@ from ._fake_events import Emit, EventError, Yielded
 from ._fake_json import as_json
 from ._fake_outcome import Outcome
 from .exceptions import GatewayError
+from .models import clean_files
 
 
 class Output:
@@ -63,6 +64,7 @@ class Call:
         self._log = log
         self._store = store
         self._files: dict[str, list[str]] = {}
+        self._is_stopped = False
         self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     def run(self) -> Outcome:
@@ -87,6 +89,7 @@ class Call:
 
     def stop(self) -> None:
         """End a coroutine where it waits, from another thread. A plain function cannot be ended from outside."""
+        self._is_stopped = True
         if self._task is not None:
             loop, task = self._task
             with suppress(RuntimeError):  # the loop has ended by itself
@@ -108,7 +111,7 @@ class Call:
         yielded.returned = self._unpacked(yielded.returned)
         if yielded.done is not None:
             yielded.done["data"] = self._unpacked(yielded.done["data"])
-            self._files = yielded.done.get("files") or self._files
+            self._files |= clean_files(yielded.done.get("files"))
         return yielded.result(), is_stream and not self._fold
 
     def _unpacked(self, value: Any) -> Any:
@@ -124,6 +127,8 @@ class Call:
             task = asyncio.current_task()
             assert task is not None
             self._task = asyncio.get_running_loop(), task
+            if self._is_stopped:
+                task.cancel()
             return await main
 
         return asyncio.run(noted())

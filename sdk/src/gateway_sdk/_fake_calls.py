@@ -171,10 +171,8 @@ def _used_up(limit: int, used: int) -> QuotaExceededError:
 
 def _runs_anew(job: Job) -> bool:
     """Whether the same request, sent again, is not answered with this: nobody waited, or it is the gateway's fault."""
-    outcome = job.outcome
-    if outcome is None:
-        return False
-    return outcome.is_canceled or (outcome.fault is not None and status_of(outcome.fault) == 503)
+    fault = job.outcome.fault if job.outcome is not None else None
+    return job.status is JobStatus.CANCELED or (fault is not None and status_of(fault) == 503)
 
 
 def _seconds(asked: Asked) -> float:

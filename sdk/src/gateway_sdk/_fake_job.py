@@ -88,6 +88,13 @@ class Job:
                 self.parent.status, self.parent.attempt, self.parent.started_at = self.status, 1, self.started_at
         return True
 
+    def put_back(self, event: Event) -> None:
+        """An attempt has failed, as `event` tells, and there will be another unless the job has ended meanwhile."""
+        with self.news:
+            if not self.has_ended:
+                self.status = JobStatus.QUEUED
+                self.say(event)
+
     def say(self, event: Event) -> None:
         """Record an event."""
         with self.news:
@@ -147,16 +154,9 @@ class Job:
         self.logged.append(text)
 
     def wait(self, seconds: float | None) -> bool:
-        """Whether the job has ended before `seconds` are over; None for as long as it takes.
-
-        Raises:
-            KeyboardInterrupt: the function raised one.
-        """
+        """Whether the job has ended before `seconds` are over; None for as long as it takes."""
         with self.news:
-            ended = self.news.wait_for(lambda: self.has_ended, seconds)
-        if self.interrupt is not None:
-            raise self.interrupt
-        return ended
+            return self.news.wait_for(lambda: self.has_ended, seconds)
 
     def next_event(self, number: int, seconds: float | None, is_left: Callable[[], bool]) -> Event | None:
         """The event `number`, from 0 on, once it is there; None if there is none, as the job has ended.

@@ -137,10 +137,9 @@ class Jobs:
     def expire_after(self, job: Job, seconds: float | None) -> None:
         """Have a job, or every call of a batch, end by then, whether anybody waits for it or not."""
         if seconds is not None:
-            job.ends = time.monotonic() + seconds
-            timer = threading.Timer(seconds, self.expire, [job])
-            timer.daemon = True
-            timer.start()
+            for one in (job, *job.children):
+                one.ends = time.monotonic() + seconds
+            in_thread(lambda: self.wait(job, seconds))
 
     def wait(self, job: Job, seconds: float | None) -> None:
         """Wait for the end of a job, which comes in `seconds` at the latest; None for as long as it takes."""
@@ -181,8 +180,7 @@ class Jobs:
             if rest is None or time.monotonic() + rest >= job.ends:
                 self._end(job, outcome)
                 return
-            job.say(_fake_outcome.retry(outcome, failures, moment(time.time() + rest)))
-            job.status = JobStatus.QUEUED
+            job.put_back(_fake_outcome.retry(outcome, failures, moment(time.time() + rest)))
             job.wait(rest)
 
     def _attempt(self, job: Job, work: Work) -> Outcome | None:

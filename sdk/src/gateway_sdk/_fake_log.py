@@ -21,10 +21,11 @@ class _Tee:
     def __init__(self, below: Any) -> None:
         self.below = below
 
-    def write(self, text: str) -> int:
+    def write(self, text: str) -> Any:
+        written = self.below.write(text)
         if (log := _log.get()) is not None:
             log(text)
-        return int(self.below.write(text))
+        return written
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.below, name)

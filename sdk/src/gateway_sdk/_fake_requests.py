@@ -63,7 +63,9 @@ def _retry(document: dict[str, Any]) -> Retry:
     problems = []
     if not _is_number(document.get("priority", 0), -MOST_PRIORITY, MOST_PRIORITY, int):
         problems.append(("/priority", f"must be a number from -{MOST_PRIORITY} to {MOST_PRIORITY}"))
-    retry = document.get("retry", {})
+    retry = document.get("retry") or {}
+    if not isinstance(retry, dict):
+        raise refusal("/retry", 'must be an object such as {"attempts": 3, "delay": 2}')
     attempts, delay = retry.get("attempts", 1), retry.get("delay", 1.0)
     if not _is_number(attempts, 1, MOST_ATTEMPTS, int):
         problems.append(("/retry/attempts", f"must be a number from 1 to {MOST_ATTEMPTS}"))
