@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gateway_sdk._fake_wire import Answer, Asked
+from gateway_sdk._fake.wire import Answer, Asked
 from gateway_sdk.testing import FakeGateway
 
 

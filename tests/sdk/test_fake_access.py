@@ -73,7 +73,7 @@ def test_where_nobody_may_listen_urls_are_signed_all_the_same(monkeypatch, tmp_p
     def refuse(*_, **__):
         raise RuntimeError("no network in tests")
 
-    monkeypatch.setattr("gateway_sdk._fake_server.ThreadingHTTPServer", refuse)
+    monkeypatch.setattr("gateway_sdk._fake.server.ThreadingHTTPServer", refuse)
     fake = FakeGateway()
     file = fake.put("a", b"abc")
     assert fake.client().download_file(file).startswith("http://fake-gateway.test/objects/")

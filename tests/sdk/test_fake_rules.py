@@ -10,7 +10,7 @@ import pytest
 from packages import ZOO
 
 from gateway_runtime import functions
-from gateway_sdk._fake_call import Call
+from gateway_sdk._fake.call import Call
 
 
 def load() -> dict[str, Callable[..., Any]]:

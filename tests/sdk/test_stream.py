@@ -23,7 +23,7 @@ from gateway_sdk import (
     PrefabNotFoundError,
     StreamEventType,
 )
-from gateway_sdk._fake_wire import Answer
+from gateway_sdk._fake.wire import Answer
 
 COUNT = ("zoo", "1.0.0", "count")
 

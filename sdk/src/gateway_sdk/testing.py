@@ -23,13 +23,13 @@ from typing import Any, TypeVar
 from . import _wire
 from ._async_client import AsyncGatewayClient
 from ._client import GatewayClient
-from ._fake_call import Output
-from ._fake_calls import FakeCalls, is_cancel
-from ._fake_files import FakeFiles
-from ._fake_prefabs import FakePrefabs
-from ._fake_store import FakeStore
-from ._fake_transport import FakeTransport
-from ._fake_wire import Answer, Asked, error_answer, json_answer
+from ._fake.call import Output
+from ._fake.calls import FakeCalls, is_cancel
+from ._fake.files import FakeFiles
+from ._fake.prefabs import FakePrefabs
+from ._fake.store import FakeStore
+from ._fake.transport import FakeTransport
+from ._fake.wire import Answer, Asked, error_answer, json_answer
 from .exceptions import AuthenticationError, GatewayError
 from .models import PrefabCall, StoredFile
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ._fake_wire import refusals
-from .exceptions import PrefabNotFoundError
-from .models import PrefabCall
+from ..exceptions import PrefabNotFoundError
+from ..models import PrefabCall
+from .wire import refusals
 
 Function = Callable[..., Any]
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

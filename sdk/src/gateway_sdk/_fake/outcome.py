@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._fake_wire import detail_of
-from .exceptions import DeadlineExceededError, GatewayError
-from .models import JobStatus
+from ..exceptions import DeadlineExceededError, GatewayError
+from ..models import JobStatus
+from .wire import detail_of
 
 Event = dict[str, Any]
 """As JSON has it."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from math import inf
 
-from . import _fake_outcome
-from ._fake_call import Stopped
-from ._fake_outcome import Event, Outcome
-from .models import JobStatus, PrefabCall
+from ..models import JobStatus, PrefabCall
+from . import outcome as outcomes
+from .call import Stopped
+from .outcome import Event, Outcome
 
 UNWANTED = 30.0
 """Seconds that a function waits in the middle of a stream whose reader has gone without a word."""
@@ -83,7 +83,7 @@ class Job:
             self.status, self.attempt = JobStatus.RUNNING, attempt
             self.started_at = self.started_at or moment()
             if self.is_submitted:
-                self.say(_fake_outcome.start(self.id, attempt))
+                self.say(outcomes.start(self.id, attempt))
             if self.parent is not None and self.parent.attempt == 0:
                 self.parent.status, self.parent.attempt, self.parent.started_at = self.status, 1, self.started_at
         return True
@@ -106,7 +106,7 @@ class Job:
         with self.news:
             if self.is_stream and not self._has_started:
                 self._has_started = True
-                self.say(_fake_outcome.start(self.id))
+                self.say(outcomes.start(self.id))
 
     def emit(self, event: Event) -> None:
         """An event of the function.
@@ -139,7 +139,7 @@ class Job:
                 return False
             self.say_start()
             self.outcome, self.status, self.ended_at = outcome, outcome.status, moment()
-            self.say(_fake_outcome.end(outcome, self.id))
+            self.say(outcomes.end(outcome, self.id))
             return True
 
     def end_batch(self, status: JobStatus, event: Event | None = None) -> None:

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import httpx
 
-from ._fake_feed import Feed
-from ._fake_jobs import in_thread
-from ._fake_wire import Answer, Asked
+from .feed import Feed
+from .jobs import in_thread
+from .wire import Answer, Asked
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import json
 import time
 from collections.abc import Iterator
 
-from ._fake_job import Job
-from ._fake_outcome import Event
+from .job import Job
+from .outcome import Event
 
 START_AFTER = 0.05
 """Seconds after which a stream says start; until then a function may say its own."""

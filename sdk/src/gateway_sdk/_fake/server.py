@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from ._fake_wire import Answer, Asked
+from .wire import Answer, Asked
 
 _LOOK = 0.05
 """Seconds between two looks whether the server is to end."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ._failures import error_from_reply
-from .exceptions import (
+from .._failures import error_from_reply
+from ..exceptions import (
     AgentContextRequiredError,
     AuthenticationError,
     ConflictError,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ._fake_jobs import LONGEST_DELAY, Retry
-from ._fake_wire import Asked, refusal, refusals
-from .exceptions import GatewayError, ValidationError
-from .models import PrefabCall
+from ..exceptions import GatewayError, ValidationError
+from ..models import PrefabCall
+from .jobs import LONGEST_DELAY, Retry
+from .wire import Asked, refusal, refusals
 
 MOST_CALLS = 1000
 MOST_ATTEMPTS = 10

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote
 
-from . import _wire
-from ._fake_server import ObjectServer
-from ._fake_store import FakeStore
-from ._fake_uploads import FakeUploads
-from ._fake_wire import Answer, Asked, error_answer, json_answer, refusal
-from .exceptions import GatewayError, PermissionDeniedError
+from .. import _wire
+from ..exceptions import GatewayError, PermissionDeniedError
+from .server import ObjectServer
+from .store import FakeStore
+from .uploads import FakeUploads
+from .wire import Answer, Asked, error_answer, json_answer, refusal
 
 LONGEST_SIGNATURE = 7 * 86400
 _OBJECTS = "/objects/"

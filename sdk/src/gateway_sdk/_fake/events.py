@@ -9,8 +9,8 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._fake_json import as_json, encode
-from .models import StreamEventType
+from ..models import StreamEventType
+from .json import as_json, encode
 
 _TYPES = frozenset(kind.value for kind in StreamEventType)
 Emit = Callable[[dict[str, Any]], None]

@@ -10,12 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from . import _fake_outcome
-from ._fake_call import Call, Stopped
-from ._fake_job import Job, moment
-from ._fake_log import kept
-from ._fake_outcome import Outcome
-from .exceptions import (
+from ..exceptions import (
     ConflictError,
     DeadlineExceededError,
     GatewayError,
@@ -25,7 +20,12 @@ from .exceptions import (
     RuntimeCrashedError,
     ServiceUnavailableError,
 )
-from .models import JobStatus, PrefabCall
+from ..models import JobStatus, PrefabCall
+from . import outcome as outcomes
+from .call import Call, Stopped
+from .job import Job, moment
+from .log import kept
+from .outcome import Outcome
 
 FAREWELL = 1.0
 """Seconds that a function may take to leave once its job was canceled."""
@@ -151,14 +151,14 @@ class Jobs:
         for child in job.children:
             self.expire(child)
         if not job.is_batch:
-            self._end(job, _fake_outcome.too_late())
+            self._end(job, outcomes.too_late())
             job.stop()
 
     def cancel(self, job: Job) -> bool:
         """End a job, or every call of a batch; False if it had ended."""
         if job.is_batch:
             return any([self.cancel(child) for child in job.children])
-        canceled = self._end(job, _fake_outcome.canceled())
+        canceled = self._end(job, outcomes.canceled())
         job.stop()
         return canceled
 
@@ -180,7 +180,7 @@ class Jobs:
             if rest is None or time.monotonic() + rest >= job.ends:
                 self._end(job, outcome)
                 return
-            job.put_back(_fake_outcome.retry(outcome, failures, moment(time.time() + rest)))
+            job.put_back(outcomes.retry(outcome, failures, moment(time.time() + rest)))
             job.wait(rest)
 
     def _attempt(self, job: Job, work: Work) -> Outcome | None:
@@ -196,10 +196,10 @@ class Jobs:
             with kept(job.log):
                 return call.run()
         except Stopped:
-            self._end(job, _fake_outcome.canceled())
+            self._end(job, outcomes.canceled())
         except KeyboardInterrupt as interrupt:
             job.interrupt = interrupt
-            self._end(job, _fake_outcome.canceled())
+            self._end(job, outcomes.canceled())
         return None
 
     def _end(self, job: Job, outcome: Outcome) -> bool:
@@ -214,7 +214,7 @@ class Jobs:
         """One more call of a batch has ended."""
         ended = Counter(child.status for child in batch.children if child.has_ended)
         if batch.is_submitted:
-            batch.say(_fake_outcome.progress(latest.id, latest.status, ended.total(), len(batch.children)))
+            batch.say(outcomes.progress(latest.id, latest.status, ended.total(), len(batch.children)))
         if ended.total() == len(batch.children):
             self.close_batch(batch)
 
@@ -224,7 +224,7 @@ class Jobs:
         status = JobStatus.SUCCEEDED if JobStatus.SUCCEEDED in ended else JobStatus.FAILED
         if set(ended) == {JobStatus.CANCELED}:
             status = JobStatus.CANCELED
-        batch.end_batch(status, _fake_outcome.summed_up(ended) if batch.is_submitted else None)
+        batch.end_batch(status, outcomes.summed_up(ended) if batch.is_submitted else None)
 
 
 def in_thread(work: Callable[[], None]) -> threading.Thread:

@@ -9,9 +9,9 @@ from itertools import count
 from os.path import splitext
 from typing import Any
 
-from ._fake_wire import refusal
-from .exceptions import AgentContextRequiredError, PermissionDeniedError, RemoteFileNotFoundError
-from .models import name_in_url
+from ..exceptions import AgentContextRequiredError, PermissionDeniedError, RemoteFileNotFoundError
+from ..models import name_in_url
+from .wire import refusal
 
 STORE = "s3://fake/"
 LONGEST_TTL = 30 * 86400

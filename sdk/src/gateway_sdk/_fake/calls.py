@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from . import _wire
-from ._fake_answers import events_answer, model, run_answer, stream_answer
-from ._fake_job import Job, moment
-from ._fake_jobs import Jobs, Work, in_thread
-from ._fake_prefabs import FakePrefabs, Ready
-from ._fake_requests import Wish
-from ._fake_store import FakeStore
-from ._fake_wire import Answer, Asked, json_answer, refusal, status_of
-from .exceptions import GatewayError, QuotaExceededError
-from .models import JobStatus, PrefabCall
+from .. import _wire
+from ..exceptions import GatewayError, QuotaExceededError
+from ..models import JobStatus, PrefabCall
+from .answers import events_answer, model, run_answer, stream_answer
+from .job import Job, moment
+from .jobs import Jobs, Work, in_thread
+from .prefabs import FakePrefabs, Ready
+from .requests import Wish
+from .store import FakeStore
+from .wire import Answer, Asked, json_answer, refusal, status_of
 
 LONGEST_LOOK = 60.0
 """Seconds that a request may wait for the end of a job."""

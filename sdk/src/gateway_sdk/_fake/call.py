@@ -10,11 +10,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ._fake_events import Emit, EventError, Yielded
-from ._fake_json import as_json
-from ._fake_outcome import Outcome
-from .exceptions import GatewayError
-from .models import clean_files
+from ..exceptions import GatewayError
+from ..models import clean_files
+from .events import Emit, EventError, Yielded
+from .json import as_json
+from .outcome import Outcome
 
 
 class Output:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from . import _wire
-from ._fake_store import FakeStore
-from ._fake_wire import Answer, Asked, json_answer
-from .exceptions import RemoteFileNotFoundError, ValidationError
+from .. import _wire
+from ..exceptions import RemoteFileNotFoundError, ValidationError
+from .store import FakeStore
+from .wire import Answer, Asked, json_answer
 
 Sign = Callable[[Asked, str, int], str]
 """Gives the URL to which a part of a file goes, by request, s3 URL and number."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._fake_feed import Feed
-from ._fake_job import Job
-from ._fake_wire import Answer, error_answer, json_answer
+from .feed import Feed
+from .job import Job
+from .wire import Answer, error_answer, json_answer
 
 _EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 

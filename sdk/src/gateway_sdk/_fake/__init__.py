@@ -1,0 +1,1 @@
+"""The parts of the gateway in memory, `gateway_sdk.testing.FakeGateway`."""
