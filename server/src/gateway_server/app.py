@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from gateway_server import __version__
 from gateway_server.api import agents as agent_routes
 from gateway_server.api import audit as audit_routes
-from gateway_server.api import faults, openapi, publishing
+from gateway_server.api import faults, openapi, publishing, viewer
 from gateway_server.api import files as file_routes
 from gateway_server.api import health as health_routes
 from gateway_server.api import jobs as job_routes
@@ -366,12 +366,14 @@ class Gateway:
             title="agent-builder gateway",
             version=__version__,
             lifespan=lifespan,
+            docs_url=None,
             redoc_url=None,
             redirect_slashes=False,  # a redirect would go to whatever host the request names
         )
         openapi.install(web)
         identify = self.authenticator
         faults.install(web, identify)
+        web.include_router(viewer.routes())
         web.include_router(health_routes.routes(engine=self.engine, running=self.running))
         web.include_router(
             job_routes.routes(

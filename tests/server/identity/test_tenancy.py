@@ -29,7 +29,7 @@ GET    /ready                                         ok ok ok ok ok ok ok ok ok
 GET    /metrics                                       ok ok ok ok ok ok ok ok ok ok ok
 GET    /openapi.json                                  ok ok ok ok ok ok ok ok ok ok ok
 GET    /docs                                          ok ok ok ok ok ok ok ok ok ok ok
-GET    /docs/oauth2-redirect                          ok ok ok ok ok ok ok ok ok ok ok
+GET    /docs/{name}                                  ok ok ok ok ok ok ok ok ok ok ok
 GET    /v1/public/prefabs/{prefab_id}/functions       ok ok ok ok ok ok ok ok ok ok ok
 GET    /v1/public/prefabs/{prefab_id}/functions/{function_name}  ok ok ok ok ok ok ok ok ok ok ok
 GET    /objects/{key}                                 ok ok ok ok ok ok ok ok ok ok ok
@@ -159,7 +159,7 @@ REQUESTS: dict[Route, Callable[[World], Ask]] = {
     ("GET", "/metrics"): lambda w: ask("/metrics"),
     ("GET", "/openapi.json"): lambda w: ask("/openapi.json"),
     ("GET", "/docs"): lambda w: ask("/docs"),
-    ("GET", "/docs/oauth2-redirect"): lambda w: ask("/docs/oauth2-redirect"),
+    ("GET", "/docs/{name}"): lambda w: ask("/docs/start.js"),
     ("GET", "/v1/public/prefabs/{prefab_id}/functions"): lambda w: ask(f"/v1/public/prefabs/{PREFAB}/functions"),
     ("GET", "/v1/public/prefabs/{prefab_id}/functions/{function_name}"): lambda w: ask(
         f"/v1/public/prefabs/{PREFAB}/functions/hello"
