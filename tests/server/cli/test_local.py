@@ -95,10 +95,34 @@ def test_files_of_a_package_are_kept_where_one_says(alone: Command, tmp_path: Pa
     assert ended.json == {"success": True}
     assert "file output: in.txt" in ended.err
     assert "-o DIR" in ended.err
-    for _ in range(2):  # the second time they are replaced
-        ended = alone("prefab", "run", folder, "copy", "-f", "input=in.txt", "-o", "results")
+    for more in ((), ("--force",)):
+        ended = alone("prefab", "run", folder, "copy", "-f", "input=in.txt", "-o", "results", *more)
         assert "file output: results/in.txt" in ended.err
     assert (tmp_path / "results" / "in.txt").read_text() == "X"
+
+
+def test_files_of_a_package_stay_apart_and_overwrite_nothing(alone: Command, tmp_path: Path):
+    source = """
+    from pathlib import Path
+
+    def write() -> dict:
+        for folder in ("sub", "oth"):
+            place = Path("data/outputs") / folder
+            place.mkdir(parents=True)
+            (place / "dup.txt").write_text(folder)
+        return {}
+    """
+    output = {"files": {"output": {"type": "array", "items": {"type": "OutputFile"}}}}
+    folder = write_package(tmp_path / "p", source, functions={"write": output})
+    kept, earlier = tmp_path / "r" / "sub" / "dup.txt", tmp_path / "r" / "oth" / "dup.txt"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("precious")
+    refused = alone("prefab", "run", folder, "write", "-o", "r")
+    assert (refused.code, refused.json) == (1, {})
+    assert "r/oth/dup.txt. Overwrite with --force" in refused.err
+    assert (kept.read_text(), earlier.read_text()) == ("sub", "precious")
+    assert alone("prefab", "run", folder, "write", "-o", "r", "--force").code == 0
+    assert (kept.read_text(), earlier.read_text()) == ("sub", "oth")
 
 
 def test_a_package_that_needs_a_secret_says_where_it_comes_from(alone: Command, tmp_path: Path):

@@ -1,6 +1,7 @@
 """`gateway prefab validate|run`: a package on this machine, without a gateway that runs already."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,6 +46,7 @@ def validate(path: Path, is_json: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the files that the function writes in this folder.",
 )
+@click.option("--force", is_flag=True, help="With -o: overwrite what is there.")
 @click.pass_context
 def run(
     context: click.Context,
@@ -56,6 +58,7 @@ def run(
     is_json: bool,
     timeout: float,
     output: Path | None,
+    force: bool,
 ) -> None:
     """Run a function of the package at PATH, exactly as a gateway would, without publishing it.
 
@@ -73,4 +76,5 @@ def run(
         package_check.require(path, function)
         from gateway_server.cli import package_run
 
-    package_run.run(path, function, given, places, output=output, is_stream=is_stream, is_json=is_json, timeout=timeout)
+    how: dict[str, Any] = {"is_stream": is_stream, "is_json": is_json, "timeout": timeout}
+    package_run.run(path, function, given, places, output=output, force=force, **how)

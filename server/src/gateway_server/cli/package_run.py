@@ -19,6 +19,7 @@ from gateway_server.prefabs.versions import Version
 from gateway_server.settings import Settings
 
 Places = list[tuple[str, str | Path]]
+AREA = "prefab-outputs"
 
 
 def run(
@@ -28,6 +29,7 @@ def run(
     places: Places,
     *,
     output: Path | None,
+    force: bool,
     is_stream: bool,
     is_json: bool,
     timeout: float,
@@ -35,7 +37,7 @@ def run(
     """Publishes the package where nobody else sees it, runs the function, and shows what it gave."""
 
     def show_files(client: GatewayClient, files: Files) -> None:
-        _show_files(client, files, output)
+        _show_files(client, files, output, force=force)
 
     manner = Manner(is_stream=is_stream, is_json=is_json, show_files=show_files, keeps_logs=False)
     with tempfile.TemporaryDirectory(prefix="gateway-") as data:
@@ -98,14 +100,30 @@ class _Echo(Log):
         terminal.say(self._decoder.decode(data), end="")
 
 
-def _show_files(client: GatewayClient, files: Files, output: Path | None) -> None:
-    """Fetches what a function wrote before the gateway is gone, or says how to keep it."""
+def _show_files(client: GatewayClient, files: Files, output: Path | None, *, force: bool) -> None:
+    """Fetches what a function wrote before the gateway is gone, or says how to keep it.
+
+    Raises:
+        Failure: some are there already, and stay as they are.
+    """
     if output is None:
         for key, urls in files.items():
             terminal.say(f"file {key}: {', '.join(map(name_in_url, urls))}")
         terminal.say("These files are gone now. To keep them, say where: -o DIR")
         return
-    output.mkdir(parents=True, exist_ok=True)
+    taken = []
     for key, urls in files.items():
         for url in urls:
-            terminal.say(f"file {key}: {client.save_file(url, output)}")
+            place = output / _path_in_url(url)
+            if place.exists() and not force:
+                taken.append(str(place))
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            terminal.say(f"file {key}: {client.save_file(url, place)}")
+    if taken:
+        raise Failure(f"Already there: {', '.join(taken)}. Overwrite with --force, or name another DIR.")
+
+
+def _path_in_url(url: str) -> str:
+    """Where the function wrote a file, with its folders: USER/YYYY/MM/DD/JOB/PATH stands in the URL of an output."""
+    return url.partition(f"/{AREA}/")[2].split("/", 5)[5]
