@@ -1,18 +1,21 @@
 """`gateway job`: what ran, and what is running."""
 
 import codecs
+import math
 import re
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import click
 
 from gateway_server.cli import arguments, http, results, terminal
+from gateway_server.cli.absence import Absence
 from gateway_server.cli.failures import Code, Failure
 
 STATES = ("queued", "starting", "running", "succeeded", "failed", "canceled", "timed_out", "expired")
-UNFINISHED = frozenset(STATES[:3])
+WAITING, UNFINISHED = frozenset(STATES[:2]), frozenset(STATES[:3])
 FAILED = frozenset(("failed", "timed_out"))
 LONGEST_LOOK = 20.0
 """Seconds that the gateway is asked to hold its answer on a job that has not ended."""
@@ -116,10 +119,14 @@ def cancel(job_id: str) -> None:
 def wait(job_id: str, timeout: float, is_json: bool) -> None:
     """Wait until a job has ended; without ID your newest. Fails if it did not succeed."""
     ends = time.monotonic() + timeout
+    job, absence = _find(job_id), Absence(math.inf)
     with terminal.busy(job_id):
-        while (job := _find(job_id, wait=min(LONGEST_LOOK, max(0.0, ends - time.monotonic()))))["status"] in UNFINISHED:
-            if time.monotonic() >= ends:
+        while job["status"] in UNFINISHED:
+            left = ends - time.monotonic()
+            if left <= 0:
                 raise Failure(f"{job_id} is still {job['status']} after {timeout:g} s.", Code.TIMEOUT)
+            with absence.borne():
+                job = _find(job_id, wait=min(LONGEST_LOOK, left))
     if is_json:
         terminal.document(job)
     else:
@@ -156,12 +163,13 @@ def events(job_id: str, after: int, is_json: bool) -> None:
 def _follow(job_id: str) -> None:
     """Shows whole lines as they come, at the end the rest; of a batch, all at the end."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    seen, pause = 0, FOLLOW_PAUSES[0]
-    while True:
-        job = _find(job_id)  # before the log, which is whole if the job is over
+    seen, attempt, pause = 0, None, FOLLOW_PAUSES[0]
+    for job, log in _looks(job_id):
         is_over = job["status"] not in UNFINISHED
-        with http.stream("GET", f"{_place(job_id)}/logs") as response:
-            new, total = unseen(response.read(), seen)
+        if len(log) < seen and (job["attempt"] != attempt or job["status"] in WAITING):
+            seen = 0  # what an attempt printed is gone with the gateway that was killed
+        attempt = job["attempt"]
+        new, total = unseen(log, seen)
         # A line that has only begun may hold the beginning of a secret, which is masked when it is whole. The log of a
         # batch has the calls in their order, not in that of their ends.
         whole = 0 if job["prefab_id"] is None else new.rfind(b"\n") + 1
@@ -172,6 +180,18 @@ def _follow(job_id: str) -> None:
             return
         time.sleep(pause)
         pause = FOLLOW_PAUSES[0] if shown else min(pause * 1.5, FOLLOW_PAUSES[1])
+
+
+def _looks(job_id: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """A job and its log, which is whole if the job is over, again and again."""
+    _find(job_id)  # a gateway that has never been there is not waited for
+    absence = Absence()
+    while True:
+        with absence.borne():
+            job = _find(job_id)
+            with http.stream("GET", f"{_place(job_id)}/logs") as response:
+                log = response.read()
+            yield job, log
 
 
 def unseen(log: bytes, seen: int) -> tuple[bytes, int]:
