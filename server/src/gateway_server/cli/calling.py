@@ -1,6 +1,5 @@
 """Calls of functions, and what they say, as `gateway run` shows it."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +152,7 @@ class _Content:
             self.write(data)
         else:
             self.end_line()
-            self.write(json.dumps(data, ensure_ascii=False) + "\n")
+            self.write(terminal.as_json(data) + "\n")
 
     def write(self, text: str) -> None:
         terminal.data(text, end="")

@@ -1,5 +1,6 @@
 """What the commands write: data to standard output, words for people to standard error."""
 
+import codecs
 import json
 import os
 import re
@@ -45,14 +46,20 @@ def document(value: Any) -> None:
     """JSON to standard output: all that a command has to say there."""
     global _is_answered
     _is_answered = True
-    data(json.dumps(value, ensure_ascii=False, indent=2))
+    data(as_json(value, indent=2))
 
 
 def line(value: Any, *, is_last: bool = False) -> None:
     """JSON on one line to standard output, of several."""
     global _is_answered
     _is_answered |= is_last
-    data(json.dumps(value, ensure_ascii=False))
+    data(as_json(value))
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON for standard output. Where that is not UTF-8, what it cannot show is escaped as JSON has it."""
+    is_unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    return json.dumps(value, ensure_ascii=not is_unicode, indent=indent)
 
 
 def failure(detail: dict[str, Any]) -> None:

@@ -1,0 +1,33 @@
+"""What a command makes of the streams that it is given, whatever they are."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from command import Command
+from gateways import COMMAND
+from speaker import PREFAB
+
+SPEAKER = f"{PREFAB}@1.0.0"
+ELSEWHERE = {"LC_ALL": "en_US.ISO-8859-1", "PYTHONIOENCODING": "latin-1"}
+
+
+def shell(command: Command, line: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of a shell in which `gateway` is the command, and gives its exit code."""
+    return subprocess.run(
+        ["bash", "-c", f"PATH={Path(COMMAND).parent}:$PATH\n{line}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=command.folder,
+        env=command.env | env,
+    )
+
+
+@pytest.mark.parametrize("more", [("--json",), ("--stream", "--json"), ()], ids=" ".join)
+def test_json_is_json_where_the_terminal_speaks_no_utf_8(ann: Command, more: tuple[str, ...]):
+    ended = ann("run", SPEAKER, "greet", "-p", "name=王芳 é 🌍", *more, **ELSEWHERE)
+    assert ended.out.isascii()
+    texts = ended.out.splitlines() if "--stream" in more else [ended.out]
+    assert "Hello, 王芳 é 🌍" in str([json.loads(text) for text in texts])
