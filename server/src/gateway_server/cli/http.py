@@ -23,14 +23,19 @@ NO_ADDRESS = "is no address of a gateway, such as http://127.0.0.1:8000"
 def base_url() -> str:
     """Where the gateway is. It may have a path, where a proxy gives it one."""
     address = (os.environ.get("GATEWAY_BASE_URL", "").strip() or "http://127.0.0.1:8000").rstrip("/")
-    try:
-        parts = urlsplit(address)
-        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_right = False
-    if not is_right or parts.query or parts.fragment:
+    if not is_address(address):
         raise Failure(f"GATEWAY_BASE_URL={address} {NO_ADDRESS}.")
     return address
+
+
+def is_address(text: str) -> bool:
+    """Whether a gateway can be at such a URL."""
+    try:
+        parts = urlsplit(text)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_right and not (parts.query or parts.fragment)
 
 
 def api_key() -> str | None:

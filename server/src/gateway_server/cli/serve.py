@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import terminal
+from gateway_server.cli import http, terminal
 from gateway_server.cli.failures import SERVE_DATA
 from gateway_server.errors import Invalid
 from gateway_server.identity.access import check_name
@@ -94,6 +94,8 @@ def serve(
         check_name(default_user, "User")
     except Invalid as error:
         raise click.BadParameter(error.message, param_hint="--default-user") from error
+    if public_url and not http.is_address(public_url):
+        raise click.BadParameter(f"{public_url!r} {http.NO_ADDRESS}", param_hint="--public-url")
     settings = Settings(
         data=data.absolute(),
         host=host,
