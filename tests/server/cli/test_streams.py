@@ -31,3 +31,10 @@ def test_json_is_json_where_the_terminal_speaks_no_utf_8(ann: Command, more: tup
     assert ended.out.isascii()
     texts = ended.out.splitlines() if "--stream" in more else [ended.out]
     assert "Hello, 王芳 é 🌍" in str([json.loads(text) for text in texts])
+
+
+@pytest.mark.parametrize("reader", ["| true", "2>&1 | true", "2>&1 >/dev/full | cat >/dev/null"])
+def test_a_command_that_fails_for_a_reader_who_has_gone_fails_as_for_any(ann: Command, reader: str):
+    for words, code in (("job show nope --json", 1), ("job list --all-users --json", 3), ("run --json", 2)):
+        ended = shell(ann, f"gateway {words} {reader}; exit ${{PIPESTATUS[0]}}")
+        assert (ended.returncode, "Traceback" in ended.stderr, "Exception" in ended.stderr) == (code, False, False)

@@ -4,7 +4,8 @@ import difflib
 import gc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any, Union
 
@@ -12,7 +13,7 @@ import click
 
 from gateway_server import __version__
 from gateway_server.cli import failures, terminal
-from gateway_server.cli.failures import Code
+from gateway_server.cli.failures import Code, Failure
 
 Entry = tuple[str, Union[str, "Table"]]
 """What a command is for, and where it is: `module:attribute` in this package, or a table of further commands."""
@@ -194,24 +195,31 @@ def _run() -> int:
         code = root.main(prog_name="gateway", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        error.show()
-        _tell_programs({"error_code": "USAGE", "message": error.format_message()})
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        terminal.say("Interrupted.")
-        _tell_programs({"error_code": "CANCELED", "message": "Interrupted."})
-        return Code.INTERRUPTED
     except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        if os.environ.get("GATEWAY_DEBUG"):
-            raise
+        terminal.let_go()
+        return Code.FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        code, show, detail = _ending(error)
+        for tell in (show, partial(_tell_programs, detail)):
+            try:
+                tell()
+            except OSError:
+                terminal.let_go()
+        return code
+
+
+def _ending(error: BaseException) -> tuple[int, Callable[[], None], dict[str, Any]]:
+    """The exit code for what went wrong, and how people and programs are told."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code, error.show, {"error_code": "USAGE", "message": error.format_message()}
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        failure = Failure("Interrupted.", Code.INTERRUPTED)
+    elif os.environ.get("GATEWAY_DEBUG"):
+        raise error
+    else:
         failure = failures.explain(error)
-        terminal.say(failure.message if failure.code is Code.INTERRUPTED else f"Error: {failure.message}")
-        _tell_programs(failure.detail)
-        return failure.code
+    text = failure.message if failure.code is Code.INTERRUPTED else f"Error: {failure.message}"
+    return failure.code, partial(terminal.say, text), failure.detail
 
 
 def _tell_programs(detail: dict[str, Any]) -> None:

@@ -162,7 +162,7 @@ def code_of(status: int | None, error_code: str = "") -> Code:
     return _CODES.get(error_code) or _STATUSES.get(status or 0, Code.FAILED)
 
 
-def explain(error: Exception) -> Failure:
+def explain(error: BaseException) -> Failure:
     """Any exception as a failure; those of libraries only if the library has been imported at all."""
     if isinstance(error, Failure):
         return error

@@ -30,6 +30,15 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def let_go() -> None:
+    """Has nothing more come to what cannot be written to, where nobody reads it any longer or a disk is full."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def data(text: str, *, end: str = "\n") -> None:
     """To standard output, at once."""
     _write(sys.stdout, text + end)
