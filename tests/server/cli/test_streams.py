@@ -38,3 +38,13 @@ def test_a_command_that_fails_for_a_reader_who_has_gone_fails_as_for_any(ann: Co
     for words, code in (("job show nope --json", 1), ("job list --all-users --json", 3), ("run --json", 2)):
         ended = shell(ann, f"gateway {words} {reader}; exit ${{PIPESTATUS[0]}}")
         assert (ended.returncode, "Traceback" in ended.stderr, "Exception" in ended.stderr) == (code, False, False)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_may_be_closed(ann: Command, closed: str):
+    run = f"run {SPEAKER} greet -p name=x"
+    for words, code in ((run, 0), ("job list --json", 0), ("job show nope", 1), ("secret set speaker TOKEN", None)):
+        ended = shell(ann, f"gateway {words} {closed}")
+        assert code in (None, ended.returncode), ended.stderr
+        assert not any(word in ended.stderr for word in ("Traceback", "AttributeError", "mistake")), ended.stderr
+    assert shell(ann, f"gateway file put {__file__} {closed}").returncode == 0

@@ -24,7 +24,10 @@ _is_answered = False
 
 
 def prepare() -> None:
-    """Lets every text be written, whatever the terminal can show."""
+    """Lets every text be written, whatever the terminal can show; a stream that was closed is none to fail at."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the end
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
