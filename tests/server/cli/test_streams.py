@@ -48,3 +48,9 @@ def test_a_stream_may_be_closed(ann: Command, closed: str):
         assert code in (None, ended.returncode), ended.stderr
         assert not any(word in ended.stderr for word in ("Traceback", "AttributeError", "mistake")), ended.stderr
     assert shell(ann, f"gateway file put {__file__} {closed}").returncode == 0
+
+
+def test_ctrl_c_is_answered_from_the_first_import_on(alone: Command, tmp_path: Path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    ended = alone("--version", PYTHONPATH=str(tmp_path))
+    assert (ended.code, ended.out, ended.err) == (130, "", "Interrupted.\n")

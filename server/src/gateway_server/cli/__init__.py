@@ -1,5 +1,16 @@
 """The command `gateway`."""
 
-from gateway_server.cli.commands import main
+import sys
 
-__all__ = ["main"]
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs the command line. Ctrl-C ends it without a traceback from its first import on."""
+    try:
+        from gateway_server.cli.commands import main
+
+        main()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # noqa: T201  nothing else may be there yet
+        sys.exit(INTERRUPTED)
