@@ -244,6 +244,17 @@ def test_keys(command: Command, gateway: Gateway):
     assert "GATEWAY_API_KEY" in ended.err
 
 
+def test_a_revoked_key_shows_as_one_however_narrow_the_terminal(command: Command):
+    for name in ("a name that takes some room", "another name of this length"):
+        assert command("key", "create", "--user", "revo", "--name", name).code == 0
+    newest = command("key", "list", "--user", "revo", "--json").json["keys"][0]["id"]
+    assert command("key", "revoke", newest).code == 0
+    shown = on_a_terminal(command, "key", "list", "--user", "revo", COLUMNS="40", NO_COLOR="1").decode()
+    states = {line.split()[0]: line.split()[2] for line in shown.splitlines()[1:]}
+    assert sorted(states.values()) == ["revoked", "valid"]
+    assert states[newest] == "revoked"
+
+
 def test_without_a_key(command: Command, tmp_path: Path):
     (tmp_path / "x.txt").write_text("x")
     for arguments in (["prefab", "list"], ["run", SPEAKER, "greet", "-p", "name=x"], ["file", "put", "x.txt"]):

@@ -49,6 +49,7 @@ def list_(user: str | None, is_json: bool) -> None:
         (
             key["id"],
             key["user"],
+            "revoked" if key["revoked_at"] else "valid",
             ",".join(key["scopes"]),
             ",".join(key["prefabs"]) if key["prefabs"] else "all",
             key["name"],
@@ -59,8 +60,8 @@ def list_(user: str | None, is_json: bool) -> None:
     ]
     empty = "There is no key. Make one with: gateway key create --user NAME"
     created, revoked = terminal.timed("created"), terminal.timed("revoked")
-    columns = ("id", "user", "scopes", "prefabs", "name", created, revoked)
-    terminal.table(columns, rows, empty=empty, optional=(created, "name", "prefabs", revoked))
+    columns = ("id", "user", "state", "scopes", "prefabs", "name", created, revoked)
+    terminal.table(columns, rows, empty=empty, optional=(created, revoked, "name", "prefabs"))
 
 
 @click.command()
