@@ -272,6 +272,22 @@ def test_tokens(command: Command, gateway: Gateway):
     assert httpx.get(f"{gateway.url}/internal/files/list", headers=headers).status_code == 200
 
 
+def test_a_user_who_is_made_by_naming_them_is_noted(command: Command):
+    for number, words in enumerate((("secret", "set", PREFAB, "TOKEN"), ("token", "create"))):
+        name = f"typo{number}-{uuid4().hex[:8]}"
+        first, second = (command(*words, "--user", name, stdin="x") for _ in range(2))
+        assert (first.code, second.code) == (0, 0)
+        assert f"{name} is a new user, without a key: gateway key create --user {name}" in first.err
+        assert "new user" not in second.err
+
+
+def test_an_unknown_user_has_no_quotas(command: Command, ann: Command):
+    nobody = command("quota", "show", "--user", "nobody-at-all", "--json")
+    assert (nobody.code, nobody.json["error"]["error_code"]) == (1, "USER_NOT_FOUND")
+    assert ann("quota", "show", "--user", "ann").code == 0
+    assert ann("quota", "show", "--user", "nobody-at-all").code == 3
+
+
 def test_quotas(command: Command, gateway: Gateway):
     new = f"new-{uuid4().hex[:8]}"
     assert f"gateway key create --user {new}" in command("quota", "set", "--user", new, "--limit", "1").err

@@ -1,15 +1,11 @@
 """`gateway quota`: what a user may use, and an API key."""
 
-import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http, terminal
-from gateway_server.cli.failures import Failure
-
-NOT_FOUND = 404
+from gateway_server.cli import arguments, http, newcomer, terminal
 
 
 class LimitType(click.ParamType[int | str]):
@@ -44,18 +40,8 @@ class LimitType(click.ParamType[int | str]):
 def set_(user: str, limit: int | str, metric: str, period: str | None, key_id: str | None) -> None:
     """Set a limit of a user or of one API key."""
     body = {"limit": None if limit == "none" else limit, "metric": metric, "period": period, "key_id": key_id}
-    is_new = _is_new(user)
-    _show([http.ask("PUT", f"/v1/quotas/{http.segment(user)}", body)])
-    if is_new:
-        terminal.say(f"Note: {user} is a new user, without a key: gateway key create --user {shlex.quote(user)}")
-
-
-def _is_new(user: str) -> bool:
-    try:
-        http.ask("GET", f"/v1/users/{http.segment(user)}")
-    except Failure as failure:
-        return failure.status == NOT_FOUND
-    return False
+    with newcomer.noted(user):
+        _show([http.ask("PUT", f"/v1/quotas/{http.segment(user)}", body)])
 
 
 @click.command()
@@ -63,6 +49,8 @@ def _is_new(user: str) -> bool:
 @arguments.as_json
 def show(user: str | None, is_json: bool) -> None:
     """Show limits and use."""
+    if user is not None:
+        newcomer.require(user)
     found = http.ask("GET", "/v1/quotas", query={"user": user})
     if is_json:
         terminal.document(found)

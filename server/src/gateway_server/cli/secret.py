@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway_server.cli import arguments, http, terminal
+from gateway_server.cli import arguments, http, newcomer, terminal
 from gateway_server.cli.failures import SERVE_DATA, Failure
 
 NOT_FOUND = 404
@@ -26,8 +26,9 @@ def set_(prefab_id: str, name: str, user: str | None) -> None:
     gateway secret set llm-client OPENAI_API_KEY < key.txt
     """
     body = {"prefab_id": prefab_id, "secret_name": name, "secret_value": _value(name), "user": user}
-    http.ask("POST", "/v1/secrets", body)
-    terminal.say(f"Set {name} for {prefab_id}.")
+    with newcomer.noted(user):
+        http.ask("POST", "/v1/secrets", body)
+        terminal.say(f"Set {name} for {prefab_id}.")
     if doubt := _doubt(prefab_id, name):
         terminal.say(f"Note: {doubt}")
 
