@@ -52,17 +52,23 @@ def test_where_no_gateway_answers(alone: Command, tmp_path: Path):
     assert alone("run", SPEAKER, "greet", "--json").json["error"]["error_code"] == "CONNECTION_FAILED"
 
 
-@pytest.mark.parametrize("more", [(), ("--stream",)], ids=str)
+@pytest.mark.parametrize("more", [(), ("--stream", "--json")], ids=str)
 def test_a_gateway_that_goes_away_in_the_middle(alone: Command, tmp_path: Path, more: tuple[str, ...]):
     with Running(alone.start("dev", write_speaker(tmp_path / "p"), "--port", "0")) as dev:
         dev.wait_for("published in")
         own = {"GATEWAY_BASE_URL": dev.url}
         with Running(alone.start("run", SPEAKER, "chat", "-p", "n:=2", *more, **own)) as run:
-            while not alone("job", "list", "--json", **own).json["jobs"]:
+            while not (jobs := alone("job", "list", "--json", **own).json["jobs"]):
                 assert run.process.poll() is None
+            if more:
+                run.wait_for('"start"')
             dev.process.send_signal(signal.SIGKILL)
             assert run.process.wait(30) == 1
-        assert f"The gateway went away while {SPEAKER} chat ran. Once it is back: gateway job list" in run.written
+        step = f"gateway job show {jobs[0]['id']}" if more else "gateway job list"
+        assert f"The gateway went away while {SPEAKER} chat ran. Once it is back: {step}\n" in run.written
+        if more:
+            (told,) = (line for line in run.written.splitlines() if line.startswith('{"error"'))
+            assert json.loads(told)["error"]["job_id"] == jobs[0]["id"]
 
 
 def test_what_needs_an_admin_says_where_the_key_of_one_is(ann: Command, tmp_path: Path):

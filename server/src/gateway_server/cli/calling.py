@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway_sdk import (
     ConnectionFailedError,
-    DeadlineExceededError,
+    EventStream,
     GatewayClient,
     JobEventType,
     PrefabResult,
@@ -62,12 +62,14 @@ def call(
     manner: Manner,
 ) -> None:
     """Uploads what has to be, runs the function, shows what it gave."""
-    files = _files(client, places)
+    files, what = _files(client, places), f"{prefab[0]}@{prefab[1]} {function}"
+    events: EventStream | None = None
     try:
         if manner.is_stream:
-            _show_stream(client, prefab, function, parameters, files, manner)
+            with client.run(*prefab, function, parameters, files or None, stream=True) as events:
+                show_events(client, events, manner, lambda: events.job_id if events else None)
             return
-        with terminal.busy(f"{prefab[0]}@{prefab[1]} {function}"):
+        with terminal.busy(what):
             result = client.run(*prefab, function, parameters, files or None)
     except KeyboardInterrupt:  # the client has told the gateway
         raise Failure("Canceled.", Code.INTERRUPTED) from None
@@ -77,9 +79,10 @@ def call(
     except ConnectionFailedError as error:
         if "no event stream" in str(error):  # somebody between answered, and the gateway is where it was
             raise
-        what = f"{prefab[0]}@{prefab[1]} {function}"
-        message = f"The gateway went away while {what} ran. Once it is back: gateway job list"
-        raise Failure(message, detail={"error_code": error.error_code, "job_id": error.job_id}) from error
+        job_id = error.job_id or (events.job_id if events else None)
+        step = f"gateway job show {job_id}" if job_id else "gateway job list"
+        message = f"The gateway went away while {what} ran. Once it is back: {step}"
+        raise Failure(message, detail={"error_code": error.error_code, "job_id": job_id}) from error
     _show_result(client, result, manner)
 
 
@@ -108,18 +111,6 @@ def _show_result(client: GatewayClient, result: PrefabResult, manner: Manner) ->
         manner.show_files(client, files)
     if not result.is_success():
         raise _failure(result.error or {}, result.job_id if manner.keeps_logs else None)
-
-
-def _show_stream(
-    client: GatewayClient,
-    prefab: tuple[str, str],
-    function: str,
-    parameters: dict[str, Any],
-    files: dict[str, list[str]],
-    manner: Manner,
-) -> None:
-    with client.run(*prefab, function, parameters, files or None, stream=True) as events:
-        show_events(client, events, manner, lambda: events.job_id)
 
 
 def show_events(
