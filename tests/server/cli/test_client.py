@@ -73,6 +73,12 @@ def test_run_out_of_time(ann: Command):
     assert ended.code == 4
 
 
+def test_a_job_that_is_submitted_is_told_to_people_and_programs(ann: Command):
+    submit = ("run", SPEAKER, "greet", "-p", "name=x", "--detach")
+    for job_id in (ann(*submit).line, ann(*submit, "--json").json["job_id"]):
+        assert ann("job", "wait", job_id).line == "succeeded"
+
+
 def test_streams(ann: Command):
     ended = ann("run", SPEAKER, "tell", "-p", "n:=3", "--stream")
     assert (ended.code, ended.out) == (0, "0;1;2;\n")

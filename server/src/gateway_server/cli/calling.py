@@ -182,13 +182,17 @@ def submit(
     attempts: int | None,
     priority: int,
     deadline: float | None,
+    is_json: bool,
 ) -> None:
     """Uploads what has to be, and hands the call over; shows the id of the job."""
     files = _files(client, places)
     job = client.submit(
         *prefab, function, parameters, files or None, attempts=attempts, priority=priority, deadline=deadline
     )
-    terminal.data(job.id)
+    if is_json:
+        terminal.document({"job_id": job.id})
+    else:
+        terminal.data(job.id)
     terminal.say(f"Follow it with: gateway job events {job.id}")
 
 

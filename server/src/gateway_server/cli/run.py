@@ -89,7 +89,8 @@ def run(
         if is_stream:
             raise click.UsageError("--stream shows what --detach leaves: take one of them.")
         is_given = context.get_parameter_source("timeout") is not ParameterSource.DEFAULT
-        how = {"attempts": attempts, "priority": priority, "deadline": timeout if is_given else None}
+        deadline = timeout if is_given else None
+        how = {"attempts": attempts, "priority": priority, "deadline": deadline, "is_json": is_json}
         with unpublished.explained(prefab):
             submit(client(), prefab, function, given, places, **how)  # type: ignore[arg-type]
         return
