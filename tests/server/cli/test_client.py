@@ -134,6 +134,20 @@ def test_put_list_get_and_remove_a_file(ann: Command, tmp_path: Path):
     assert ann("file", "ls", "--json").code == 0
 
 
+def test_of_several_files_all_are_removed_that_can_be(ann: Command, tmp_path: Path):
+    (tmp_path / "data.csv").write_text("a")
+    first, second = (ann("file", "put", "data.csv").line for _ in range(2))
+    gone = f"{first}-gone"
+    ended = ann("file", "rm", gone, first, f"{second}-gone", second)
+    assert ended.code == 1
+    assert [line.split()[0] for line in ended.err.splitlines()] == ["Error:", "Removed", "Error:", "Removed", "Error:"]
+    assert gone in ended.err
+    assert "2 of 4 files were not removed." in ended.err
+    left = [file["s3_url"] for file in ann("file", "ls", "--json").json["files"]]
+    assert not {first, second} & set(left)
+    assert ann("file", "rm", gone, second, GATEWAY_API_KEY="").code == 3
+
+
 def test_publish_show_and_remove(command: Command, tmp_path: Path):
     name = f"pub-{uuid4().hex[:8]}"
     folder = write_package(tmp_path / "p", "def where() -> dict:\n    return {}\n", prefab_id=name)

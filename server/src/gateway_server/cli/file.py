@@ -102,8 +102,18 @@ def list_(area: str | None, prefix: str | None, limit: int, is_json: bool) -> No
 @click.command()
 @click.argument("urls", metavar="S3_URL…", nargs=-1, required=True)
 def remove(urls: tuple[str, ...]) -> None:
-    """Delete files."""
+    """Delete files, as many of them as can be."""
+    failures = []
     for url in urls:
-        with _helped():
+        try:
             http.ask("DELETE", "/v1/files", query={"s3_url": url})
-        terminal.say(f"Removed {url}")
+            terminal.say(f"Removed {url}")
+        except Failure as failure:
+            failures.append(failure)
+            if len(urls) > 1:
+                terminal.say(f"Error: {failure.message.splitlines()[0]}")
+    if len(urls) == len(failures) == 1:
+        raise failures[0]
+    if failures:
+        message = f"{len(failures)} of {len(urls)} files were not removed."
+        raise Failure(message, max(failure.code for failure in failures))
