@@ -148,6 +148,28 @@ def test_of_several_files_all_are_removed_that_can_be(ann: Command, tmp_path: Pa
     assert ann("file", "rm", gone, second, GATEWAY_API_KEY="").code == 3
 
 
+def test_a_list_that_is_cut_says_so_and_goes_on(command: Command, gateway: Gateway, tmp_path: Path):
+    ian = {"GATEWAY_API_KEY": gateway.key("ian")}
+    (tmp_path / "data.csv").write_text("a")
+    for _ in range(3):
+        assert command("run", SPEAKER, "greet", "-p", "name=x", **ian).code == 0
+        assert command("file", "put", "data.csv", **ian).code == 0
+    for listing, member, who in (
+        (("job", "list"), "jobs", ian),
+        (("file", "ls"), "files", ian),
+        (("audit",), "entries", {}),
+    ):
+        whole = command(*listing, "--limit", "3", "--json", **who).json[member]
+        cut = command(*listing, "--limit", "2", **who)
+        more, cursor = cut.err.strip().rsplit(" ", 1)
+        assert (more, len(cut.out.splitlines())) == ("More: the same with --cursor", 3)
+        told = command(*listing, "--limit", "2", "--json", **who).json
+        assert (told[member], str(told["next_cursor"])) == (whole[:2], cursor)
+        assert command(*listing, "--limit", "1", "--cursor", cursor, "--json", **who).json[member] == whole[2:]
+    assert command("job", "list", **ian).err == command("file", "ls", **ian).err == ""
+    assert command("file", "ls", "--json", **ian).json["next_cursor"] is None
+
+
 def test_publish_show_and_remove(command: Command, tmp_path: Path):
     name = f"pub-{uuid4().hex[:8]}"
     folder = write_package(tmp_path / "p", "def where() -> dict:\n    return {}\n", prefab_id=name)

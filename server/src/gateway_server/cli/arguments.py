@@ -56,6 +56,7 @@ LONGEST = 1200.0
 """Seconds that a call may take if nothing else is said."""
 VERSION, DURATION = VersionType(), DurationType()
 as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+from_cursor = click.option("--cursor", help="Go on where a list was cut, which has told this.")
 
 
 def parameters(given: Iterable[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gateway_server.cli import arguments, http, terminal
 from gateway_server.cli.failures import YOUR_FILES, Failure, explain
 
 BLOCK = 1 << 20
+PAGE = 1000
 AREAS = ("agent-inputs", "agent-outputs", "agent-workspace", "prefab-outputs")
 
 
@@ -79,24 +80,25 @@ def _helped() -> Iterator[None]:
 @click.option("--area", type=click.Choice(AREAS), help="Only this part of the store.")
 @click.option("--prefix", help="The beginning of their keys.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
+@arguments.from_cursor
 @arguments.as_json
-def list_(area: str | None, prefix: str | None, limit: int, is_json: bool) -> None:
+def list_(area: str | None, prefix: str | None, limit: int, cursor: str | None, is_json: bool) -> None:
     """List your files."""
     files: list[dict[str, Any]] = []
-    cursor: str | None = None
+    query = {"area": area, "prefix": prefix}
     while len(files) < limit:
-        page = http.ask("GET", "/v1/files", query={"area": area, "prefix": prefix, "cursor": cursor})
+        page = http.ask("GET", "/v1/files", query={**query, "cursor": cursor, "limit": min(PAGE, limit - len(files))})
         files += page["files"]
         cursor = page.get("next_cursor")
         if cursor is None:
             break
-    files = files[:limit]
     if is_json:
-        terminal.document({"files": files})
+        terminal.document({"files": files, "next_cursor": cursor})
         return
     rows = [(terminal.moment(file.get("last_modified")), file["size"], file["s3_url"]) for file in files]
     empty = "There is no such file." if area or prefix else "You have no files. Upload one with: gateway file put PATH"
     terminal.table((terminal.timed("modified"), "size", "file"), rows, empty=empty)
+    terminal.say_more(cursor)
 
 
 @click.command()

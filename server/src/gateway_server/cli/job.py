@@ -44,15 +44,22 @@ of_job = click.argument("job_id", metavar="[ID]", required=False, callback=_newe
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @click.option("--user", help="For an admin: whose jobs.")
 @click.option("--all-users", is_flag=True, help="For an admin: everybody's jobs.")
+@arguments.from_cursor
 @arguments.as_json
 def list_(
-    status: str | None, prefab_id: str | None, limit: int, user: str | None, all_users: bool, is_json: bool
+    status: str | None,
+    prefab_id: str | None,
+    limit: int,
+    user: str | None,
+    all_users: bool,
+    cursor: str | None,
+    is_json: bool,
 ) -> None:
     """List jobs, newest first."""
     if all_users and user is not None:
         raise click.UsageError("--all-users and --user cannot both be given: take one of them.")
     query = {"status": status, "prefab_id": prefab_id, "limit": limit, "user": user, "all_users": all_users or None}
-    answer = http.ask("GET", "/v1/jobs", query=query)
+    answer = http.ask("GET", "/v1/jobs", query={**query, "cursor": cursor})
     if is_json:
         terminal.document(answer)
         return
@@ -65,6 +72,7 @@ def list_(
     at = terminal.timed("at") if terminal.is_shown() else "created"  # a short head leaves room for the time
     columns = ("job", "status", "user", "function", at, "took")
     terminal.table(columns, rows, empty=empty, optional=("took", at, "user") if all_users else ("user", "took", at))
+    terminal.say_more(answer["next_cursor"])
 
 
 @click.command()

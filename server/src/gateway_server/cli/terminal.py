@@ -134,6 +134,12 @@ def table(
         data(text)
 
 
+def say_more(cursor: object) -> None:
+    """Says that a list was cut, and how to go on, if there is where to."""
+    if cursor is not None:
+        say(f"More: the same with --cursor {cursor}")
+
+
 def paragraph(text: str, *, indent: int = 0, hang: int = 0) -> None:
     """A text to standard output; on a terminal it is wrapped between words, further lines `hang` to the right."""
     room = shutil.get_terminal_size().columns - indent - hang

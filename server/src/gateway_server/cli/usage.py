@@ -57,10 +57,12 @@ def _figures(row: dict[str, float]) -> tuple[str, str, str]:
 @click.option("--actor", metavar="USER", help="Only what this user did.")
 @click.option("--action", help="Only this action, such as key.create, or all of a noun, such as key.")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
+@arguments.from_cursor
 @arguments.as_json
-def audit(actor: str | None, action: str | None, limit: int, is_json: bool) -> None:
+def audit(actor: str | None, action: str | None, limit: int, cursor: str | None, is_json: bool) -> None:
     """Show who changed what in the gateway, newest first. Needs an admin's key."""
-    answer = http.ask("GET", "/v1/audit", query={"actor": actor, "action": action, "limit": limit})
+    query = {"actor": actor, "action": action, "limit": limit, "cursor": cursor}
+    answer = http.ask("GET", "/v1/audit", query=query)
     if is_json:
         terminal.document(answer)
         return
@@ -76,6 +78,7 @@ def audit(actor: str | None, action: str | None, limit: int, is_json: bool) -> N
     ]
     empty = "Nothing of that kind was done. All there is: gateway audit"
     terminal.table((terminal.timed("at"), "actor", "action", "target", "detail"), rows, empty=empty)
+    terminal.say_more(answer["next_cursor"])
 
 
 def _text(name: str, value: object) -> str:
