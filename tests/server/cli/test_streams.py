@@ -50,6 +50,27 @@ def test_a_stream_may_be_closed(ann: Command, closed: str):
     assert shell(ann, f"gateway file put {__file__} {closed}").returncode == 0
 
 
+def test_a_pipe_is_a_file_like_any(ann: Command, tmp_path: Path):
+    ran = shell(ann, f"gateway run {SPEAKER} copy -f input=<(echo one) -f input=<(echo two) --json")
+    assert ran.returncode == 0, ran.stderr
+    urls = json.loads(ran.stdout)["output"]["files"]["output"]
+    assert sorted(ann("file", "get", url, "-").out for url in urls) == ["ONE\n", "TWO\n"]
+    (tmp_path / "rows").write_text("words")
+    for put, name in (
+        ("echo words | gateway file put -", "stdin"),
+        ("echo words | gateway file put - --name rows.csv", "rows.csv"),
+        ("echo words | gateway file put /dev/stdin", "stdin"),
+        ("gateway file put - < rows", "stdin"),
+        ("gateway file put rows", "rows"),
+        ("gateway file put rows --name rows.csv", "rows.csv"),
+    ):
+        url = shell(ann, put).stdout.strip()
+        assert url.endswith(f"-{name}"), put
+        assert ann("file", "get", url, "-").out.strip() == "words"
+    for wrong in ("", "..", "a/b"):
+        assert ann("file", "put", "rows", "--name", wrong).code == 2
+
+
 def test_ctrl_c_is_answered_from_the_first_import_on(alone: Command, tmp_path: Path):
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
     ended = alone("--version", PYTHONPATH=str(tmp_path))

@@ -86,7 +86,7 @@ def files(given: Iterable[str]) -> list[tuple[str, str | Path]]:
         if Path(place).is_dir():
             message = f"{place} is a folder: name a file, or pack it into one, such as a zip archive"
             raise click.BadParameter(message, param_hint="-f")
-        if not place.startswith("s3://") and not Path(place).is_file():
+        if not place.startswith("s3://") and not Path(place).exists():
             raise click.BadParameter(f"there is no file {place}", param_hint="-f")
         found.append((key, place if place.startswith("s3://") else Path(place)))
     return found

@@ -16,7 +16,8 @@ from gateway_sdk import (
 )
 from gateway_server.cli import http, results, terminal
 from gateway_server.cli.arguments import LONGEST
-from gateway_server.cli.failures import LONGER, Code, Failure, code_of, explain, unreachable
+from gateway_server.cli.failures import Code, Failure, code_of, unreachable
+from gateway_server.cli.spool import spooled
 
 Files = dict[str, list[str]]
 
@@ -93,10 +94,10 @@ def _files(client: GatewayClient, places: Iterable[tuple[str, str | Path]]) -> F
     return files
 
 
-def upload(client: GatewayClient, path: Path, content_type: str | None = None) -> str:
+def upload(client: GatewayClient, path: Path, content_type: str | None = None, name: str | None = None) -> str:
     """Its s3 URL."""
-    with terminal.progress(path.name) as progress:
-        return client.upload_input_file(path, content_type, progress=progress)
+    with spooled(path, name) as file, terminal.progress(file.name) as progress:
+        return client.upload_input_file(file, content_type, progress=progress)
 
 
 def _show_result(client: GatewayClient, result: PrefabResult, manner: Manner) -> None:

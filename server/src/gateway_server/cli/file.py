@@ -16,14 +16,24 @@ PAGE = 1000
 AREAS = ("agent-inputs", "agent-outputs", "agent-workspace", "prefab-outputs")
 
 
+def _checked_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None and (name in ("", ".", "..") or "/" in name):
+        raise click.BadParameter(f"{name!r} is no name of a file")
+    return name
+
+
 @click.command()
-@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option("--content-type", help="Such as text/csv.")
-def put(path: Path, content_type: str | None) -> None:
-    """Upload a file. Standard output gets its s3 URL, to be used as `gateway run … -f KEY=URL`."""
+@click.option("--name", callback=_checked_name, help="What to call it; not given: as PATH, or stdin.")
+def put(path: Path, content_type: str | None, name: str | None) -> None:
+    """Upload the file at PATH, or - for standard input.
+
+    Standard output gets its s3 URL, to be used as `gateway run … -f KEY=URL`.
+    """
     from gateway_server.cli.calling import client, upload
 
-    terminal.data(upload(client(), path, content_type))
+    terminal.data(upload(client(), path, content_type, name))
 
 
 @click.command()
