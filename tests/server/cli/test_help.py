@@ -109,6 +109,8 @@ def test_where_no_gateway_is_nothing_is_completed(alone: Command):
         ["quota", "set", "--user", "u", "--limit", "x"],
         ["token", "create", "--user", "u", "--ttl", "0"],
         ["agent", "call", "a", "/x", "-d", "{"],
+        ["agent", "call", "a", "/x", "-X", "B AD"],
+        ["agent", "call", "a", "/x", "-H", "X Y: z"],
         ["secret", "set", "p", "N"],
         ["serve", "--port", "99999"],
         ["serve", "--trusted-network", "x"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ LONGEST = 1200.0
 LEEWAY = 5.0
 """Seconds in which the gateway may say that the time is over, before we do."""
 _JSON = "application/json"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What names a method or a header."""
 
 
 @click.command()
@@ -54,6 +57,8 @@ def call(
     """
     given = dict(_header(text) for text in headers)
     method = (method or ("GET" if data is None else "POST")).upper()
+    if not _TOKEN.fullmatch(method):
+        raise click.BadParameter(f"{method!r} is no method", param_hint="-X")
     place = f"/v1/agents/{http.segment(agent_id)}/{_below(path, query)}"
     if timeout is not None:
         given["cancel-after"] = f"{max(1, round(timeout * 1000))}ms"
@@ -67,7 +72,7 @@ def call(
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not (colon and name.strip() and text.isprintable() and name.isascii()):
+    if not (colon and _TOKEN.fullmatch(name.strip()) and text.isprintable()):
         raise click.BadParameter(f"{text!r} must be 'name: value'", param_hint="-H")
     return name.strip().lower(), value.strip()
 
@@ -136,7 +141,20 @@ def _ending(timeout: float | None, began: float) -> Iterator[None]:
     except httpx.RemoteProtocolError as error:
         if timeout is not None and time.monotonic() - began >= timeout:
             raise Failure(f"The agent did not end its answer within {timeout:g} s.", Code.TIMEOUT) from error
+        _require_gateway()
         raise Failure("The answer broke off before its end: the agent failed, or its time was over.") from error
+
+
+def _require_gateway() -> None:
+    """Asks whether the gateway is still there, where an answer broke off.
+
+    Raises:
+        Failure: it is not.
+    """
+    try:
+        http.ask("GET", "/health")
+    except Failure as failure:
+        raise Failure(f"The gateway went away within the answer. {failure.message}", detail=failure.detail) from failure
 
 
 def _show(response: httpx.Response, *, has_body: bool) -> None:
