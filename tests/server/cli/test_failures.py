@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from command import Command
 from gateways import Gateway
-from packages import write_package
+from raw_agent import RawAgent
 from running import Running
 from speaker import PREFAB, write_speaker
+
+from gateway_sdk import ConnectionFailedError, GatewayClient
+from gateway_server.cli.calling import upload
+from gateway_server.cli.failures import explain
 
 SPEAKER = f"{PREFAB}@1.0.0"
 
@@ -69,6 +73,44 @@ def test_a_gateway_that_goes_away_in_the_middle(alone: Command, tmp_path: Path, 
         if more:
             (told,) = (line for line in run.written.splitlines() if line.startswith('{"error"'))
             assert json.loads(told)["error"]["job_id"] == jobs[0]["id"]
+
+
+def test_a_gateway_that_goes_away_within_the_answer_of_an_agent(alone: Command, tmp_path: Path):
+    write_speaker(tmp_path / "p")
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n"
+    with (
+        RawAgent(head + b"a part\n", then_waits=True) as agent,
+        Running(alone.start("dev", "p", "--port", "0", "--data", "d")) as dev,
+    ):
+        dev.wait_for("listening on")
+        own = {"GATEWAY_BASE_URL": dev.url}
+        admin = {**own, "GATEWAY_API_KEY": (tmp_path / "d" / "admin.key").read_text().strip()}
+        assert alone("agent", "add", "slow", agent.url, "--no-check", **admin).code == 0
+        with Running(alone.start("agent", "call", "slow", "x", **own)) as call:
+            call.wait_for("a part")
+            dev.process.send_signal(signal.SIGKILL)
+            assert call.process.wait(30) == 1
+    assert "The gateway went away within the answer. No gateway answers at" in call.written
+    assert "the agent failed" not in call.written
+
+
+def test_where_something_else_answers(alone: Command, tmp_path: Path):
+    (tmp_path / "x.txt").write_text("x")
+    with RawAgent(b"HTTP/1.1 404 No\r\ncontent-length: 2\r\n\r\nno", then_waits=True) as other:
+        for key in ("", "sk-x"):
+            for arguments in (["job", "list"], ["run", SPEAKER, "greet"], ["file", "put", "x.txt"]):
+                ended = alone(*arguments, GATEWAY_API_KEY=key, GATEWAY_BASE_URL=other.url)
+                assert ended.code == 1
+                assert "gives HTTP 404, not as a gateway does.\nIs it at GATEWAY_BASE_URL=" in ended.err
+
+
+def test_an_upload_that_loses_the_gateway_says_so_in_words_of_the_command_line(tmp_path: Path):
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(ConnectionFailedError) as raised:
+        upload(GatewayClient("t", base_url="http://127.0.0.1:9", timeout=1), tmp_path / "x.txt")
+    failure = explain(raised.value)
+    assert failure.message.startswith("The connection to the gateway was lost: Connection refused.\nStart one with")
+    assert "base_url=" not in str(failure.detail)
 
 
 def test_what_needs_an_admin_says_where_the_key_of_one_is(ann: Command, tmp_path: Path):

@@ -9,6 +9,7 @@ from gateway_sdk import (
     ConnectionFailedError,
     EventStream,
     GatewayClient,
+    GatewayError,
     JobEventType,
     PrefabResult,
     StreamEvent,
@@ -52,6 +53,10 @@ def client(timeout: float = LONGEST) -> GatewayClient:
         return GatewayClient.from_api_key(key, base_url=http.base_url(), timeout=timeout)
     except ConnectionFailedError as error:
         raise unreachable(http.base_url(), str(error.__cause__ or error)) from error
+    except GatewayError as error:
+        if "error_code" not in error.details:
+            http.ask("GET", "/health")  # says so if it is no gateway that answers
+        raise
 
 
 def call(
