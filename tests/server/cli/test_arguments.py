@@ -27,10 +27,27 @@ def test_parameters(text: str, expected: dict[str, object]):
     assert arguments.parameters([text]) == expected
 
 
-@pytest.mark.parametrize("text", ["k", "=v", ":=1", "k:=", "k:=x", "k:=[1"])
+@pytest.mark.parametrize(
+    "text", ["k", "=v", ":=1", "k:=", "k:=x", "k:=[1", "k:=NaN", "k:=[-Infinity]", "k:=1e400", "k:=" + "9" * 5000]
+)
 def test_what_is_no_parameter(text: str):
     with pytest.raises(click.BadParameter):
         arguments.parameters([text])
+
+
+@pytest.mark.parametrize("depth", [950, 2000, 100_000])
+def test_json_that_is_nested_too_deep(depth: int):
+    with pytest.raises(click.BadParameter, match="nested too deep") as raised:
+        arguments.parameters(["k:=" + "[" * depth + "]" * depth])
+    assert len(raised.value.message) < 200
+    assert arguments.parameters(["k:=" + '{"a":' * 250 + "1" + "}" * 250])
+
+
+def test_what_is_given_twice():
+    with pytest.raises(click.BadParameter, match="s is given twice"):
+        arguments.parameters(["s=x", "s:=1"])
+    with pytest.raises(click.BadParameter, match="A is given twice"):
+        arguments.assignments(["A=1", "B=1", "A=2"], "--env")
 
 
 def test_files(tmp_path: Path):
@@ -50,7 +67,7 @@ def test_durations(text: str, seconds: float):
     assert arguments.DURATION.convert(text, None, None) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1w", "1 h", "1e9", "h"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1w", "1 h", "1e9", "h", "367d", "999999999d"])
 def test_what_is_no_duration(text: str):
     with pytest.raises(click.BadParameter):
         arguments.DURATION.convert(text, None, None)

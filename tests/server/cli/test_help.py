@@ -1,6 +1,7 @@
 """Help is there for every command, and comes at once."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,16 @@ def test_usage(alone: Command, arguments: list[str]):
     ended = alone(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert "Usage:" in ended.err
+
+
+def test_what_nothing_could_be_made_of(alone: Command):
+    for words, told in (
+        (("run", "echo@1.0.0", "f", "-p", b"x=\xff"), r"b'x=\xff' is not UTF-8."),
+        (("agent", "call", "a", "/x", "-d", "[" * 2000 + "]" * 2000), "nested too deep"),
+    ):
+        ended = alone(*map(os.fsdecode, words))
+        assert (ended.code, ended.out) == (2, "")
+        assert told in ended.err
 
 
 @pytest.mark.parametrize(

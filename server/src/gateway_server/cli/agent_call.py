@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from gateway_server.cli import completing, http, terminal
-from gateway_server.cli.arguments import DURATION
+from gateway_server.cli.arguments import DURATION, from_json
 from gateway_server.cli.failures import Code, Failure, code_of, refused
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _opened(data: str) -> Iterator[bytes | IO[bytes]]:
 
 def _checked_json(body: bytes) -> bytes:
     try:
-        json.loads(body)
+        from_json(body)
     except ValueError as error:
         raise click.BadParameter(
             f"this is no JSON ({error}); for anything else say what it is with -H 'content-type: …'", param_hint="-d"

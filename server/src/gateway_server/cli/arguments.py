@@ -1,8 +1,9 @@
 """What stands on the command line, taken apart. Pure."""
 
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from gateway_server.cli import completing
 _PARAMETER = re.compile(r"([^:=]+)(:?=)(.*)\Z", re.DOTALL)
 _PYTHONIC = {"True": "true", "False": "false", "None": "null"}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+MOST_DEPTH = 900
+"""Levels of JSON; the gateway takes fewer."""
+SHOWN = 80
+"""Characters of what was given that are told."""
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
 
 
@@ -49,9 +54,13 @@ class DurationType(click.ParamType[float]):
         match = _DURATION.match(value.strip())
         if match is None or float(match[1]) <= 0:
             self.fail(f"{value!r} is no duration; write 90, 90s, 15m or 1h", param, ctx)
-        return float(match[1]) * _SECONDS[match[2]]
+        seconds = float(match[1]) * _SECONDS[match[2]]
+        if seconds > MOST_SECONDS:
+            self.fail(f"{value!r} is longer than a year", param, ctx)
+        return seconds
 
 
+MOST_SECONDS = 366.0 * 86400
 LONGEST = 1200.0
 """Seconds that a call may take if nothing else is said."""
 VERSION, DURATION = VersionType(), DurationType()
@@ -67,13 +76,50 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
         if match is None:
             raise click.BadParameter(f"{text!r} must be k=v (a text) or k:=json (any value)", param_hint="-p")
         name, operator, value = match.groups()
+        _refuse_twice(name, found, "-p")
         try:
-            found[name] = json.loads(value) if operator == ":=" else value
-        except json.JSONDecodeError as error:
+            found[name] = from_json(value) if operator == ":=" else value
+        except ValueError as error:
             right = _PYTHONIC.get(value)
             reason = f"did you mean {right}?" if right else str(error)
-            raise click.BadParameter(f"{name}: {value!r} is no JSON ({reason})", param_hint="-p") from error
+            shown = value if len(value) <= SHOWN else f"{value[:SHOWN]}…"
+            raise click.BadParameter(f"{name}: {shown!r} is no JSON ({reason})", param_hint="-p") from error
     return found
+
+
+def from_json(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: it is none, says what JSON cannot say, or is nested deeper than anybody takes it.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    layer = [value]
+    for _ in range(MOST_DEPTH):  # some versions of Python read more than others
+        layer = [inner for outer in layer if isinstance(outer, dict | list) for inner in _inner(outer)]
+        if not layer:
+            return value
+    raise ValueError("it is nested too deep")
+
+
+def _inner(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _finite(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _refuse_number(text)
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"{text} is no number that JSON has")
+
+
+def _refuse_twice(name: str, found: Mapping[str, Any], hint: str) -> None:
+    if name in found:
+        raise click.BadParameter(f"{name} is given twice", param_hint=hint)
 
 
 def files(given: Iterable[str]) -> list[tuple[str, str | Path]]:
@@ -94,10 +140,11 @@ def files(given: Iterable[str]) -> list[tuple[str, str | Path]]:
 
 def assignments(given: Iterable[str], hint: str) -> dict[str, str]:
     """`NAME=VALUE`."""
-    found = {}
+    found: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise click.BadParameter(f"{text!r} must be NAME=VALUE", param_hint=hint)
+        _refuse_twice(name, found, hint)
         found[name] = value
     return found

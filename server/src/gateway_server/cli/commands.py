@@ -3,8 +3,9 @@
 import difflib
 import gc
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, Union
@@ -15,6 +16,7 @@ from gateway_server import __version__
 from gateway_server.cli import failures, terminal
 from gateway_server.cli.failures import Code, Failure
 
+_UNREADABLE = re.compile("[\ud800-\udfff]")
 Entry = tuple[str, Union[str, "Table"]]
 """What a command is for, and where it is: `module:attribute` in this package, or a table of further commands."""
 Table = Mapping[str, Entry]
@@ -192,6 +194,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
+        _check_words(sys.argv[1:])
         code = root.main(prog_name="gateway", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -206,6 +209,12 @@ def _run() -> int:
             except OSError:
                 terminal.let_go()
         return code
+
+
+def _check_words(words: Sequence[str]) -> None:
+    for word in words:
+        if not word.isascii() and _UNREADABLE.search(word):  # what nothing could be made of, or sent
+            raise click.UsageError(f"{os.fsencode(word)!r} is not UTF-8.")
 
 
 def _ending(error: BaseException) -> tuple[int, Callable[[], None], dict[str, Any]]:
