@@ -509,6 +509,20 @@ def test_calls_of_an_agent(command: Command, ann: Command, tmp_path: Path):
         assert "0.5 s" in cut.err
 
 
+def test_an_agent_that_leads_elsewhere_is_not_followed_and_says_so(command: Command):
+    name = f"agent-{uuid4().hex[:8]}"
+    elsewhere = "https://elsewhere.example/x"
+    for status, code in ((302, 1), (308, 1), (304, 0)):
+        head = f"HTTP/1.1 {status} Found\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n"
+        with RawAgent(head.encode()) as agent:
+            assert command("agent", "add", name, agent.url, "--no-check").code == 0
+            ended = command("agent", "call", name, "x")
+        assert ended.code == code
+        assert not code or f"HTTP {status} from GET" in ended.err
+        assert not code or f"which leads to {elsewhere} and was not followed" in ended.err
+    assert command("agent", "rm", name).code == 0
+
+
 def test_answers_of_agents_on_a_terminal(command: Command):
     name = f"agent-{uuid4().hex[:8]}"
     body = '{"message": "\u738b\u82b3"}'.encode()

@@ -158,7 +158,7 @@ def _require_gateway() -> None:
 
 
 def _show(response: httpx.Response, *, has_body: bool) -> None:
-    is_failed = response.status_code >= 400
+    is_failed = response.status_code >= 400 or response.has_redirect_location
     is_json = response.headers.get("content-type", "").partition(";")[0].strip() == _JSON
     detail = None
     if is_json and (is_failed or sys.stdout.isatty()):
@@ -201,6 +201,8 @@ def _failure(response: httpx.Response, detail: dict[str, Any] | None, *, has_bod
         return refused(response.status_code, detail)
     request = response.request
     message = f"HTTP {response.status_code} from {request.method} {request.url.path}"
+    if response.has_redirect_location:
+        message += f", which leads to {response.headers['location']} and was not followed"
     if response.status_code == 405 and not has_body:
         message += "\nThis path takes another method; it may want a body: -d '{}'"
     return Failure(message, code_of(response.status_code))
