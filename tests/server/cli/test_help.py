@@ -121,6 +121,8 @@ def test_where_no_gateway_is_nothing_is_completed(alone: Command):
         ["serve", "--public-url", "https://"],
         ["serve", "--public-url", "https://gateway.example:x"],
         ["init", "Not_An_Id"],
+        ["dev", __file__, "--port", "0"],
+        ["file", "get", "s3://bucket/key", "newdir/"],
     ],
     ids=" ".join,
 )
@@ -128,6 +130,18 @@ def test_usage(alone: Command, arguments: list[str]):
     ended = alone(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert "Usage:" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("job show", "job logs", "job events", "job wait", "job cancel", "agent show", "agent rm", "agent add"),
+        *("key revoke", "user show", "user disable", "quota show --user", "token create --user"),
+    ],
+)
+def test_an_id_that_is_empty(alone: Command, words: str):
+    ended = alone(*words.split(), "")
+    assert (ended.code, ended.out, ended.err) == (2, "", "Error: ID is empty.\n")
 
 
 def test_what_nothing_could_be_made_of(alone: Command):

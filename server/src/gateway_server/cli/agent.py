@@ -32,6 +32,7 @@ def add(agent_id: str, url: str | None, timeout: Any, health_path: str | None, n
     \b
     gateway agent add my-agent http://127.0.0.1:8080 --health-path /health --timeout 90s
     """
+    http.segment(agent_id)  # which it is called by
     given = {"url": url, "timeout": timeout, "health_path": health_path}
     wish = {name: None if value == "none" else value for name, value in given.items() if value is not None}
     agent = http.ask("POST", "/v1/agents", {"id": agent_id, **wish, "check": not no_check})

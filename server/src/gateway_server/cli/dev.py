@@ -8,6 +8,7 @@ from gateway_server.cli import terminal
 from gateway_server.cli.agent_folder import PYPROJECT, TABLE, is_agent
 from gateway_server.cli.failures import DEV_DATA, Failure
 from gateway_server.cli.package import USER
+from gateway_server.prefabs.archives import is_archive
 from gateway_server.prefabs.folders import MANIFEST
 from gateway_server.settings import Settings
 
@@ -58,6 +59,8 @@ def _is_project(path: Path) -> bool:
 
 def _projects(path: Path) -> list[Path]:
     """The prefab or agent at a path, or all those in a folder of them."""
+    if path.is_file() and not is_archive(path):
+        raise click.BadParameter(f"{path} is no folder, and no archive of one", param_hint="[PATH]…")
     if _is_project(path):
         return [path]
     found = sorted(inner for inner in path.iterdir() if inner.is_dir() and _is_project(inner))

@@ -46,6 +46,8 @@ def get(url: str, path: str, force: bool) -> None:
     Standard output gets where it is, or with - the file itself.
     """
     place = Path(path)
+    if path.endswith("/") and not place.is_dir():
+        raise click.BadParameter(f"there is no folder {path}", param_hint="PATH")
     if path == "-":
         with tempfile.TemporaryDirectory() as scratch, Path(_fetch(url, Path(scratch))).open("rb") as file:
             while content := file.read(BLOCK):

@@ -49,7 +49,9 @@ def api_key() -> str | None:
 
 
 def segment(text: str) -> str:
-    """A text as one part of a path."""
+    """A text as one part of a path, of which nothing would name another one."""
+    if not text:
+        raise Failure("ID is empty.", Code.USAGE)
     return quote(text, safe="@")
 
 

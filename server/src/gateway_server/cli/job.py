@@ -26,7 +26,10 @@ _LEFT_OUT = re.compile(rb"\n--- (\d+) bytes left out ---\n")
 
 def _newest(context: click.Context, _: click.Parameter, given: str | None) -> str | None:
     """The id that was given, else that of the caller's newest job, which is said."""
-    if given is not None or context.resilient_parsing:
+    if context.resilient_parsing:
+        return given
+    if given is not None:
+        http.segment(given)  # which it is sent as
         return given
     jobs = http.ask("GET", "/v1/jobs", query={"limit": 1})["jobs"]
     if not jobs:

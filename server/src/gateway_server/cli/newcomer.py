@@ -31,8 +31,9 @@ def require(user: str) -> None:
 
 def _lack(user: str) -> Failure | None:
     """How the gateway says that there is no such user, if it does."""
+    place = f"/v1/users/{http.segment(user)}"
     try:
-        http.ask("GET", f"/v1/users/{http.segment(user)}")
+        http.ask("GET", place)
     except Failure as failure:
         return failure if failure.status == NOT_FOUND else None
     return None

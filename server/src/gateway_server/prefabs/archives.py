@@ -36,8 +36,15 @@ CHARSET = b"hdrcharset="
 #: What headers take besides their contents, in all: they are many, or long, but not both.
 MAX_HEADERS = MAX_ENTRIES * 2048
 
+_GZIP, _ZIP = b"\x1f\x8b", b"PK"
 _END_OF_ZIP = b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as those do that can be unpacked."""
+    with path.open("rb") as file:
+        return file.read(2) in (_GZIP, _ZIP)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -46,13 +53,13 @@ def unpack(archive: Path, folder: Path) -> None:
     if size > MAX_ARCHIVE:
         raise PackageError.of(f"the archive is larger than {MAX_ARCHIVE // 1024**2} MiB")
     with archive.open("rb") as file:
-        magic = file.read(4)
+        magic = file.read(2)
         file.seek(0)
         writer = _Writer(folder, size)
-        if magic[:2] == b"\x1f\x8b":
+        if magic == _GZIP:
             with _foreign_errors("a gzipped tar archive"):
                 _unpack_tar(file, writer)
-        elif magic[:2] == b"PK":
+        elif magic == _ZIP:
             with _foreign_errors("a zip archive"):
                 _unpack_zip(file, writer)
         else:
