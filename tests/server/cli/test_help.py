@@ -102,6 +102,8 @@ def test_where_no_gateway_is_nothing_is_completed(alone: Command):
         ["run", "echo@1.0.0", "f", "-p", "x"],
         ["run", "echo@1.0.0", "f", "-f", "x=/no/such/file"],
         ["run", "echo@1.0.0", "f", "--timeout", "soon"],
+        ["run", "echo@1.0.0", "f", "--timeout", "12d"],
+        ["agent", "call", "a", "/x", "--timeout", "12d"],
         ["prefab", "publish", "/no/such/folder"],
         ["prefab", "publish", ".", "--env", "X"],
         ["prefab", "env", "set", "echo@1.0.0"],

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from gateway_server.cli import completing, http, terminal
-from gateway_server.cli.arguments import DURATION, from_json
+from gateway_server.cli.arguments import TIMEOUT, from_json
 from gateway_server.cli.failures import Code, Failure, code_of, refused
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 @click.option("-X", "--method", help="POST with a body, else GET.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
 @click.option("-q", "--query", "query", multiple=True, metavar="K=V", help="A parameter of the query.")
-@click.option("--timeout", type=DURATION, help="Stop after so long.")
+@click.option("--timeout", type=TIMEOUT, help="Stop after so long.")
 def call(
     agent_id: str,
     path: str,

@@ -47,6 +47,9 @@ class DurationType(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, most_days: int = 366) -> None:
+        self._most_days = most_days
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
         if isinstance(value, int | float):
@@ -55,15 +58,16 @@ class DurationType(click.ParamType[float]):
         if match is None or float(match[1]) <= 0:
             self.fail(f"{value!r} is no duration; write 90, 90s, 15m or 1h", param, ctx)
         seconds = float(match[1]) * _SECONDS[match[2]]
-        if seconds > MOST_SECONDS:
-            self.fail(f"{value!r} is longer than a year", param, ctx)
+        if seconds > self._most_days * _SECONDS["d"]:
+            self.fail(f"{value!r} is longer than {self._most_days} days", param, ctx)
         return seconds
 
 
-MOST_SECONDS = 366.0 * 86400
 LONGEST = 1200.0
 """Seconds that a call may take if nothing else is said."""
 VERSION, DURATION = VersionType(), DurationType()
+TIMEOUT = DurationType(most_days=11)
+"""Of a call: the header that tells it to a gateway has room for nine digits of milliseconds."""
 as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 from_cursor = click.option("--cursor", help="Go on where a list was cut, which has told this.")
 

@@ -16,7 +16,7 @@ _HOW_LONG = "How long it may take; of a stream, how long it may be silent. 20m i
 def timeout_option(more: str = "") -> Callable[[Any], Any]:
     """How long a call may take; `more` tells what is peculiar to a command."""
     text = f"{_HOW_LONG} {more}".strip()
-    return click.option("--timeout", type=arguments.DURATION, default=LONGEST, metavar="DURATION", help=text)
+    return click.option("--timeout", type=arguments.TIMEOUT, default=LONGEST, metavar="DURATION", help=text)
 
 
 def call_options(command: Any) -> Any:
