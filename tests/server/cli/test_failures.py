@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command import Command
 from gateways import Gateway
+from packages import write_package
 from raw_agent import RawAgent
 from running import Running
 from speaker import PREFAB, write_speaker

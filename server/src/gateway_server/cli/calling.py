@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway_sdk import (
     ConnectionFailedError,
+    DeadlineExceededError,
     EventStream,
     GatewayClient,
     GatewayError,
@@ -17,7 +18,7 @@ from gateway_sdk import (
 )
 from gateway_server.cli import http, results, terminal
 from gateway_server.cli.arguments import LONGEST
-from gateway_server.cli.failures import Code, Failure, code_of, unreachable
+from gateway_server.cli.failures import LONGER, Code, Failure, code_of, explain, unreachable
 from gateway_server.cli.spool import spooled
 
 Files = dict[str, list[str]]

@@ -185,7 +185,8 @@ def _from_sdk(sdk: Any, error: Any) -> Failure:
     if isinstance(error, sdk.DeadlineExceededError):
         return Failure(str(error), Code.TIMEOUT, detail=_detail(error))
     if isinstance(error, sdk.ConnectionFailedError) and error.status_code is None:
-        message = f"The connection to the gateway was lost: {_ERRNO.sub('', str(error.__cause__ or error))}.\n{START}"
+        reason = _ERRNO.sub("", str(error.__cause__ or "") or str(error))
+        message = f"The connection to the gateway was lost: {reason}.\n{START}"
         return Failure(message, detail={**_detail(error), "message": message})
     if error.status_code is not None:
         return refused(error.status_code, {**error.details, "message": str(error)})

@@ -120,7 +120,8 @@ def remove(urls: tuple[str, ...]) -> None:
     failures = []
     for url in urls:
         try:
-            http.ask("DELETE", "/v1/files", query={"s3_url": url})
+            with _helped():
+                http.ask("DELETE", "/v1/files", query={"s3_url": url})
             terminal.say(f"Removed {url}")
         except Failure as failure:
             failures.append(failure)

@@ -78,6 +78,8 @@ def revoke(key_id: str) -> None:
 @click.option("--ttl", type=arguments.DURATION, default="1h", show_default=True, help="How long it lives; at most 30d.")
 def create_token(user: str, agent: str | None, ttl: float) -> None:
     """Make an internal token. Standard output gets the token."""
+    if ttl > LONGEST_LIFE:
+        raise click.BadParameter("a token lives at most 30d", param_hint="--ttl")
     with newcomer.noted(user):
         token = http.ask("POST", "/v1/tokens", {"user": user, "agent": agent, "ttl": max(1, round(ttl))})
     terminal.data(token["internal_token"])
