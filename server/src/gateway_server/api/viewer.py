@@ -1,7 +1,7 @@
 """The page that shows the description of the API in a browser. All that it loads comes from here, too: a script from
 elsewhere would act as whoever has opened it, and there may be no way to elsewhere."""
 
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -9,8 +9,8 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from gateway_server.errors import NotFound
 
-_FOLDER = Path(str(files("fastapi_swagger") / "resources"))
-"""Swagger UI, as the package carries it."""
+_PACKAGE = "fastapi_swagger"
+"""Carries Swagger UI; none of its code is run."""
 _STYLE, _PROGRAM, _ICON, _START = "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "start.js"
 _HEADERS = {
     # The pictures of Swagger UI stand in its style sheet.
@@ -44,8 +44,16 @@ _STARTING = """SwaggerUIBundle({
 """
 
 
+def _carried() -> Path:
+    spec = find_spec(_PACKAGE)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "resources"
+
+
 def routes() -> APIRouter:
     """The routes below /docs."""
+    folder = _carried()
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
@@ -58,6 +66,6 @@ def routes() -> APIRouter:
             return Response(_STARTING, media_type="text/javascript", headers=_HEADERS)
         if name not in (_STYLE, _PROGRAM, _ICON):
             raise NotFound(f"There is no /docs/{name}.")
-        return FileResponse(_FOLDER / name, headers=_HEADERS)
+        return FileResponse(folder / name, headers=_HEADERS)
 
     return router
