@@ -17,8 +17,8 @@ def run(name: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_minute_of_mixed_load_has_no_error() -> None:
-    told = run("soak.py", "--minutes", "1", "--quiet")
+def test_mixed_load_has_no_error() -> None:
+    told = run("soak.py", "--minutes", "0.4", "--quiet")
     assert "submit_one" in told
     assert "copy_file" in told
 
