@@ -28,8 +28,6 @@ from gateway_server.models import Failure, Progress, Result
 
 FILE_COST = 200
 """How many events an output takes as much of the gateway's time as."""
-TOKEN_GRACE = 60.0
-"""Seconds that a call's token outlives its deadline."""
 logger = logging.getLogger("gateway")
 Emit = Callable[[list[Progress]], Awaitable[None]]
 """Takes events in their order, as many as have come since it took the last ones."""
@@ -115,8 +113,12 @@ class Attempts:
                 self._check_room(ready)
                 await stage(self._library.objects, ready.files, worker.workspace, worker.owner)
                 await worker.measure_inputs()
-            told = self._told(ready, call, order, is_stream=emit is not None)
-            last = await worker.run(told, call.log.write, emit and _checked(emit), alone=alone)
+            token = self._call_token(ready, call.job_id)
+            try:
+                told = _told(ready, call, order, token, is_stream=emit is not None)
+                last = await worker.run(told, call.log.write, emit and _checked(emit), alone=alone)
+            finally:
+                self._tokens.end_call(token)
             files = await self._outputs(worker, ready, call) if last.has_files or ready.files else {}
             return self._outcome(call, last, files)
 
@@ -129,25 +131,10 @@ class Attempts:
         if sum(file.size for files in ready.files.values() for file in files) > self._engine.room():
             raise ServiceUnavailable("There is no room for the inputs of the call.")
 
-    def _told(self, ready: Ready, call: Running, order: Order, *, is_stream: bool) -> dict[str, Any]:
-        """What the worker is told."""
-        return {
-            "function": ready.call.function_name,
-            "parameters": ready.call.parameters,
-            "environment": {
-                **ready.secrets,
-                "X_INTERNAL_TOKEN": self._call_token(ready, call.job_id),
-                "GATEWAY_JOB_ID": call.job_id,
-                "GATEWAY_ATTEMPT": str(order.attempt),
-            },
-            "stream": is_stream,
-            "fold": order.fold,
-        }
-
     def _call_token(self, ready: Ready, job_id: str) -> str:
-        """A token of this call alone: it can run prefabs as the caller and use the files of its call tree."""
-        ends = time.time() + ready.deadline - time.monotonic()
-        return self._tokens.mint_for_call(ready.principal, job_id, deadline=ends, expires_at=ends + TOKEN_GRACE)
+        """A token of this attempt alone: it can run prefabs as the caller and use the files of its call tree."""
+        deadline = time.time() + ready.deadline - time.monotonic()
+        return self._tokens.mint_for_call(ready.principal, job_id, deadline=deadline)
 
     async def _outputs(self, worker: Worker, ready: Ready, call: Running) -> dict[str, list[str]]:
         """What the function wrote, unless it left its folder so that nothing can be read there."""
@@ -184,6 +171,22 @@ class Attempts:
             error = {key: call.masker.text(value) for key, value in told.items()}
             return Outcome(job_id=call.job_id, error=error, files=files)
         return of_result(call.job_id, last, files)
+
+
+def _told(ready: Ready, call: Running, order: Order, token: str, *, is_stream: bool) -> dict[str, Any]:
+    """What the worker is told."""
+    return {
+        "function": ready.call.function_name,
+        "parameters": ready.call.parameters,
+        "environment": {
+            **ready.secrets,
+            "X_INTERNAL_TOKEN": token,
+            "GATEWAY_JOB_ID": call.job_id,
+            "GATEWAY_ATTEMPT": str(order.attempt),
+        },
+        "stream": is_stream,
+        "fold": order.fold,
+    }
 
 
 def _checked(emit: Emit) -> Emit:

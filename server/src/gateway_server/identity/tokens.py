@@ -1,8 +1,13 @@
-"""Internal tokens: signed proof of a user, an agent and a place in a call tree, good for a limited time."""
+"""Internal tokens: proof of a user, an agent and a place in a call tree, good for a limited time.
 
-import hmac
+Those that leave the gateway are signed. The token of a call is not: it is good only while the call runs, and only here,
+where it is remembered for as long. Every call needs one, few use it, and to sign it takes longer than to run a small
+function.
+"""
+
+import math
+import os
 import time
-from binascii import b2a_base64
 from dataclasses import dataclass, replace
 
 import jwt
@@ -18,6 +23,10 @@ from gateway_server.store.database import Database
 ALGORITHM = "HS256"
 REMEMBERED = 10_000
 """Verified tokens kept in memory; a signature check costs more than everything else that a small call needs."""
+OF_CALL = "ct-"
+"""What the tokens of calls begin with, and no signed one does."""
+_SIZE = 24
+"""Random bytes of such a token."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +34,40 @@ class _Known:
     principal: Principal
     expires_at: float
     signed_with: str
+    """The key whose revocation ends the token, too."""
+
+
+class _OfCall:
+    """What a token of a call says, put together when somebody comes with it."""
+
+    __slots__ = ("_caller", "_deadline", "_issued_at", "_job_id", "_known", "_signed_with")
+
+    def __init__(self, caller: Principal, job_id: str, deadline: float, signed_with: str) -> None:
+        self._caller = caller
+        self._job_id = job_id
+        self._deadline = deadline
+        self._issued_at = time.time()
+        self._signed_with = signed_with
+        self._known: _Known | None = None
+
+    def known(self) -> _Known:
+        if self._known is None:
+            principal = replace(
+                self._caller,
+                scopes=frozenset({Scope.CALL}),
+                prefabs=None,
+                issued_at=self._issued_at,
+                job_id=self._job_id,
+                root_job_id=self._caller.root_job_id or self._job_id,
+                depth=self._caller.depth + 1,
+                deadline=self._deadline,
+            )
+            self._known = _Known(principal, math.inf, self._signed_with)
+        return self._known
 
 
 class _Claims(msgspec.Struct, omit_defaults=True):
-    """What `mint` writes. Every call needs a token, and a library takes longer for it than for the rest of a call."""
+    """What a signed token says."""
 
     sub: str
     exp: float
@@ -52,8 +91,8 @@ class Tokens:
         self._users = users
         self._signing = signing
         self._known: dict[str, _Known] = {}
-        self._signer: tuple[str, bytes, hmac.HMAC] = ("", b"", hmac.new(b"", digestmod="sha256"))
-        """The key that signs: its id, the head of its tokens, and a signature that has taken in the key alone."""
+        self._of_calls: dict[str, _OfCall] = {}
+        """By token."""
         self.revoked: set[str] = set()
         """Ids of API keys that no longer count; tokens made from them are refused at once."""
 
@@ -64,49 +103,38 @@ class Tokens:
             Unauthenticated: the user may not call any more.
         """
         self._users.check_principal(principal)
-        return self._sign(
-            _Claims(
-                sub=principal.user,
-                iat=time.time(),
-                exp=int(expires_at) + 1,
-                agent=principal.agent,
-                key=principal.key_id,
-                prefabs=None if principal.prefabs is None else sorted(principal.prefabs),
-                by=principal.made_by,
-                job=principal.job_id,
-                root=principal.root_job_id,
-                tree=principal.tree_id,
-                depth=principal.depth,
-                deadline=principal.deadline,
-            )
+        claims = _Claims(
+            sub=principal.user,
+            iat=time.time(),
+            exp=int(expires_at) + 1,
+            agent=principal.agent,
+            key=principal.key_id,
+            prefabs=None if principal.prefabs is None else sorted(principal.prefabs),
+            by=principal.made_by,
+            job=principal.job_id,
+            root=principal.root_job_id,
+            tree=principal.tree_id,
+            depth=principal.depth,
+            deadline=principal.deadline,
         )
+        key_id, key = self._signing.signer
+        return jwt.encode(msgspec.to_builtins(claims), key, ALGORITHM, headers={"kid": key_id})
 
-    def mint_for_call(self, caller: Principal, job_id: str, *, deadline: float, expires_at: float) -> str:
-        """A token for the code inside a call that `caller` makes; moments in POSIX seconds. A limit of the caller's key
-        to some prefabs is on what its holder calls, not on what that is made of.
+    def mint_for_call(self, caller: Principal, job_id: str, *, deadline: float) -> str:
+        """A token for the code inside a call that `caller` makes, until `end_call`; the deadline in POSIX seconds. A
+        limit of the caller's key to some prefabs is on what its holder calls, not on what that is made of.
 
         Raises:
             Unauthenticated: the user may not call any more.
         """
         self._users.check_principal(caller)
-        root = caller.root_job_id or job_id
-        iat, exp, depth = time.time(), int(expires_at) + 1, caller.depth + 1
-        return self._sign(
-            _Claims(  # by position: this is done for every call
-                *(caller.user, exp, iat, caller.agent, caller.key_id, None, caller.made_by),
-                *(job_id, root, caller.tree_id, depth, deadline),
-            )
-        )
+        token = OF_CALL + os.urandom(_SIZE).hex()
+        self._of_calls[token] = _OfCall(caller, job_id, deadline, self._signing.signer[0])
+        return token
 
-    def _sign(self, claims: "_Claims") -> str:
-        key_id, key = self._signing.signer
-        if key_id != self._signer[0]:
-            self._signer = key_id, _header(key_id), hmac.new(key, digestmod="sha256")
-        _, header, seeded = self._signer
-        text = header + b"." + b2a_base64(_encode(claims), newline=False).translate(_URL_SAFE, b"=")
-        signature = seeded.copy()
-        signature.update(text)
-        return (text + b"." + b2a_base64(signature.digest(), newline=False).translate(_URL_SAFE, b"=")).decode()
+    def end_call(self, token: str) -> None:
+        """The call is over to which a token belongs."""
+        del self._of_calls[token]
 
     async def issue(self, principal: Principal, *, expires_at: float, by: Principal) -> str:
         """A token that somebody asked for; one for another user or for an agent is written into the audit log."""
@@ -119,7 +147,7 @@ class Tokens:
 
     def recall(self, token: str) -> Principal | None:
         """Who a token stands for that has been verified lately, if it still does; else None."""
-        known = self._known.get(token)
+        known = self._remembered(token)
         if known is None or self._signing.find(known.signed_with) is None or known.expires_at < time.time():
             return None
         self.check(known.principal)
@@ -131,7 +159,7 @@ class Tokens:
         Raises:
             Unauthenticated: forged, expired, revoked, of a user who may not call, or no token at all.
         """
-        known = self._known.get(token)
+        known = self._remembered(token)
         if known is None:
             known = self._decode(token)
             if len(self._known) >= REMEMBERED:
@@ -173,7 +201,15 @@ class Tokens:
             raise Unauthenticated("The API key behind this token has been revoked.")
         self._users.check_principal(principal)
 
+    def _remembered(self, token: str) -> _Known | None:
+        if token.startswith(OF_CALL):
+            call = self._of_calls.get(token)
+            return None if call is None else call.known()
+        return self._known.get(token)
+
     def _decode(self, token: str) -> _Known:
+        if token.startswith(OF_CALL):
+            raise Unauthenticated("The call that this token belongs to has ended.")
         try:
             key_id = _key_id(token)
             key = self._signing.find(key_id)
@@ -202,15 +238,6 @@ class Tokens:
             deadline=told.deadline,
         )
         return _Known(principal, told.exp, key_id)
-
-
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
-_encode = msgspec.json.Encoder().encode
-
-
-def _header(key_id: str) -> bytes:
-    text = msgspec.json.encode({"alg": ALGORITHM, "kid": key_id, "typ": "JWT"})
-    return b2a_base64(text, newline=False).translate(_URL_SAFE, b"=")
 
 
 def _key_id(token: str) -> str:
