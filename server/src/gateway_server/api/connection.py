@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway_server.api.calls import PATHS
 from gateway_server.api.direct import LONGEST, Direct, Serve
 from gateway_server.api.faults import answer
+from gateway_server.api.heads import Heads
 from gateway_server.api.intake import SILENCE
 from gateway_server.errors import GatewayFault, HeadTooLarge, Invalid, RequestTimeout
 
@@ -91,6 +92,9 @@ class _Body:
 class Connection(HttpToolsProtocol):
     """Speaks HTTP/1.1 with one client."""
 
+    heads = Heads()
+    """Of all connections."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head: int | None = 0  # bytes of the head that is coming in; None while none is
@@ -99,6 +103,8 @@ class Connection(HttpToolsProtocol):
         self._serve: Serve | None = getattr(self.app, "runs", None)
         self._direct: Direct | None = None
         """The request that is being answered here."""
+        self._opening = b""
+        """What came first of the request whose head is being parsed."""
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._untaken = 0
@@ -131,9 +137,13 @@ class Connection(HttpToolsProtocol):
         """Bytes of a request, or of several."""
         if self._postponed is not None:
             return
+        self._unset_keepalive_if_required()
+        if self._head == 0:
+            if self._begins_as_before(data):
+                return
+            self._opening = data
         if self._head is not None:
             self._head += len(data)
-        self._unset_keepalive_if_required()
         self._parse(data)
         if self.transport.is_closing():
             return
@@ -145,6 +155,17 @@ class Connection(HttpToolsProtocol):
         elif self._direct is not None and self._direct.more_body:
             self._stop_timer()
             self._timer = self.loop.call_later(SILENCE, self._body_stopped)
+
+    def _begins_as_before(self, data: bytes) -> bool:
+        """Serves a usual run whose head has come before; says whether it is one. The parser hears nothing of it: it is
+        between two requests, and stays there."""
+        if self._serve is None or not self._is_free or (known := self.heads.find(data)) is None:
+            return False
+        self._stop_timer()
+        direct = self._begin_direct(known.headers, keep_alive=True)
+        direct.body, direct.more_body = known.body, False
+        self._serve.direct(direct)
+        return True
 
     def _parse(self, data: bytes | memoryview) -> None:
         while data and not self.transport.is_closing():
@@ -201,15 +222,11 @@ class Connection(HttpToolsProtocol):
         self._head = None
         self._stop_timer()
         self.expect_100_continue = seen.get(b"expect", b"").lower() == b"100-continue"
+        opening, self._opening = self._opening, b""
         if self._serve is not None and self.url in RUN_URLS and self._is_usual(seen):
-            self.cycle = self._direct = Direct(  # type: ignore[assignment]
-                {_NAMES[name]: value.decode("latin-1") for name, value in seen.items()},
-                client=self.client,
-                transport=self.transport,
-                default_headers=self.server_state.default_headers,
-                keep_alive=self.parser.should_keep_alive(),
-                on_response=self.on_response_complete,
-            )
+            names = {_NAMES[name]: value.decode("latin-1") for name, value in seen.items()}
+            if self._begin_direct(names, keep_alive=self.parser.should_keep_alive()).keep_alive:
+                self.heads.learn(opening, names)
         else:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
@@ -223,12 +240,27 @@ class Connection(HttpToolsProtocol):
             else:
                 super().on_headers_complete()
 
+    def _begin_direct(self, headers: dict[str, str], *, keep_alive: bool) -> Direct:
+        direct = self.cycle = self._direct = Direct(  # type: ignore[assignment]
+            headers,
+            client=self.client,
+            transport=self.transport,
+            default_headers=self.server_state.default_headers,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        return direct
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether the last answer is out."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
+
     def _is_usual(self, seen: dict[bytes, bytes]) -> bool:
         """Whether a request can be answered without a detour; the last one must have been answered."""
         length = seen.get(b"content-length", b"")
         return (
-            (self.cycle is None or self.cycle.response_complete)
-            and not self.flow.write_paused
+            self._is_free
             and len(length) < 6
             and length.isdigit()
             and int(length) <= LONGEST
