@@ -158,14 +158,23 @@ def test_tokens_are_never_shown(caplog):
 
 
 def test_timeouts_that_are_none():
-    for timeout in (0, -1, float("nan"), float("inf")):
+    for timeout in (0, -1, float("nan"), float("inf"), "soon", None):
         with pytest.raises(GatewayError, match="positive number of seconds"):
             GatewayClient("t", "http://127.0.0.1:1", timeout=timeout).run("a", "1.0.0", "f", {})
+    with pytest.raises(GatewayError, match="positive number of seconds"):
+        GatewayClient("t", "http://127.0.0.1:1").submit("a", "1.0.0", "f", {}, deadline="soon")
 
 
 def test_a_batch_of_nothing():
     with pytest.raises(gateway_sdk.ValidationError):
         FakeGateway().client().run_batch([])
+
+
+def test_a_batch_of_what_is_no_call():
+    for client in (FakeGateway().client(), GatewayClient("t", "http://127.0.0.1:1")):
+        for calls in ([{"prefab_id": "a"}], "abc", [None]):
+            with pytest.raises(gateway_sdk.ValidationError, match="PrefabCall"):
+                client.run_batch(calls)
 
 
 # --- the fake ---

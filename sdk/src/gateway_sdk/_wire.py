@@ -72,6 +72,8 @@ def run_body(calls: Iterable[PrefabCall], stream: bool) -> bytes:
     """
     items = []
     for call in calls:
+        if not isinstance(call, PrefabCall):
+            raise ValidationError(f"calls must be a list of PrefabCall objects; it holds a {type(call).__name__}")
         check_files(call.files)
         items.append(call.to_dict())
     if not items:
@@ -258,6 +260,10 @@ def check_timeout(timeout: float) -> float:
     Raises:
         GatewayError: it is not a positive number of seconds.
     """
-    if not 0 < timeout < float("inf"):
+    try:
+        can_be = 0 < timeout < float("inf")
+    except TypeError:
+        can_be = False
+    if not can_be:
         raise GatewayError(f"timeout must be a positive number of seconds, not {timeout!r}")
     return timeout

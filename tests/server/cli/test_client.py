@@ -518,7 +518,7 @@ def test_an_agent_that_leads_elsewhere_is_not_followed_and_says_so(command: Comm
             assert command("agent", "add", name, agent.url, "--no-check").code == 0
             ended = command("agent", "call", name, "x")
         assert ended.code == code
-        assert not code or f"HTTP {status} from GET" in ended.err
+        assert not code or f"The agent answered with HTTP {status} to GET" in ended.err
         assert not code or f"which leads to {elsewhere} and was not followed" in ended.err
     assert command("agent", "rm", name).code == 0
 

@@ -275,3 +275,19 @@ def test_what_a_package_leaves_out_is_said(command: Command, tmp_path: Path):
     assert ended.code == 0
     (said,) = [line for line in ended.err.splitlines() if line.startswith("Left out")]
     assert said.endswith(": data/, helper.py")
+
+
+def test_who_speaks_tls_where_nobody_does_is_told(ann: Command, gateway: Gateway):
+    ended = ann("job", "list", GATEWAY_BASE_URL=gateway.url.replace("http:", "https:"))
+    assert ended.code == 1
+    assert f"export GATEWAY_BASE_URL={gateway.url}" in ended.err
+
+
+def test_who_has_a_wrong_key_beside_dev_is_told_that_none_is_needed(ann: Command, tmp_path: Path):
+    wrong = {"GATEWAY_API_KEY": "sk-none"}
+    assert "unset GATEWAY_API_KEY" not in ann("job", "list", **wrong).err
+    (tmp_path / ".gateway").mkdir()
+    (tmp_path / ".gateway/admin.key").write_text("sk-x")
+    ended = ann("job", "list", **wrong)
+    assert ended.code == 3
+    assert "unset GATEWAY_API_KEY" in ended.err

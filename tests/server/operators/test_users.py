@@ -393,6 +393,14 @@ def test_tokens_end_with_whoever_had_them_made(tmp_path: Path):
         gateway.stop()
 
 
+def test_a_proof_that_nobody_understands_is_not_passed_over_where_an_address_is_trusted(tmp_path: Path):
+    with running_gateway(tmp_path / "data", "--trusted-network", "127.0.0.0/8") as gateway:
+        for proof in (gateway.admin_key, "Basic YTpi", "Bearer", "bearer abc", "Bearer sk-none", "sk-"):
+            for method, path in (("GET", "/v1/secrets"), ("POST", "/v1/run"), ("POST", "/v1/internal/run")):
+                answer = httpx.request(method, gateway.url + path, headers={"Authorization": proof})
+                assert (answer.status_code, answer.json()["detail"]["error_code"]) == (401, "UNAUTHENTICATED"), proof
+
+
 def test_the_default_user_can_be_shut_out(tmp_path: Path):
     arguments = ("--trusted-network", "127.0.0.0/8", "--default-user", "guest")
     with running_gateway(tmp_path / "data", *arguments) as gateway:

@@ -61,8 +61,13 @@ class Authenticator:
                     "X-Internal-Token takes an internal token; send API keys as Authorization: Bearer."
                 )
             return await self._from_token(token)
-        if proof := _bearer(headers.get("authorization")) or headers.get("x-api-key"):
+        given = headers.get("authorization")
+        if proof := _bearer(given) or headers.get("x-api-key"):
             return await self._keys.verify(proof) if proof.startswith(PREFIX) else await self._from_token(proof)
+        if given is not None:
+            raise Unauthenticated(
+                "The header Authorization must be: Bearer, a space, and an API key or internal token."
+            )
         return await self._trusted(headers, client)
 
     def recall(self, headers: Mapping[str, str]) -> Principal | None:

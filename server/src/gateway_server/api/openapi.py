@@ -50,6 +50,12 @@ CALL = {
         },
     },
 }
+_EXAMPLE = {
+    "prefab_id": "echo",
+    "version": "latest",
+    "function_name": "echo",
+    "inputs": {"parameters": {"text": "hello"}},
+}
 RUN_REQUEST = {
     "type": "object",
     "required": ["calls"],
@@ -182,8 +188,9 @@ def _header(name: str, text: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
 
 
-def _content(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+def _content(name: str, example: dict[str, Any] | None = None) -> dict[str, Any]:
+    shown = {} if example is None else {"example": example}  # what people begin with who try it out
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}, **shown}}
 
 
 def _told(text: str, **more: Any) -> dict[str, Any]:
@@ -204,7 +211,7 @@ def _submit_operation() -> dict[str, Any]:
             _header("Idempotency-Key", "The same key with the same body submits once."),
             _header("Cancel-After", "Deadline of the whole job from now on, such as 90s or 1500ms."),
         ],
-        "requestBody": {"required": True, "content": _content("Submission")},
+        "requestBody": {"required": True, "content": _content("Submission", _EXAMPLE)},
         "responses": {"202": _accepted()},
     }
 
@@ -241,7 +248,7 @@ def _run_operation(path: str) -> dict[str, Any]:
             _header("Cancel-After", "Deadline of the whole run, such as 90s or 1500ms."),
             _header("Prefer", "`respond-async` makes it a job; with `wait=SECONDS` only if it takes longer than that."),
         ],
-        "requestBody": {"required": True, "content": _content("RunRequest")},
+        "requestBody": {"required": True, "content": _content("RunRequest", {"calls": [_EXAMPLE]})},
         "responses": {"200": success, "202": _accepted()},
     }
 

@@ -200,7 +200,7 @@ def _failure(response: httpx.Response, detail: dict[str, Any] | None, *, has_bod
     if detail is not None:
         return refused(response.status_code, detail)
     request = response.request
-    message = f"HTTP {response.status_code} from {request.method} {request.url.path}"
+    message = f"The agent answered with HTTP {response.status_code} to {request.method} {request.url.path}"
     if response.has_redirect_location:
         message += f", which leads to {response.headers['location']} and was not followed"
     if response.status_code == 405 and not has_body:

@@ -70,6 +70,7 @@ _NEXT_STEPS = {
 """What to do about a refusal, by its code; where the message itself says it, nothing."""
 MOST_PROBLEMS = 20
 START = "Start one with `gateway dev FOLDER` or `gateway serve`, or set GATEWAY_BASE_URL to where one is."
+NO_KEY = "Under `gateway dev` no key is needed: unset GATEWAY_API_KEY"
 NO_ADMIN = "the scope 'admin'"
 
 
@@ -102,8 +103,11 @@ def use_of(key: Path) -> str:
 
 def unreachable(base_url: str, reason: str) -> Failure:
     """Nobody answers."""
+    step = START
+    if "WRONG_VERSION_NUMBER" in reason:  # as OpenSSL says it
+        step = f"It speaks no TLS there. Perhaps: export GATEWAY_BASE_URL={base_url.replace('https:', 'http:', 1)}"
     return Failure(
-        f"No gateway answers at {base_url} ({_ERRNO.sub('', reason)}).\n{START}",
+        f"No gateway answers at {base_url} ({_ERRNO.sub('', reason)}).\n{step}",
         detail={"error_code": "CONNECTION_FAILED"},
     )
 
@@ -150,8 +154,10 @@ def _way_to_give(message: str) -> str:
 def _with_next_step(status: int, error_code: str, message: str) -> tuple[str, str | None]:
     """A refusal in words of the command line, which knows where keys are, and what to do about it."""
     if status == 401 and "may not call" not in message:  # who is shut out needs no key
-        is_named = os.environ.get("GATEWAY_API_KEY", "").strip()
-        return message if is_named else "GATEWAY_API_KEY is not set.", identify()
+        if not os.environ.get("GATEWAY_API_KEY", "").strip():
+            return "GATEWAY_API_KEY is not set.", identify()
+        needs_none = (Path(DEV_DATA) / ADMIN_KEY).exists()
+        return message, f"{NO_KEY}\n{identify()}" if needs_none else identify()
     if error_code == "PERMISSION_DENIED" and NO_ADMIN in message:
         return f"This needs an admin's key. The first start of a gateway wrote one: {admins_key()}", None
     return message, _NEXT_STEPS.get(error_code)

@@ -222,7 +222,7 @@ class Tokens:
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The internal token has expired.") from error
         except (jwt.PyJWTError, msgspec.ValidationError, UnicodeEncodeError) as error:  # the last for lone surrogates
-            raise Unauthenticated("The internal token is not valid.") from error
+            raise Unauthenticated("The internal token is not valid. (API keys begin with sk-.)") from error
         principal = Principal(
             user=told.sub,
             agent=told.agent,
