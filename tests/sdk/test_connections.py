@@ -361,6 +361,7 @@ def test_proxies_that_nobody_can_use_are_told(stub, monkeypatch, proxy):
         monkeypatch.setenv("NO_PROXY", excepted)
         assert GatewayClient("t", stub.url).run(*RUN, {"n": 1}).get("n") == 1
         _transport.shared_transport().forget()
-    monkeypatch.setenv("NO_PROXY", "27.0.0.1,,example.org")
-    with pytest.raises(GatewayError, match="ALL_PROXY"):
-        GatewayClient("t", stub.url).run(*RUN, {"n": 1})
+    for excepted in ("27.0.0.1,,example.org", "example.org,[::1]"):
+        monkeypatch.setenv("NO_PROXY", excepted)
+        with pytest.raises(GatewayError, match="NO_PROXY"):
+            GatewayClient("t", stub.url).run(*RUN, {"n": 1})

@@ -104,3 +104,25 @@ def test_the_quota_tells_when_it_opens():
     assert caught.value.reset_at.endswith("T00:00:00Z")
     fake.quota = None
     assert fake.client().run("zoo", "1.0.0", "nothing", {}).is_success()
+
+
+@pytest.mark.parametrize(
+    ("span", "status", "body", "told"),
+    [
+        ("bytes=0-3", 206, b"0123", "bytes 0-3/10"),
+        ("bytes=7-99", 206, b"789", "bytes 7-9/10"),
+        ("bytes=8-", 206, b"89", "bytes 8-9/10"),
+        ("bytes=-3", 206, b"789", "bytes 7-9/10"),
+        ("bytes=-99", 206, b"0123456789", "bytes 0-9/10"),
+        ("bytes=10-", 416, b"", "bytes */10"),
+        ("bytes=-", 200, b"0123456789", None),
+        ("bytes=0-1,3-4", 200, b"0123456789", None),
+    ],
+)
+def test_what_is_signed_is_served_in_ranges(span, status, body, told):
+    fake = FakeGateway()
+    url = fake.client().get_presigned_url(fake.put("a", b"0123456789"))
+    answer = httpx.get(url, headers={"Range": span})
+    assert (answer.status_code, answer.content, answer.headers.get("content-range")) == (status, body, told)
+    head = httpx.head(url)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, "10", b"")

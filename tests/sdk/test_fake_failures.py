@@ -117,3 +117,13 @@ def test_the_async_client_fails_as_well(fake):
             await client.list_files()
 
     asyncio.run(main())
+
+
+def test_an_error_that_no_answer_can_tell_is_raised_itself():
+    fake = FakeGateway()
+    error = gateway_sdk.ServiceUnavailableError("gone", details={"since": object()})
+    for _ in range(3):
+        fake.fail_next(error)
+    with pytest.raises(gateway_sdk.ServiceUnavailableError) as caught:
+        fake.client().run(*RUN)
+    assert caught.value.message == "gone"

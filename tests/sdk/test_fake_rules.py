@@ -11,6 +11,7 @@ from packages import ZOO
 
 from gateway_runtime import functions
 from gateway_sdk._fake.call import Call
+from gateway_sdk.testing import FakeGateway
 
 
 def load() -> dict[str, Callable[..., Any]]:
@@ -56,3 +57,16 @@ def by_the_fake(function: Callable[..., Any], *, stream: bool, fold: bool) -> An
 def test_the_fake_makes_of_a_function_what_the_runtime_makes_of_it(name: str, stream: bool, fold: bool) -> None:
     told = by_the_fake(FUNCTIONS[name], stream=stream, fold=fold)
     assert told == by_the_runtime(FUNCTIONS[name], stream=stream, fold=fold)
+
+
+def test_files_of_a_call_come_to_a_function_that_takes_anything():
+    fake = FakeGateway()
+
+    @fake.prefab("takes", "1.0.0")
+    def anything(**given):
+        return sorted(given)
+
+    client = fake.client()
+    assert client.run("takes", "1.0.0", "anything", {"a": 1}).get_result() == ["a"]
+    files = {"in": [fake.put("a.txt", b"a")]}
+    assert client.run("takes", "1.0.0", "anything", {"a": 1}, files).get_result() == ["a", "files"]

@@ -21,7 +21,7 @@ from gateway_sdk._http1 import MAX_HEAD_BYTES, ProtocolError, Response, request_
 from gateway_sdk._local_file import safe_name
 from gateway_sdk._request import origin_and_target, split_address
 from gateway_sdk._sse import EventDecoder
-from gateway_sdk._wire import multipart, parse_time, path, token_expiry
+from gateway_sdk._wire import duration, multipart, parse_time, path, token_expiry
 from gateway_sdk.exceptions import (
     ConflictError,
     InternalServerError,
@@ -31,6 +31,7 @@ from gateway_sdk.exceptions import (
     ValidationError,
 )
 from gateway_sdk.models import name_in_url
+from gateway_server.api.asking import parse_duration
 
 cuts = st.lists(st.integers(0, 400), max_size=12)
 
@@ -335,3 +336,12 @@ def test_safe_names_are_names(name):
     assert safe not in ("", ".", "..")
     assert not set(safe) & set('/\\\0\n"')
     assert len(safe.encode("utf-8", "replace")) <= 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.0001, "1ms"), (0.5, "500ms"), (999_999.999, "999999999ms"), (1_000_000, "1000000s"), (1e12, "999999999s")],
+)
+def test_every_time_is_told_as_a_gateway_reads_it(seconds, told):
+    assert duration(seconds) == told
+    assert parse_duration(told) is not None

@@ -52,7 +52,7 @@ class AsyncHttpxSender:
 
         try:
             client = self.client()
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
             raise GatewayError(
                 f"{request!r}: {error} (proxies and certificates are those of the environment: HTTPS_PROXY, ALL_PROXY, "
                 "NO_PROXY, SSL_CERT_FILE)"

@@ -129,7 +129,7 @@ class AsyncSession:
         `cancel_after` is told and bounds nothing here. `silence` (seconds) is waited for an answer, not longer."""
         headers = self._headers(key or (_wire.new_key() if method == "POST" else None))
         if cancel_after is not None:
-            headers["Cancel-After"] = f"{max(1, int(_wire.check_timeout(cancel_after) * 1000))}ms"
+            headers["Cancel-After"] = _wire.duration(_wire.check_timeout(cancel_after))
         if body is not None and content_type:
             headers["Content-Type"] = content_type
         request = Request(method, self.base_url + path, headers, body)
@@ -180,7 +180,7 @@ class AsyncSession:
         if deadline is None:
             return Patience(request.silence or _wire.check_timeout(self.timeout))
         left = _wire.check_timeout(deadline) - (time.monotonic() - start)
-        request.headers["Cancel-After"] = f"{max(1, int(left * 1000))}ms"
+        request.headers["Cancel-After"] = _wire.duration(left)
         return Patience(None, left + GRACE, "the call took longer than its timeout of {:g} s", deadline)
 
     async def _attempt(self, request: Request, patience: Patience, stream: bool) -> tuple[AsyncReplyLike, bytes]:

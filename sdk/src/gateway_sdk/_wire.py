@@ -254,6 +254,12 @@ def token_expiry(token: str) -> float | None:
         return None
 
 
+def duration(seconds: float) -> str:
+    """A time as a gateway reads it: a whole number of at most nine digits."""
+    milliseconds = max(1, int(seconds * 1000))
+    return f"{milliseconds}ms" if milliseconds < 10**9 else f"{min(int(seconds), 10**9 - 1)}s"
+
+
 def check_timeout(timeout: float) -> float:
     """Refuse a timeout that cannot be kept.
 

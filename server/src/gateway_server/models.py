@@ -57,6 +57,8 @@ class Principal:
     """How many calls stand above this one."""
     deadline: float | None = None
     """When the call that this identity belongs to ends, as a POSIX time."""
+    signing_key: str | None = None
+    """Id of the key that signed when the token of this identity was made; its revocation ends the identity."""
 
 
 _NO_FILES: Mapping[str, tuple[str, ...]] = {}

@@ -10,6 +10,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway_server.api.asgi import Receive, Reply, Send, send_reply
+from gateway_server.api.calls import RunRoutes
 from gateway_server.api.connection import Connection
 from gateway_server.api.direct import Direct
 from gateway_server.api.heads import LONGEST, MOST, Heads, Known
@@ -69,21 +70,23 @@ class Nothing(Heads):
         return None
 
 
-def said(heads: Heads, packets: list[bytes]) -> tuple[list[tuple[dict[str, str], bytes]], bytes, bool]:
+def said(
+    heads: Heads, packets: list[bytes], runs: Runs | None = None
+) -> tuple[list[tuple[dict[str, str], bytes]], bytes, bool]:
     """What a connection makes of packets: the runs, what it answers, and whether it hangs up."""
 
     async def talk() -> tuple[list[tuple[dict[str, str], bytes]], bytes, bool]:
-        runs, line = Runs(), Line()
-        config = Config(runs, http=Connection, log_config=None)
+        app, line = runs or Runs(), Line()
+        config = Config(app, http=Connection, log_config=None)
         config.load()
         connection = Connection(config, ServerState(), {})
-        connection.heads, connection.app, connection._serve = heads, runs, runs
+        connection.heads, connection.app, connection._serve = heads, app, app
         connection.connection_made(line)  # type: ignore[arg-type]
         for packet in packets:
             connection.data_received(packet)
             for _ in range(9):  # steps of whoever answers
                 await asyncio.sleep(0)
-        result = runs.seen, line.written, line.is_closed
+        result = app.seen, line.written, line.is_closed
         connection.connection_lost(None)
         return result
 
@@ -179,6 +182,32 @@ class Counting:
         return call
 
 
+def test_what_comes_after_an_answer_that_closed_the_connection_is_passed_over() -> None:
+    packet, remembering = HEAD + b"\r\n\r\n{}", Heads()
+    closing = packet.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost")
+    for heads in (remembering, Nothing()):
+        runs, _, is_closed = said(heads, [packet, closing, packet, packet])
+        assert ([body for _, body in runs], is_closed) == ([b"{}", b"{}"], True)
+
+
+def test_a_mistake_of_ours_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def recall(self, _headers: Any) -> None:
+            raise ZeroDivisionError
+
+    class Broke(Runs):
+        _authenticator = Broken()
+
+        def direct(self, request: Direct) -> None:
+            RunRoutes.direct(self, request)  # type: ignore[arg-type]
+
+    remembering = Heads()
+    for heads in (Nothing(), remembering, remembering):
+        _, written, _ = said(heads, [HEAD + b"\r\n\r\n{}"] * 2, Broke())
+        assert written.count(b"HTTP/1.1 500") == 2
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_each_request_has_its_own_key() -> None:
     known = Heads()
     known.learn(HEAD + KEY + b"first\r\n\r\n{}", {**HEADERS, "idempotency-key": "first"})
@@ -201,12 +230,22 @@ def test_a_body_of_another_length_is_left_to_the_parser() -> None:
 
 def test_no_more_is_remembered_than_there_is_room_for() -> None:
     known = Heads()
-    for number in range(MOST + 1):
-        known.learn(HEAD + b"\r\nX: %d\r\n\r\n{}" % number, HEADERS)
-    assert len(known._known) <= MOST
+    some = [HEAD + b"\r\nX: %d\r\n\r\n{}" % number for number in range(MOST + 1)]
+    for one in some:
+        known.learn(one, HEADERS)
+    assert len(known._known) == MOST
+    assert [known.find(one) is None for one in some] == [True] + [False] * MOST  # the one that came first is gone
     long = HEAD + b"\r\nX: " + b"a" * LONGEST + b"\r\n\r\n{}"
     known.learn(long, HEADERS)
     assert known.find(long) is None
+
+
+def test_heads_of_functions_are_not_remembered_as_they_come_only_within_one_call() -> None:
+    known = Heads()
+    head = HEAD + b"\r\nX-Internal-Token: %b\r\n\r\n{}"
+    for token, count in (("ct-1", 0), ("ey.a.b", 1)):
+        known.learn(head % token.encode(), HEADERS | {"x-internal-token": token})
+        assert len(known._known) == count
 
 
 @pytest.mark.parametrize(

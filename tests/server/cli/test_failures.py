@@ -2,6 +2,8 @@
 
 import json
 import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -291,3 +293,21 @@ def test_who_has_a_wrong_key_beside_dev_is_told_that_none_is_needed(ann: Command
     ended = ann("job", "list", **wrong)
     assert ended.code == 3
     assert "unset GATEWAY_API_KEY" in ended.err
+
+
+def test_what_cannot_be_is_told_in_the_words_of_who_gave_it(ann: Command):
+    ended = ann("secret", "set", "hello", "KEY", "--user", "", stdin="x")
+    assert (ended.code, "USER is empty." in ended.err) == (2, True)
+    ended = ann("agent", "call", "x", "/", "-H", "X-a: 1", "-H", "x-A: 2")
+    assert (ended.code, "x-a is given twice" in ended.err) == (2, True)
+    ended = ann("file", "put", "-", "--name", "ü" * 128, stdin="x")
+    assert (ended.code, "is no name of a file" in ended.err) == (2, True)
+
+
+def test_waiting_ends_in_time_where_the_gateway_has_stopped_to_answer(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = Command(tmp_path, GATEWAY_BASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        ended = command("job", "wait", "01a2044a-a1a5-7cdf-af8c-b665065b72c3", "--timeout", "1s")
+        assert ended.code != 0
+        assert time.monotonic() - began < 20

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,26 @@ def test_ctrl_c_is_answered_from_the_first_import_on(alone: Command, tmp_path: P
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
     ended = alone("--version", PYTHONPATH=str(tmp_path))
     assert (ended.code, ended.out, ended.err) == (130, "", "Interrupted.\n")
+
+
+def test_standard_input_and_a_file_of_its_name_are_told_apart(ann: Command):
+    (ann.folder / "-").write_text("of the file")
+    for source, name, content in (
+        ("-", (), "given"),
+        ("./-", (), "of the file"),
+        ("./-", ("--name", "z"), "of the file"),
+    ):
+        url = ann("file", "put", source, *name, stdin="given").line
+        assert ann("file", "get", url, "-").out == content
+        assert url.endswith(name[1] if name else "stdin" if source == "-" else "-")
+
+
+def test_an_interrupt_where_nobody_hears_is_not_told_to_the_reader(ann: Command):
+    script = (
+        "import sys, gateway_server.cli as cli; sys.stderr = None; sys.modules['gateway_server.cli.commands'] = Fails()"
+    )
+    script = (
+        f"class Fails:\n    def main(self): raise KeyboardInterrupt\n    main = property(main)\n{script}; cli.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (130, "")

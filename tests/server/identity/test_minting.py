@@ -107,6 +107,7 @@ def test_a_token_of_a_call_says_where_it_stands(caller: Principal, job_id: str, 
         root_job_id=caller.root_job_id or job_id,
         depth=caller.depth + 1,
         deadline=deadline,
+        signing_key="first",
     )
 
 
@@ -149,7 +150,7 @@ def test_whom_a_token_was_minted_for_is_whom_it_stands_for(principal: Principal)
     assert abs(issued_at - time.time()) < 10
     assert told == Principal(
         **{name: getattr(principal, name) for name in Principal.__dataclass_fields__ if name != "issued_at"}
-        | {"scopes": frozenset({Scope.CALL}), "issued_at": issued_at}
+        | {"scopes": frozenset({Scope.CALL}), "issued_at": issued_at, "signing_key": "first"}
     )
 
 

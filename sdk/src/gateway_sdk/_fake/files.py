@@ -17,6 +17,8 @@ from .wire import Answer, Asked, error_answer, json_answer, refusal
 
 LONGEST_SIGNATURE = 7 * 86400
 _OBJECTS = "/objects/"
+_RANGE = re.compile(r"bytes=(?!-\Z)(\d*)-(\d*)\Z", re.ASCII)
+"""One range. Of several, the whole object is sent."""
 _INTEGER = re.compile(r"-?\d{1,12}\Z")
 
 
@@ -134,9 +136,16 @@ class FakeFiles:
         span = asked.headers.get("range", "")
         if not span or asked.headers.get("if-range", headers["etag"]) != headers["etag"]:
             return Answer(200, headers, data)
-        start = int(span.removeprefix("bytes=").partition("-")[0])
-        headers["content-range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return Answer(206, headers, data[start:])
+        found = _RANGE.match(span)
+        if found is None:
+            return Answer(200, headers, data)
+        first, last = found.groups()
+        start = int(first) if first else max(len(data) - int(last), 0)
+        end = min(int(last) + 1, len(data)) if first and last else len(data)
+        if start >= end:
+            return Answer(416, {"content-range": f"bytes */{len(data)}"})
+        headers["content-range"] = f"bytes {start}-{end - 1}/{len(data)}"
+        return Answer(206, headers, data[start:end])
 
 
 def parse_form(asked: Asked) -> tuple[str, bytes, dict[str, str]]:

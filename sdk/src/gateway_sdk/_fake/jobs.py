@@ -192,6 +192,8 @@ class Jobs:
 
         call = Call(work, emit=job.emit if is_told else None, fold=job.is_submitted, log=job.log, store=store)
         job.stop = call.stop
+        if job.has_ended:  # since before there was anything to stop
+            call.stop()
         try:
             with kept(job.log):
                 return call.run()

@@ -89,7 +89,7 @@ def _arguments(function: Function, call: PrefabCall) -> dict[str, Any]:
     names = [one.name for one in taken if one.kind in _NAMED]
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
     given = dict(parameters)
-    if "files" in names:
+    if "files" in names or (takes_any and files):
         given.setdefault("files", files)
     problems = [
         (f"/parameters/{_escaped(one.name)}", "is required")

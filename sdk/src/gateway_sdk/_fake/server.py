@@ -58,9 +58,10 @@ def _handler(answer: Callable[[Asked], Answer]) -> type[BaseHTTPRequestHandler]:
             for name, value in (told.headers | {"content-length": str(len(told.body))}).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(told.body)
+            if self.command != "HEAD":
+                self.wfile.write(told.body)
 
-        do_PUT = do_GET
+        do_HEAD = do_PUT = do_GET
 
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""

@@ -93,13 +93,16 @@ def error_answer(error: GatewayError, job_id: str | None = None) -> Answer:
 
     Raises:
         GatewayError: the error itself, where no answer tells a client of it: a connection that broke, bytes that did
-            not arrive whole.
+            not arrive whole, details that are no JSON.
     """
     detail = detail_of(error)
     if named := error.job_id or job_id:
         detail["job_id"] = named
     wait = error.details.get("retry_after")
-    answer = json_answer({"detail": detail}, status_of(error), {} if wait is None else {"retry-after": str(wait)})
+    try:
+        answer = json_answer({"detail": detail}, status_of(error), {} if wait is None else {"retry-after": str(wait)})
+    except (TypeError, ValueError):  # details that JSON cannot hold
+        raise error from None
     assert isinstance(answer.body, bytes)
     if type(error_from_reply(answer.status, answer.headers, answer.body, "")) is not type(error):
         raise error

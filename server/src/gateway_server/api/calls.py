@@ -93,6 +93,9 @@ class RunRoutes:
                 request.follow(self._exchange(principal, request.headers, request.body))
         except GatewayFault as fault:
             request.refuse(fault)
+        except Exception:  # a mistake of ours must not leave the caller waiting
+            logger.exception("unexpected error before a run")
+            request.refuse(unexpected())
 
     async def _introduce(self, request: Direct, principal: Principal | None) -> None:
         """Finds out who calls where that takes longer, or takes the call for a job."""

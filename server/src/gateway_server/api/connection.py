@@ -159,7 +159,10 @@ class Connection(HttpToolsProtocol):
     def _begins_as_before(self, data: bytes) -> bool:
         """Serves a usual run whose head has come before; says whether it is one. The parser hears nothing of it: it is
         between two requests, and stays there."""
-        if self._serve is None or not self._is_free or (known := self.heads.find(data)) is None:
+        if self._serve is None or not self._is_free or self.transport.is_closing():
+            return False
+        known = self.heads.find(data)
+        if known is None:
             return False
         self._stop_timer()
         direct = self._begin_direct(known.headers, keep_alive=True)

@@ -8,12 +8,14 @@ the next is an `Idempotency-Key`: its line is taken out before, and read by itse
 import re
 from typing import NamedTuple
 
+from gateway_server.identity.tokens import OF_CALL
+
 MOST = 1000
 """Heads that are remembered."""
 LONGEST = 2048
 """Bytes of each."""
 _END = b"\r\n\r\n"
-_KEY = "idempotency-key"
+_KEY, _TOKEN = "idempotency-key", "x-internal-token"
 _KEY_LINE = re.compile(rb"\r\nidempotency-key: ([!-~](?:[ -~]*[!-~])?)(?=\r\n|\Z)", re.IGNORECASE)
 """As it is usually written. Whatever else may be a header of that name is left to the parser."""
 
@@ -54,13 +56,13 @@ class Heads:
         """Remembers what the parser made of the head with which some bytes begin, of a request whose body has the
         length that one of its headers says."""
         end = data.find(_END)
-        if not 0 < end <= LONGEST or not data.startswith(b"POST /"):
-            return
+        if not 0 < end <= LONGEST or not data.startswith(b"POST /") or headers.get(_TOKEN, "").startswith(OF_CALL):
+            return  # the last is another one for each call
         head, key = _without_key(data[:end])
         if key != headers.get(_KEY) or not _is_plain(head):
             return
         if len(self._known) >= MOST:
-            self._known.clear()
+            del self._known[next(iter(self._known))]
         rest = {name: value for name, value in headers.items() if name != _KEY}
         self._known[head] = rest, int(headers["content-length"])
 

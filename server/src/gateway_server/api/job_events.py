@@ -44,7 +44,7 @@ class JobEvents:
             await send_fault(fault, send)
             return
         still = partial(self._authenticator.check_still, principal)
-        del headers, principal, found  # a reader may stay for long, and there may be thousands
+        del headers, found  # a reader may stay for long, and there may be thousands
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await _send_all(self._events.follow(job_id, after), still, receive, send)
 

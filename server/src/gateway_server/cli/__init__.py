@@ -12,5 +12,6 @@ def main() -> None:
 
         main()
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)  # noqa: T201  nothing else may be there yet
+        if sys.stderr is not None:  # else it would go to standard output
+            print("Interrupted.", file=sys.stderr)  # noqa: T201  nothing else may be there yet
         sys.exit(INTERRUPTED)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from gateway_server.cli import completing, http, terminal
-from gateway_server.cli.arguments import TIMEOUT, from_json
+from gateway_server.cli.arguments import TIMEOUT, from_json, refuse_twice
 from gateway_server.cli.failures import Code, Failure, code_of, refused
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ def call(
     gateway agent call my-agent /report -d '{"parameters": {"topic": "tides"}}'
     gateway agent call my-agent /import -d @rows.csv -H 'content-type: text/csv'
     """
-    given = dict(_header(text) for text in headers)
+    given: dict[str, str] = {}
+    for header, value in map(_header, headers):
+        refuse_twice(header, given, "-H")
+        given[header] = value
     method = (method or ("GET" if data is None else "POST")).upper()
     if not _TOKEN.fullmatch(method):
         raise click.BadParameter(f"{method!r} is no method", param_hint="-X")

@@ -80,7 +80,7 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
         if match is None:
             raise click.BadParameter(f"{text!r} must be k=v (a text) or k:=json (any value)", param_hint="-p")
         name, operator, value = match.groups()
-        _refuse_twice(name, found, "-p")
+        refuse_twice(name, found, "-p")
         try:
             found[name] = from_json(value) if operator == ":=" else value
         except ValueError as error:
@@ -121,7 +121,12 @@ def _refuse_number(text: str) -> float:
     raise ValueError(f"{text} is no number that JSON has")
 
 
-def _refuse_twice(name: str, found: Mapping[str, Any], hint: str) -> None:
+def refuse_twice(name: str, found: Mapping[str, Any], hint: str) -> None:
+    """Where a name can have one value only, the first one would be passed over in silence.
+
+    Raises:
+        click.BadParameter: it has been found already.
+    """
     if name in found:
         raise click.BadParameter(f"{name} is given twice", param_hint=hint)
 
@@ -149,6 +154,6 @@ def assignments(given: Iterable[str], hint: str) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise click.BadParameter(f"{text!r} must be NAME=VALUE", param_hint=hint)
-        _refuse_twice(name, found, hint)
+        refuse_twice(name, found, hint)
         found[name] = value
     return found

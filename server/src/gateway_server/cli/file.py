@@ -1,5 +1,6 @@
 """`gateway file`: files in the gateway's store."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,30 +11,34 @@ import click
 
 from gateway_server.cli import arguments, http, terminal
 from gateway_server.cli.failures import YOUR_FILES, Failure, explain
+from gateway_server.cli.spool import STANDARD_INPUT
 
 BLOCK = 1 << 20
+LONGEST_NAME = 255
+"""Bytes of a file's name."""
 PAGE = 1000
 AREAS = ("agent-inputs", "agent-outputs", "agent-workspace", "prefab-outputs")
 
 
 def _checked_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    if name is not None and (name in ("", ".", "..") or "/" in name):
+    if name is not None and (name in ("", ".", "..") or "/" in name or len(os.fsencode(name)) > LONGEST_NAME):
         raise click.BadParameter(f"{name!r} is no name of a file")
     return name
 
 
 @click.command()
-@click.argument("path", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--content-type", help="Such as text/csv.")
 @click.option("--name", callback=_checked_name, help="What to call it; not given: as PATH, or stdin.")
-def put(path: Path, content_type: str | None, name: str | None) -> None:
+def put(path: str, content_type: str | None, name: str | None) -> None:
     """Upload the file at PATH, or - for standard input.
 
     Standard output gets its s3 URL, to be used as `gateway run … -f KEY=URL`.
     """
     from gateway_server.cli.calling import client, upload
 
-    terminal.data(upload(client(), path, content_type, name))
+    source = STANDARD_INPUT if path == "-" else Path(path)
+    terminal.data(upload(client(), source, content_type, name))
 
 
 @click.command()

@@ -48,10 +48,10 @@ def api_key() -> str | None:
     return key or None
 
 
-def segment(text: str) -> str:
-    """A text as one part of a path, of which nothing would name another one."""
+def segment(text: str, what: str = "ID") -> str:
+    """A text as one part of a path, of which nothing would name another one; `what` is how it is called."""
     if not text:
-        raise Failure("ID is empty.", Code.USAGE)
+        raise Failure(f"{what} is empty.", Code.USAGE)
     return quote(text, safe="@")
 
 

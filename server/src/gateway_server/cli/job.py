@@ -17,6 +17,8 @@ from gateway_server.cli.failures import Code, Failure
 STATES = ("queued", "starting", "running", "succeeded", "failed", "canceled", "timed_out", "expired")
 WAITING, UNFINISHED = frozenset(STATES[:2]), frozenset(STATES[:3])
 FAILED = frozenset(("failed", "timed_out"))
+MARGIN = 2.0
+"""Seconds in which an answer must come once the time that it was given is over."""
 LONGEST_LOOK = 20.0
 """Seconds that the gateway is asked to hold its answer on a job that has not ended."""
 FOLLOW_PAUSES = (0.2, 1.0)
@@ -130,14 +132,14 @@ def cancel(job_id: str) -> None:
 def wait(job_id: str, timeout: float, is_json: bool) -> None:
     """Wait until a job has ended; without ID your newest. Fails if it did not succeed."""
     ends = time.monotonic() + timeout
-    job, absence = _find(job_id), Absence(math.inf)
+    job, absence = _find(job_id, timeout=timeout), Absence(math.inf)
     with terminal.busy(job_id):
         while job["status"] in UNFINISHED:
             left = ends - time.monotonic()
             if left <= 0:
                 raise Failure(f"{job_id} is still {job['status']} after {timeout:g} s.", Code.TIMEOUT)
             with absence.borne():
-                job = _find(job_id, wait=min(LONGEST_LOOK, left))
+                job = _find(job_id, wait=min(LONGEST_LOOK, left), timeout=left)
     if is_json:
         terminal.document(job)
     else:
@@ -227,8 +229,9 @@ def _place(job_id: str) -> str:
     return f"/v1/jobs/{http.segment(job_id)}"
 
 
-def _find(job_id: str, wait: float = 0.0) -> dict[str, Any]:
-    return dict(http.ask("GET", _place(job_id), query={"wait": round(wait, 3)} if wait else None))
+def _find(job_id: str, *, wait: float = 0.0, timeout: float = http.TIMEOUT) -> dict[str, Any]:
+    query = {"wait": round(wait, 3)} if wait else None
+    return dict(http.ask("GET", _place(job_id), query=query, timeout=min(timeout + MARGIN, http.TIMEOUT)))
 
 
 def _what(job: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def require(user: str) -> None:
 
 def _lack(user: str) -> Failure | None:
     """How the gateway says that there is no such user, if it does."""
-    place = f"/v1/users/{http.segment(user)}"
+    place = f"/v1/users/{http.segment(user, 'USER')}"
     try:
         http.ask("GET", place)
     except Failure as failure:

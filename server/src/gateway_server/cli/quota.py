@@ -41,7 +41,7 @@ def set_(user: str, limit: int | str, metric: str, period: str | None, key_id: s
     """Set a limit of a user or of one API key."""
     body = {"limit": None if limit == "none" else limit, "metric": metric, "period": period, "key_id": key_id}
     with newcomer.noted(user):
-        _show([http.ask("PUT", f"/v1/quotas/{http.segment(user)}", body)])
+        _show([http.ask("PUT", f"/v1/quotas/{http.segment(user, 'USER')}", body)])
 
 
 @click.command()

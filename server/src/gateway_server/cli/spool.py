@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 STANDARD_INPUT = Path("-")
+"""This very path: a file may be called so, too, and `./-` is an equal one."""
 UNNAMED = "stdin"
 """How standard input is called where nothing is said."""
 
@@ -15,10 +16,10 @@ UNNAMED = "stdin"
 @contextmanager
 def spooled(path: Path, name: str | None = None) -> Iterator[Path]:
     """A file with what is at `path`, which is called `name`, else as it was."""
-    if name is None and path.is_file():
+    is_standard = path is STANDARD_INPUT
+    if name is None and not is_standard and path.is_file():
         yield path
         return
-    is_standard = path == STANDARD_INPUT
     with tempfile.TemporaryDirectory(prefix="gateway-") as scratch:
         file = Path(scratch) / (name or (UNNAMED if is_standard else path.name))
         if path.is_file() and not is_standard:

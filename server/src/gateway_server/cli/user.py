@@ -35,7 +35,7 @@ def list_(text: str | None, is_json: bool) -> None:
 @arguments.as_json
 def show(user: str, is_json: bool) -> None:
     """Show a user and what is theirs."""
-    answer = http.ask("GET", f"/v1/users/{http.segment(user)}")
+    answer = http.ask("GET", f"/v1/users/{http.segment(user, 'USER')}")
     if is_json:
         terminal.document(answer)
         return
@@ -48,7 +48,7 @@ def show(user: str, is_json: bool) -> None:
 @click.argument("user")
 def disable(user: str) -> None:
     """Refuse everything of a user from now on. Running calls end; data stays."""
-    http.ask("POST", f"/v1/users/{http.segment(user)}/disable")
+    http.ask("POST", f"/v1/users/{http.segment(user, 'USER')}/disable")
     terminal.say(f"{user} may no longer call. Take it back with: gateway user enable {user}")
 
 
@@ -56,7 +56,7 @@ def disable(user: str) -> None:
 @click.argument("user")
 def enable(user: str) -> None:
     """Let a disabled user call again."""
-    http.ask("POST", f"/v1/users/{http.segment(user)}/enable")
+    http.ask("POST", f"/v1/users/{http.segment(user, 'USER')}/enable")
     terminal.say(f"{user} may call again, with the keys from before.")
 
 
@@ -69,7 +69,7 @@ def delete(user: str, yes: bool, is_json: bool) -> None:
 
     Prefabs that they published pass to you, since others may use them. Backups keep what they have.
     """
-    place = f"/v1/users/{http.segment(user)}"
+    place = f"/v1/users/{http.segment(user, 'USER')}"
     if not yes:
         had = http.ask("GET", place)["belongings"]
         if not sys.stdin.isatty():

@@ -27,27 +27,26 @@ OF_CALL = "ct-"
 """What the tokens of calls begin with, and no signed one does."""
 _SIZE = 24
 """Random bytes of such a token."""
+_NOT_SIGNED = "The internal token is not one of this gateway's, or its signing key was revoked."
 
 
 @dataclass(frozen=True)
 class _Known:
     principal: Principal
     expires_at: float
-    signed_with: str
-    """The key whose revocation ends the token, too."""
 
 
 class _OfCall:
     """What a token of a call says, put together when somebody comes with it."""
 
-    __slots__ = ("_caller", "_deadline", "_issued_at", "_job_id", "_known", "_signed_with")
+    __slots__ = ("_caller", "_deadline", "_issued_at", "_job_id", "_known", "_signing_key")
 
-    def __init__(self, caller: Principal, job_id: str, deadline: float, signed_with: str) -> None:
+    def __init__(self, caller: Principal, job_id: str, deadline: float, signing_key: str) -> None:
         self._caller = caller
         self._job_id = job_id
         self._deadline = deadline
         self._issued_at = time.time()
-        self._signed_with = signed_with
+        self._signing_key = signing_key
         self._known: _Known | None = None
 
     def known(self) -> _Known:
@@ -61,8 +60,9 @@ class _OfCall:
                 root_job_id=self._caller.root_job_id or self._job_id,
                 depth=self._caller.depth + 1,
                 deadline=self._deadline,
+                signing_key=self._signing_key,
             )
-            self._known = _Known(principal, math.inf, self._signed_with)
+            self._known = _Known(principal, math.inf)
         return self._known
 
 
@@ -148,7 +148,7 @@ class Tokens:
     def recall(self, token: str) -> Principal | None:
         """Who a token stands for that has been verified lately, if it still does; else None."""
         known = self._remembered(token)
-        if known is None or self._signing.find(known.signed_with) is None or known.expires_at < time.time():
+        if known is None or known.expires_at < time.time() or not self._is_signed(known.principal):
             return None
         self.check(known.principal)
         return known.principal
@@ -165,8 +165,6 @@ class Tokens:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[token] = known
-        if self._signing.find(known.signed_with) is None:
-            raise Unauthenticated("The internal token is not one of this gateway's, or its signing key was revoked.")
         if known.expires_at < time.time():
             raise Unauthenticated("The internal token has expired.")
         self.check(known.principal)
@@ -195,8 +193,10 @@ class Tokens:
         """Refuses an identity that was good when it was proven.
 
         Raises:
-            Unauthenticated: its key has been revoked, or its user may not call any more.
+            Unauthenticated: its key has been revoked, or the one that signed, or its user may not call any more.
         """
+        if not self._is_signed(principal):
+            raise Unauthenticated(_NOT_SIGNED)
         if principal.key_id in self.revoked:
             raise Unauthenticated("The API key behind this token has been revoked.")
         self._users.check_principal(principal)
@@ -207,16 +207,18 @@ class Tokens:
             return None if call is None else call.known()
         return self._known.get(token)
 
+    def _is_signed(self, principal: Principal) -> bool:
+        """Whether the key still counts that signed when an identity was proven, if that was by a token."""
+        return principal.signing_key is None or self._signing.find(principal.signing_key) is not None
+
     def _decode(self, token: str) -> _Known:
         if token.startswith(OF_CALL):
-            raise Unauthenticated("The call that this token belongs to has ended.")
+            raise Unauthenticated("No call that runs here has this token: it has ended, or runs on another gateway.")
         try:
             key_id = _key_id(token)
             key = self._signing.find(key_id)
             if key is None:
-                raise Unauthenticated(
-                    "The internal token is not one of this gateway's, or its signing key was revoked."
-                )
+                raise Unauthenticated(_NOT_SIGNED)
             claims = jwt.decode(token, key, [ALGORITHM], options={"require": ["exp", "sub"], "verify_iat": False})
             told = msgspec.convert(claims, _Claims)
         except jwt.ExpiredSignatureError as error:
@@ -236,8 +238,9 @@ class Tokens:
             tree_id=told.tree,
             depth=told.depth,
             deadline=told.deadline,
+            signing_key=key_id,
         )
-        return _Known(principal, told.exp, key_id)
+        return _Known(principal, told.exp)
 
 
 def _key_id(token: str) -> str:
