@@ -143,7 +143,8 @@ def test_usage(alone: Command, arguments: list[str]):
 )
 def test_an_id_that_is_empty(alone: Command, words: str):
     ended = alone(*words.split(), "")
-    assert (ended.code, ended.out, ended.err) == (2, "", "Error: ID is empty.\n")
+    what = "USER" if "user" in words else "ID"
+    assert (ended.code, ended.out, ended.err) == (2, "", f"Error: {what} is empty.\n")
 
 
 def test_what_nothing_could_be_made_of(alone: Command):

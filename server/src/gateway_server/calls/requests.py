@@ -5,6 +5,7 @@ whatever happens to the gateway.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway_server.errors import Invalid, Problem
@@ -63,10 +64,23 @@ def request_key(principal: Principal, text: str | None, what: bytes, body: bytes
 
 def place(principal: Principal, text: str) -> bytes:
     """What a key is known by."""
-    who = (principal.user, principal.agent or "", principal.key_id or "", principal.job_id or "")
-    return _digest(*(part.encode() for part in who), text.encode("utf-8", "replace"))
+    who = _who(principal.user, principal.agent, principal.key_id, principal.job_id)
+    return _hash(who + _framed(text.encode("utf-8", "replace")))
 
 
-def _digest(*parts: bytes) -> bytes:
-    text = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+@lru_cache(maxsize=1000)
+def _who(*parts: str | None) -> bytes:
+    return b"".join([_framed((part or "").encode()) for part in parts])
+
+
+def _digest(what: bytes, body: bytes) -> bytes:
+    return _hash(_framed(what) + _framed(body))
+
+
+def _framed(part: bytes) -> bytes:
+    """A part with its length, so that what stands in one can never be taken for another."""
+    return len(part).to_bytes(8, "big") + part
+
+
+def _hash(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=_SIZE).digest()
