@@ -57,7 +57,7 @@ docs: install ## the documentation as a site in site/, English and Chinese
 mutate: install ## change the module that decides who may do what in every small way; its tests must notice each
 	.venv/bin/python scripts/mutate.py
 
-bench: install ## the product beside its peers: ratios, processor time, memory, into bench/results; twelve minutes
+bench: install ## the product beside its peers: ratios, processor time, memory, into bench/results; twelve to sixteen minutes
 	@.venv/bin/python -m bench
 
 lock: ## resolve the dependencies anew into requirements.lock
