@@ -34,7 +34,7 @@ def framed(data: bytes, form: str) -> Step:
         frames = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
         return Step(raw=head("Transfer-Encoding: chunked") + frames + b"0\r\n\r\n")
     if form == "until its end":
-        return Step(raw=head("Connection: close") + data)
+        return Step(raw=head("Connection: close") + data, then_close=True)
     return Step(raw=head(f"Content-Length: {len(data)}") + data)
 
 
