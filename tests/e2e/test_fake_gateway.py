@@ -3,12 +3,11 @@
 import importlib.util
 import re
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from gateways import Gateway
+from gateways import Gateway, until
 from packages import ZOO, zoo
 
 from gateway_sdk import GatewayClient, GatewayError, PrefabCall
@@ -268,8 +267,7 @@ def uploads(client: GatewayClient) -> Any:
 
 def ended_file(client: GatewayClient) -> Any:
     url = client.upload_temp_file(__file__, ttl_hours=1 / 3600, session_id="ending")
-    time.sleep(1.3)
-    assert client.list_temp_files(session_id="ending") == []
+    until(lambda: client.list_temp_files(session_id="ending") == [], what="the end of the file")
     assert client.cleanup_temp_files("ending") == 0
     client.download_file(at(url, url.split("/", 3)[3]))
 

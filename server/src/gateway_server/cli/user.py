@@ -35,7 +35,7 @@ def list_(text: str | None, is_json: bool) -> None:
 @arguments.as_json
 def show(user: str, is_json: bool) -> None:
     """Show a user and what is theirs."""
-    answer = http.ask("GET", f"/v1/users/{http.segment(user, 'USER')}")
+    answer = http.ask("GET", _place(user))
     if is_json:
         terminal.document(answer)
         return
@@ -48,7 +48,7 @@ def show(user: str, is_json: bool) -> None:
 @click.argument("user")
 def disable(user: str) -> None:
     """Refuse everything of a user from now on. Running calls end; data stays."""
-    http.ask("POST", f"/v1/users/{http.segment(user, 'USER')}/disable")
+    http.ask("POST", f"{_place(user)}/disable")
     terminal.say(f"{user} may no longer call. Take it back with: gateway user enable {user}")
 
 
@@ -56,7 +56,7 @@ def disable(user: str) -> None:
 @click.argument("user")
 def enable(user: str) -> None:
     """Let a disabled user call again."""
-    http.ask("POST", f"/v1/users/{http.segment(user, 'USER')}/enable")
+    http.ask("POST", f"{_place(user)}/enable")
     terminal.say(f"{user} may call again, with the keys from before.")
 
 
@@ -69,7 +69,7 @@ def delete(user: str, yes: bool, is_json: bool) -> None:
 
     Prefabs that they published pass to you, since others may use them. Backups keep what they have.
     """
-    place = f"/v1/users/{http.segment(user, 'USER')}"
+    place = _place(user)
     if not yes:
         had = http.ask("GET", place)["belongings"]
         if not sys.stdin.isatty():
@@ -103,3 +103,7 @@ def _lines(had: dict[str, Any], heir: str | None = None) -> list[str]:
     if had["last_call_at"]:
         lines.append(f"last call {terminal.moment_in_words(had['last_call_at'])}")
     return lines
+
+
+def _place(user: str) -> str:
+    return f"/v1/users/{http.segment(user, 'USER')}"

@@ -150,7 +150,7 @@ class Tokens:
         known = self._remembered(token)
         if known is None or known.expires_at < time.time() or not self._is_signed(known.principal):
             return None
-        self.check(known.principal)
+        self._check_caller(known.principal)
         return known.principal
 
     def verify(self, token: str) -> Principal:
@@ -197,6 +197,9 @@ class Tokens:
         """
         if not self._is_signed(principal):
             raise Unauthenticated(_NOT_SIGNED)
+        self._check_caller(principal)
+
+    def _check_caller(self, principal: Principal) -> None:
         if principal.key_id in self.revoked:
             raise Unauthenticated("The API key behind this token has been revoked.")
         self._users.check_principal(principal)
