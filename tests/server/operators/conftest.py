@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from gateways import Gateway, running_gateway
@@ -15,3 +16,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def agent() -> Iterator[WebAgent]:
     with WebAgent() as started:
         yield started
+
+
+@pytest.fixture
+def user() -> str:
+    """The name of nobody yet."""
+    return f"user-{uuid4().hex[:8]}"

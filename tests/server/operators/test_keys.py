@@ -3,7 +3,6 @@
 import time
 from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import jwt
@@ -12,11 +11,6 @@ from gateways import Gateway, running_gateway
 from packages import write_package
 
 from gateway_sdk import AuthenticationError, GatewayClient, PrefabCall
-
-
-@pytest.fixture
-def user() -> str:
-    return f"user-{uuid4().hex[:8]}"
 
 
 def create(gateway: Gateway, user: str, *scopes: str) -> dict[str, str]:

@@ -2,18 +2,12 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from gateways import Gateway
 from packages import write_package
 
 from gateway_sdk import QuotaExceededError
-
-
-@pytest.fixture
-def user() -> str:
-    return f"user-{uuid4().hex[:8]}"
 
 
 def test_set_and_show(gateway: Gateway, user: str):
